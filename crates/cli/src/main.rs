@@ -1,0 +1,3 @@
+//! One binary, `scuro`: verbs only.
+
+fn main() {}

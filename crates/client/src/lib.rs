@@ -1,0 +1,1 @@
+//! SDK: open a model, encode, encrypt, send, decrypt, decode.

@@ -1,0 +1,1 @@
+//! Graph to program: ordered passes, one file each.

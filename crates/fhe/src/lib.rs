@@ -1,0 +1,1 @@
+//! Lattice homomorphic encryption over one RNS-RLWE core: parameters, keys, CKKS, circuits, codec.

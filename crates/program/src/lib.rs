@@ -1,0 +1,1 @@
+//! The compiled artefact: steps, layouts, parameters, keys needed, cost, digest.

@@ -1,0 +1,1 @@
+//! Executes a program: backends clear, simulate and encrypted.

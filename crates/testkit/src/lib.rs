@@ -1,0 +1,1 @@
+//! Development only: backend suites, vectors, tolerance and noise assertions.

@@ -1,0 +1,1 @@
+//! Training of plain and HE-friendly networks on the graph of scuro-nn.
