@@ -1,0 +1,172 @@
+use crate::*;
+
+fn sample() -> Program {
+    let slots = 1 << 10;
+    let mut diagonal = vec![0.0; slots];
+    diagonal[3] = 1.5;
+    diagonal[100..140].fill(-0.25);
+    let estimate = |level| Estimate {
+        level,
+        scale_log2: 40.0,
+        max_abs: 2.0,
+        ..Estimate::default()
+    };
+    let linear = Linear {
+        outputs: 1,
+        weight_scale_log2: 15.0,
+        diagonals: vec![Diagonal {
+            output: 0,
+            operand: 0,
+            ciphertext: 0,
+            giant: 8,
+            baby: 1,
+            values: SlotVector::from_dense(&diagonal),
+        }],
+    };
+    let step = |input, operation, level| Step {
+        layer: "fc".into(),
+        inputs: vec![ValueId(input)],
+        operation,
+        estimate: estimate(level),
+    };
+    Program {
+        name: "sample".into(),
+        model_digest: [7; 32],
+        notes: vec![("labels".into(), "0,1".into())],
+        parameters: ParameterPlan {
+            ring: Ring::ConjugateInvariant,
+            log_n: 10,
+            q_bits: vec![40, 40],
+            p_bits: vec![50],
+            security_bits: 128,
+            table: SecurityTable::Guideline2024,
+        },
+        packing: Packing::SingleImage,
+        input: InputSpec {
+            shape: vec![2],
+            gather: Gather::Slots(vec![(0..slots as u32).map(|s| s % 2).collect()]),
+            scale_log2: 22.0,
+            minimum: 0.0,
+            maximum: 1.0,
+        },
+        steps: vec![
+            step(0, Operation::Linear(linear), 1),
+            step(1, Operation::Square, 1),
+            step(2, Operation::Relinearize, 1),
+            step(3, Operation::Rescale, 0),
+            step(
+                4,
+                Operation::Fold {
+                    stages: vec![vec![1]],
+                },
+                0,
+            ),
+        ],
+        result: ValueId(5),
+        output: OutputSpec {
+            shape: vec![1],
+            addresses: vec![SlotAddress {
+                ciphertext: 0,
+                slot: 3,
+            }],
+            post: PostOperation::Softmax { axis: 0 },
+        },
+        keys: KeyManifest {
+            relinearize: Some(1),
+            galois: vec![
+                GaloisStep { step: 1, level: 1 },
+                GaloisStep { step: 8, level: 1 },
+            ],
+        },
+    }
+}
+
+#[test]
+fn a_program_survives_its_bytes() {
+    let program = sample();
+    assert_eq!(Program::from_bytes(&program.to_bytes()), Ok(program));
+}
+
+#[test]
+fn the_digest_ends_the_file_and_depends_on_every_weight() {
+    let mut program = sample();
+    let bytes = program.to_bytes();
+    assert_eq!(bytes[bytes.len() - 32..], program.digest());
+    let before = program.digest();
+    if let Operation::Linear(linear) = &mut program.steps[0].operation {
+        linear.diagonals[0].values.runs[0].values[0] += 0.5;
+    }
+    assert_ne!(program.digest(), before);
+}
+
+#[test]
+fn every_truncation_and_every_flipped_byte_is_an_error() {
+    let bytes = sample().to_bytes();
+    for end in 0..bytes.len() {
+        assert!(Program::from_bytes(&bytes[..end]).is_err(), "cut at {end}");
+    }
+    for at in (0..bytes.len()).step_by(7) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x41;
+        assert!(Program::from_bytes(&damaged).is_err(), "byte {at}");
+    }
+}
+
+#[test]
+fn damaged_bodies_with_a_right_digest_never_panic() {
+    let bytes = sample().to_bytes();
+    let body = bytes.len() - 32;
+    for at in 10..body {
+        for value in [0, 1, 0x7f, 0xff] {
+            let mut damaged = bytes[..body].to_vec();
+            damaged[at] = value;
+            let digest = blake3::hash(&damaged);
+            damaged.extend_from_slice(digest.as_bytes());
+            let _ = Program::from_bytes(&damaged);
+        }
+    }
+}
+
+#[test]
+fn headers_are_named_in_errors() {
+    let mut bytes = sample().to_bytes();
+    bytes[8] = 9;
+    let wrong = ProgramError::WrongVersion {
+        found: 9,
+        expected: FORMAT_VERSION,
+    };
+    assert_eq!(Program::from_bytes(&bytes), Err(wrong));
+    let found = b"PK\x03\x04abcd".to_vec();
+    assert_eq!(
+        Program::from_bytes(&found),
+        Err(ProgramError::WrongMagic { found })
+    );
+}
+
+#[test]
+fn missing_keys_wrong_levels_and_three_part_operands_are_errors() {
+    let mut program = sample();
+    program.keys.galois.remove(1);
+    assert!(matches!(
+        program.validate(),
+        Err(ProgramError::MissingKey { step: 0, .. })
+    ));
+    let mut program = sample();
+    program.steps[3].estimate.level = 1;
+    assert!(matches!(
+        program.validate(),
+        Err(ProgramError::WrongLevel { step: 3, .. })
+    ));
+    let mut program = sample();
+    program.steps[4].inputs = vec![ValueId(2)];
+    assert!(matches!(
+        program.validate(),
+        Err(ProgramError::NeedsRelinearize { step: 4, .. })
+    ));
+    let mut program = sample();
+    program.steps[1].inputs = vec![ValueId(2)];
+    assert!(matches!(
+        program.validate(),
+        Err(ProgramError::OutOfRange { step: 1, .. })
+    ));
+}

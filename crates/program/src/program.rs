@@ -1,0 +1,574 @@
+//! The whole program and its validation.
+
+use crate::error::{KeyName, ProgramError};
+use crate::parameters::ParameterPlan;
+use crate::slots::SlotVector;
+use crate::spec::{Gather, InputSpec, KeyManifest, NO_ELEMENT, OutputSpec};
+use crate::step::{Linear, Operation, ScalarLinear, Step, ValueId};
+
+/// Most steps of a program.
+pub const LIMIT_STEPS: usize = 4096;
+/// Most ciphertexts of a value.
+pub const LIMIT_CIPHERTEXTS: usize = 1 << 17;
+/// Most diagonals of a linear step.
+pub const LIMIT_DIAGONALS: usize = 1 << 20;
+/// Step index in errors that concern the header, the query or the reply.
+const HEADER: usize = usize::MAX;
+
+/// How examples share ciphertexts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// One example in few ciphertexts.
+    SingleImage,
+    /// One element of many examples per ciphertext.
+    Batch,
+}
+
+/// A compiled network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Program {
+    /// Name of the network.
+    pub name: String,
+    /// Digest of the graph it was compiled from.
+    pub model_digest: [u8; 32],
+    /// Free-form facts for people and clients (labels, preprocessing), by unique key.
+    pub notes: Vec<(String, String)>,
+    /// Encryption parameters.
+    pub parameters: ParameterPlan,
+    /// How examples share ciphertexts.
+    pub packing: Packing,
+    /// The query.
+    pub input: InputSpec,
+    /// The steps.
+    pub steps: Vec<Step>,
+    /// The value that is the reply.
+    pub result: ValueId,
+    /// How to read it.
+    pub output: OutputSpec,
+    /// The keys it needs.
+    pub keys: KeyManifest,
+}
+
+/// Form of a value, as it follows from the steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ValueShape {
+    /// Number of ciphertexts.
+    pub ciphertexts: usize,
+    /// Parts of each ciphertext: 2, or 3 after a product.
+    pub parts: usize,
+    /// Level.
+    pub level: u32,
+}
+
+impl Program {
+    /// Checks everything that a runtime relies on and returns the form of every value (the query's first).
+    ///
+    /// # Errors
+    /// The first broken rule.
+    pub fn validate(&self) -> Result<Vec<ValueShape>, ProgramError> {
+        check_parameters(&self.parameters)?;
+        check_limit("steps", self.steps.len(), LIMIT_STEPS)?;
+        self.check_input()?;
+        let mut shapes = vec![ValueShape {
+            ciphertexts: self.input.ciphertexts(),
+            parts: 2,
+            level: self.parameters.level_max(),
+        }];
+        for (index, step) in self.steps.iter().enumerate() {
+            let shape = self.check_step(index, step, &shapes)?;
+            shapes.push(shape);
+        }
+        self.check_output(&shapes)?;
+        Ok(shapes)
+    }
+
+    /// Slots of one ciphertext.
+    pub fn slots(&self) -> usize {
+        self.parameters.slots()
+    }
+
+    /// The note of that key.
+    pub fn note(&self, key: &str) -> Option<&str> {
+        self.notes
+            .iter()
+            .find(|(k, _)| k == key)
+            .map(|(_, v)| v.as_str())
+    }
+
+    fn check_input(&self) -> Result<(), ProgramError> {
+        let input = &self.input;
+        let finite =
+            input.scale_log2.is_finite() && input.minimum.is_finite() && input.maximum.is_finite();
+        check_finite(HEADER, "input scale or range", finite)?;
+        let elements = checked_elements("input elements", &input.shape)?;
+        check_limit("query ciphertexts", input.ciphertexts(), LIMIT_CIPHERTEXTS)?;
+        let Gather::Slots(maps) = &input.gather else {
+            return Ok(());
+        };
+        for map in maps {
+            check_count(HEADER, "slots of the query map", map.len(), self.slots())?;
+            for &element in map.iter().filter(|&&e| e != NO_ELEMENT) {
+                check_index(HEADER, "query element", element.into(), elements as u64)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_output(&self, shapes: &[ValueShape]) -> Result<(), ProgramError> {
+        check_index(
+            HEADER,
+            "result value",
+            self.result.0.into(),
+            shapes.len() as u64,
+        )?;
+        let result = shapes[self.result.0 as usize];
+        let elements = checked_elements("output elements", &self.output.shape)?;
+        check_count(
+            HEADER,
+            "output addresses",
+            self.output.addresses.len(),
+            elements,
+        )?;
+        for address in &self.output.addresses {
+            let ciphertexts = result.ciphertexts as u64;
+            check_index(
+                HEADER,
+                "output ciphertext",
+                address.ciphertext.into(),
+                ciphertexts,
+            )?;
+            check_index(
+                HEADER,
+                "output slot",
+                address.slot.into(),
+                self.slots() as u64,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn check_step(
+        &self,
+        index: usize,
+        step: &Step,
+        shapes: &[ValueShape],
+    ) -> Result<ValueShape, ProgramError> {
+        let estimate = &step.estimate;
+        let numbers = [
+            estimate.scale_log2,
+            estimate.max_abs,
+            estimate.error,
+            estimate.micros,
+        ];
+        check_finite(index, "estimate", numbers.iter().all(|v| v.is_finite()))?;
+        let operands = operand_shapes(index, step, shapes)?;
+        let check = StepCheck {
+            program: self,
+            index,
+            operands: &operands,
+        };
+        let shape = check.result(&step.operation)?;
+        if shape.level != estimate.level {
+            return Err(ProgramError::WrongLevel {
+                step: index,
+                found: estimate.level,
+                expected: shape.level,
+            });
+        }
+        check_limit(
+            "ciphertexts of a value",
+            shape.ciphertexts,
+            LIMIT_CIPHERTEXTS,
+        )?;
+        Ok(shape)
+    }
+}
+
+/// Looks the operands up and checks that they are of one level.
+fn operand_shapes(
+    index: usize,
+    step: &Step,
+    shapes: &[ValueShape],
+) -> Result<Vec<ValueShape>, ProgramError> {
+    let mut operands = Vec::with_capacity(step.inputs.len());
+    for &ValueId(id) in &step.inputs {
+        check_index(index, "operand", id.into(), shapes.len() as u64)?;
+        operands.push(shapes[id as usize]);
+    }
+    let Some(first) = operands.first() else {
+        return Err(ProgramError::WrongCount {
+            step: index,
+            what: "operands",
+            found: 0,
+            expected: 1,
+        });
+    };
+    for operand in &operands {
+        if operand.level != first.level {
+            let (found, expected) = (operand.level, first.level);
+            return Err(ProgramError::WrongLevel {
+                step: index,
+                found,
+                expected,
+            });
+        }
+    }
+    Ok(operands)
+}
+
+struct StepCheck<'a> {
+    program: &'a Program,
+    index: usize,
+    operands: &'a [ValueShape],
+}
+
+impl StepCheck<'_> {
+    fn result(&self, operation: &Operation) -> Result<ValueShape, ProgramError> {
+        let first = self.operands[0];
+        match operation {
+            Operation::Linear(linear) => self.linear(linear),
+            Operation::Fold { stages } => self.fold(stages),
+            Operation::AddConstant { values } => {
+                self.unary()?;
+                check_count(self.index, "constants", values.len(), first.ciphertexts)?;
+                values.iter().try_for_each(|v| self.runs(v))?;
+                Ok(first)
+            }
+            Operation::AddScalars { values } => {
+                self.unary()?;
+                check_count(self.index, "constants", values.len(), first.ciphertexts)?;
+                let finite = values.iter().all(|v| v.is_finite());
+                check_finite(self.index, "constant", finite)?;
+                Ok(first)
+            }
+            Operation::Square => {
+                self.unary()?;
+                self.two_parts()?;
+                Ok(ValueShape { parts: 3, ..first })
+            }
+            Operation::Multiply => self.multiply(),
+            Operation::Relinearize => self.relinearize(),
+            Operation::Rescale => {
+                self.unary()?;
+                let level = first.level.checked_sub(1);
+                let level = level.ok_or(ProgramError::NoLevelLeft { step: self.index })?;
+                Ok(ValueShape { level, ..first })
+            }
+            Operation::ModDrop { level } => {
+                self.unary()?;
+                if *level >= first.level {
+                    return Err(ProgramError::NoLevelLeft { step: self.index });
+                }
+                Ok(ValueShape {
+                    level: *level,
+                    ..first
+                })
+            }
+            Operation::Combine {
+                weight_scale_log2,
+                factors,
+            } => self.combine(*weight_scale_log2, factors),
+            Operation::ScalarLinear(matrix) => self.scalar_linear(matrix),
+        }
+    }
+
+    fn unary(&self) -> Result<(), ProgramError> {
+        check_count(self.index, "operands", self.operands.len(), 1)
+    }
+
+    fn two_parts(&self) -> Result<(), ProgramError> {
+        match self.operands.iter().position(|o| o.parts != 2) {
+            Some(operand) => Err(ProgramError::NeedsRelinearize {
+                step: self.index,
+                operand,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn runs(&self, vector: &SlotVector) -> Result<(), ProgramError> {
+        let slots = self.program.slots();
+        let mut free = 0usize;
+        for run in &vector.runs {
+            let start = run.start as usize;
+            let end = start.saturating_add(run.values.len());
+            if start < free || run.values.is_empty() || end > slots {
+                return Err(ProgramError::BadRuns {
+                    step: self.index,
+                    slots,
+                });
+            }
+            let finite = run.values.iter().all(|v| v.is_finite());
+            check_finite(self.index, "slot value", finite)?;
+            free = end;
+        }
+        Ok(())
+    }
+
+    fn rotation(&self, step: u32) -> Result<(), ProgramError> {
+        check_index(
+            self.index,
+            "rotation",
+            step.into(),
+            self.program.slots() as u64,
+        )?;
+        let level = self.operands[0].level;
+        let keys = &self.program.keys.galois;
+        let found = keys
+            .binary_search_by_key(&step, |k| k.step)
+            .ok()
+            .map(|at| keys[at].level);
+        if step == 0 || found.is_some_and(|key_level| key_level >= level) {
+            return Ok(());
+        }
+        Err(ProgramError::MissingKey {
+            step: self.index,
+            what: KeyName::Rotation(step),
+            level,
+        })
+    }
+
+    fn linear(&self, linear: &Linear) -> Result<ValueShape, ProgramError> {
+        self.two_parts()?;
+        check_finite(
+            self.index,
+            "weight scale",
+            linear.weight_scale_log2.is_finite(),
+        )?;
+        check_limit("diagonals", linear.diagonals.len(), LIMIT_DIAGONALS)?;
+        for diagonal in &linear.diagonals {
+            let count = self.operands.len() as u64;
+            check_index(
+                self.index,
+                "diagonal output",
+                diagonal.output.into(),
+                linear.outputs.into(),
+            )?;
+            check_index(
+                self.index,
+                "diagonal operand",
+                diagonal.operand.into(),
+                count,
+            )?;
+            let ciphertexts = self.operands[diagonal.operand as usize].ciphertexts as u64;
+            check_index(
+                self.index,
+                "diagonal ciphertext",
+                diagonal.ciphertext.into(),
+                ciphertexts,
+            )?;
+            self.rotation(diagonal.giant)?;
+            self.rotation(diagonal.baby)?;
+            self.runs(&diagonal.values)?;
+        }
+        if linear.outputs == 0 {
+            let (found, expected) = (0, 1);
+            return Err(ProgramError::WrongCount {
+                step: self.index,
+                what: "outputs",
+                found,
+                expected,
+            });
+        }
+        let ciphertexts = linear.outputs as usize;
+        Ok(ValueShape {
+            ciphertexts,
+            parts: 2,
+            level: self.operands[0].level,
+        })
+    }
+
+    fn fold(&self, stages: &[Vec<u32>]) -> Result<ValueShape, ProgramError> {
+        self.unary()?;
+        self.two_parts()?;
+        check_limit("fold stages", stages.len(), LIMIT_STEPS)?;
+        stages
+            .iter()
+            .flatten()
+            .try_for_each(|&step| self.rotation(step))?;
+        Ok(self.operands[0])
+    }
+
+    fn multiply(&self) -> Result<ValueShape, ProgramError> {
+        check_count(self.index, "operands", self.operands.len(), 2)?;
+        self.two_parts()?;
+        let (a, b) = (self.operands[0], self.operands[1]);
+        check_count(
+            self.index,
+            "ciphertexts of operand 1",
+            b.ciphertexts,
+            a.ciphertexts,
+        )?;
+        Ok(ValueShape { parts: 3, ..a })
+    }
+
+    fn relinearize(&self) -> Result<ValueShape, ProgramError> {
+        self.unary()?;
+        let level = self.operands[0].level;
+        if self
+            .program
+            .keys
+            .relinearize
+            .is_none_or(|key_level| key_level < level)
+        {
+            let what = KeyName::Relinearization;
+            return Err(ProgramError::MissingKey {
+                step: self.index,
+                what,
+                level,
+            });
+        }
+        Ok(ValueShape {
+            parts: 2,
+            ..self.operands[0]
+        })
+    }
+
+    fn combine(&self, scale_log2: f64, factors: &[f64]) -> Result<ValueShape, ProgramError> {
+        check_count(self.index, "factors", factors.len(), self.operands.len())?;
+        let finite = scale_log2.is_finite() && factors.iter().all(|f| f.is_finite());
+        check_finite(self.index, "factor", finite)?;
+        let first = self.operands[0];
+        for operand in self.operands {
+            let (found, expected) = (operand.ciphertexts, first.ciphertexts);
+            check_count(self.index, "ciphertexts of an operand", found, expected)?;
+        }
+        let parts = self.operands.iter().map(|o| o.parts).max().unwrap_or(2);
+        Ok(ValueShape { parts, ..first })
+    }
+
+    fn scalar_linear(&self, matrix: &ScalarLinear) -> Result<ValueShape, ProgramError> {
+        check_finite(
+            self.index,
+            "weight scale",
+            matrix.weight_scale_log2.is_finite(),
+        )?;
+        let columns: usize = self.operands.iter().map(|o| o.ciphertexts).sum();
+        check_count(
+            self.index,
+            "matrix columns",
+            matrix.columns as usize,
+            columns,
+        )?;
+        check_count(
+            self.index,
+            "matrix weights",
+            matrix.weight.len(),
+            matrix.column.len(),
+        )?;
+        let rows = matrix.row_starts.len().saturating_sub(1);
+        check_index(self.index, "empty matrix", 0, rows as u64)?;
+        check_count(
+            self.index,
+            "first row start",
+            matrix.row_starts[0] as usize,
+            0,
+        )?;
+        check_count(
+            self.index,
+            "last row start",
+            matrix.row_starts[rows] as usize,
+            matrix.column.len(),
+        )?;
+        for bounds in matrix.row_starts.windows(2) {
+            check_index(
+                self.index,
+                "row start",
+                bounds[0].into(),
+                u64::from(bounds[1]) + 1,
+            )?;
+        }
+        for &column in &matrix.column {
+            check_index(self.index, "matrix column", column.into(), columns as u64)?;
+        }
+        let parts = self.operands.iter().map(|o| o.parts).max().unwrap_or(2);
+        Ok(ValueShape {
+            ciphertexts: rows,
+            parts,
+            level: self.operands[0].level,
+        })
+    }
+}
+
+fn check_parameters(plan: &ParameterPlan) -> Result<(), ProgramError> {
+    check_index(HEADER, "log2 of the ring degree", plan.log_n.into(), 18)?;
+    check_index(
+        HEADER,
+        "lowest log2 of the ring degree",
+        9,
+        plan.log_n.into(),
+    )?;
+    check_limit("ciphertext primes", plan.q_bits.len(), 64)?;
+    check_limit("special primes", plan.p_bits.len(), 64)?;
+    check_index(HEADER, "no ciphertext prime", 0, plan.q_bits.len() as u64)?;
+    for &bits in plan.q_bits.iter().chain(&plan.p_bits) {
+        check_index(HEADER, "bits of a prime", bits.into(), 62)?;
+    }
+    Ok(())
+}
+
+fn checked_elements(what: &'static str, shape: &[u32]) -> Result<usize, ProgramError> {
+    let limit = LIMIT_CIPHERTEXTS as u64 * (1 << 17);
+    let product = shape.iter().try_fold(1u64, |p, &d| p.checked_mul(d.into()));
+    match product {
+        Some(count) if count <= limit => Ok(count as usize),
+        _ => Err(ProgramError::TooLarge {
+            what,
+            found: product.unwrap_or(u64::MAX),
+            limit,
+        }),
+    }
+}
+
+fn check_limit(what: &'static str, found: usize, limit: usize) -> Result<(), ProgramError> {
+    if found <= limit {
+        return Ok(());
+    }
+    Err(ProgramError::TooLarge {
+        what,
+        found: found as u64,
+        limit: limit as u64,
+    })
+}
+
+fn check_index(
+    step: usize,
+    what: &'static str,
+    found: u64,
+    limit: u64,
+) -> Result<(), ProgramError> {
+    if found < limit {
+        return Ok(());
+    }
+    Err(ProgramError::OutOfRange {
+        step,
+        what,
+        found,
+        limit,
+    })
+}
+
+fn check_count(
+    step: usize,
+    what: &'static str,
+    found: usize,
+    expected: usize,
+) -> Result<(), ProgramError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(ProgramError::WrongCount {
+        step,
+        what,
+        found,
+        expected,
+    })
+}
+
+fn check_finite(step: usize, what: &'static str, finite: bool) -> Result<(), ProgramError> {
+    if finite {
+        Ok(())
+    } else {
+        Err(ProgramError::NotFinite { step, what })
+    }
+}

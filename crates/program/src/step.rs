@@ -1,0 +1,142 @@
+//! One step of a program.
+
+use crate::slots::SlotVector;
+
+/// Index of a value: 0 is the query, `i + 1` the result of step `i`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ValueId(pub u32);
+
+/// One non-zero diagonal: `out[p] += values[p] * in[(p + giant + baby) mod S]`.
+///
+/// Math: `rot(d' * rot(in, baby), giant)` with `d'[p] = values[(p - giant) mod S]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Diagonal {
+    /// Ciphertext of the result.
+    pub output: u32,
+    /// Operand position.
+    pub operand: u32,
+    /// Ciphertext of that operand.
+    pub ciphertext: u32,
+    /// Rotation applied after the product, shared by a group of diagonals.
+    pub giant: u32,
+    /// Rotation applied before the product.
+    pub baby: u32,
+    /// The diagonal, indexed by output slot.
+    pub values: SlotVector,
+}
+
+/// A linear map between slot layouts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Linear {
+    /// Ciphertexts of the result.
+    pub outputs: u32,
+    /// Base-two logarithm of the weights' scale for operand 0; the others are encoded so that all products have one scale.
+    pub weight_scale_log2: f64,
+    /// Diagonals, ordered by (output, giant, operand, ciphertext, baby).
+    pub diagonals: Vec<Diagonal>,
+}
+
+/// A matrix of integers over ciphertexts (batch packing), rows in compressed form.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScalarLinear {
+    /// Ciphertexts of operands 0, 1, ... counted through.
+    pub columns: u32,
+    /// `row_starts[r] .. row_starts[r + 1]` are the entries of row `r`.
+    pub row_starts: Vec<u32>,
+    /// Column of each entry, ascending within a row.
+    pub column: Vec<u32>,
+    /// Integer weight of each entry: `round(w * 2^weight_scale_log2)`.
+    pub weight: Vec<i32>,
+    /// Base-two logarithm of the weights' scale.
+    pub weight_scale_log2: f64,
+}
+
+/// What a step computes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Operation {
+    /// Diagonal linear map of one or more operands of two parts each.
+    Linear(Linear),
+    /// For each stage in order, `x <- x + sum_s rot(x, s)`.
+    Fold {
+        /// Rotations of each stage; the unrotated ciphertext is always a summand.
+        stages: Vec<Vec<u32>>,
+    },
+    /// Adds one slot vector per ciphertext.
+    AddConstant {
+        /// One per ciphertext.
+        values: Vec<SlotVector>,
+    },
+    /// Adds one number to all slots of each ciphertext (batch packing).
+    AddScalars {
+        /// One per ciphertext.
+        values: Vec<f64>,
+    },
+    /// Slotwise square; the result has three parts.
+    Square,
+    /// Slotwise product of two operands; the result has three parts.
+    Multiply,
+    /// From three parts to two.
+    Relinearize,
+    /// Division by the last prime of the level.
+    Rescale,
+    /// Leaves out primes until `level`.
+    ModDrop {
+        /// New level.
+        level: u32,
+    },
+    /// `sum_i factors[i] * operand_i`, slotwise; all operands have as many ciphertexts.
+    Combine {
+        /// Base-two logarithm of the scale of `factors[0]`; the others are encoded so that all products have one scale.
+        weight_scale_log2: f64,
+        /// One per operand.
+        factors: Vec<f64>,
+    },
+    /// Integer matrix over ciphertexts (batch packing).
+    ScalarLinear(ScalarLinear),
+}
+
+impl Operation {
+    /// A word for tables and messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Operation::Linear(_) => "linear",
+            Operation::Fold { .. } => "fold",
+            Operation::AddConstant { .. } | Operation::AddScalars { .. } => "add constant",
+            Operation::Square => "square",
+            Operation::Multiply => "multiply",
+            Operation::Relinearize => "relinearize",
+            Operation::Rescale => "rescale",
+            Operation::ModDrop { .. } => "mod drop",
+            Operation::Combine { .. } => "combine",
+            Operation::ScalarLinear(_) => "scalar linear",
+        }
+    }
+}
+
+/// What the compiler predicts of a step's result.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Estimate {
+    /// Level of the result.
+    pub level: u32,
+    /// Base-two logarithm of the result's scale (nominal primes).
+    pub scale_log2: f64,
+    /// Largest absolute slot value on the calibration data, margin included.
+    pub max_abs: f64,
+    /// Predicted standard deviation of the result's error, in units of the values.
+    pub error: f64,
+    /// Predicted time on one core, in microseconds.
+    pub micros: f64,
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Layer of the network that it belongs to.
+    pub layer: String,
+    /// Operands, earlier values.
+    pub inputs: Vec<ValueId>,
+    /// What is computed.
+    pub operation: Operation,
+    /// Predictions about the result.
+    pub estimate: Estimate,
+}
