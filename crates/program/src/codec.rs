@@ -1,6 +1,7 @@
 //! Canonical bytes of a program.
 //!
-//! Layout: magic, version, body (little-endian, lengths before contents), BLAKE3 digest of everything before it.
+//! Layout: magic, version, body (little-endian, lengths before contents), BLAKE3 digest of
+//! everything before it.
 //! Reading allocates no more than a small multiple of the bytes it is given.
 
 mod reader;

@@ -14,7 +14,7 @@ pub enum ProgramError {
     },
     /// A format this build does not read.
     #[error(
-        "program format version {found} is not supported (this build reads {expected}); compile the model again"
+        "program format {found} is not read by this build (it reads {expected}); compile again"
     )]
     WrongVersion {
         /// Version in the file.

@@ -1,17 +1,23 @@
 //! The compiled artefact: what an evaluator needs to know to run a network on ciphertexts.
 //!
-//! A [`Program`] is a straight line of steps over *values*; value 0 is the query, step `i` makes value `i + 1`.
-//! A value is a list of ciphertexts, each a cyclic row of `S` slots. With single-image packing a linear map is
-//! `out_o[p] = sum_{i,k} d_{o,i,k}[p] * in_i[(p + k) mod S]`, given as its non-zero diagonals `d`; with batch packing a
+//! A [`Program`] is a straight line of steps over *values*; value 0 is the query, step `i` makes
+//! value `i + 1`.
+//! A value is a list of ciphertexts, each a cyclic row of `S` slots. With single-image packing a
+//! linear map is
+//! `out_o[p] = sum_{i,k} d_{o,i,k}[p] * in_i[(p + k) mod S]`, given as its non-zero diagonals `d`;
+//! with batch packing a
 //! ciphertext holds one element of `S` images, and a linear map is a matrix of integers.
 //!
-//! Layers: `parameters` (plain numbers), `slots` (sparse slot vectors), `step`, `spec` (query, reply, keys), `program`
+//! Layers: `parameters` (plain numbers), `slots` (sparse slot vectors), `step`, `spec` (query,
+//! reply, keys), `program`
 //! (the whole and its validation), `codec` (canonical bytes and digest).
 //!
-//! Non-goals: this crate knows no networks and no ciphertexts; it is the only thing the compiler and the runtime share.
+//! Non-goals: this crate knows no networks and no ciphertexts; it is the only thing the compiler
+//! and the runtime share.
 
 mod codec;
 mod error;
+mod interpret;
 mod parameters;
 mod program;
 mod slots;
@@ -20,6 +26,7 @@ mod step;
 
 pub use codec::{FORMAT_VERSION, MAGIC, MAX_PROGRAM_BYTES};
 pub use error::{KeyName, ProgramError};
+pub use interpret::{SlotValue, interpret};
 pub use parameters::{ParameterPlan, Ring, SecurityTable};
 pub use program::{LIMIT_CIPHERTEXTS, LIMIT_DIAGONALS, LIMIT_STEPS, Packing, Program, ValueShape};
 pub use slots::{Run, SlotVector};

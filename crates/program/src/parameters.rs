@@ -1,4 +1,5 @@
-//! Encryption parameters as plain numbers; the homomorphic library turns them into primes and checks them.
+//! Encryption parameters as plain numbers; the homomorphic library turns them into primes and
+//! checks them.
 
 /// Which ring the ciphertexts live in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -61,7 +61,8 @@ pub struct ValueShape {
 }
 
 impl Program {
-    /// Checks everything that a runtime relies on and returns the form of every value (the query's first).
+    /// Checks everything that a runtime relies on and returns the form of every value (the query's
+    /// first).
     ///
     /// # Errors
     /// The first broken rule.

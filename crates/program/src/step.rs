@@ -30,7 +30,8 @@ pub struct Diagonal {
 pub struct Linear {
     /// Ciphertexts of the result.
     pub outputs: u32,
-    /// Base-two logarithm of the weights' scale for operand 0; the others are encoded so that all products have one scale.
+    /// Base-two logarithm of the weights' scale for operand 0; the others are encoded so that all
+    /// products have one scale.
     pub weight_scale_log2: f64,
     /// Diagonals, ordered by (output, giant, operand, ciphertext, baby).
     pub diagonals: Vec<Diagonal>,
@@ -86,7 +87,8 @@ pub enum Operation {
     },
     /// `sum_i factors[i] * operand_i`, slotwise; all operands have as many ciphertexts.
     Combine {
-        /// Base-two logarithm of the scale of `factors[0]`; the others are encoded so that all products have one scale.
+        /// Base-two logarithm of the scale of `factors[0]`; the others are encoded so that all
+        /// products have one scale.
         weight_scale_log2: f64,
         /// One per operand.
         factors: Vec<f64>,
