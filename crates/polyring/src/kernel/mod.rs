@@ -1,0 +1,93 @@
+//! Slice kernels: one portable specification and one implementation per instruction set.
+//!
+//! This folder is the only place of the workspace with `unsafe`. A [`Kernel`] can only be obtained through [`Kernel::detect`],
+//! [`Kernel::named`] or [`Kernel::available`], all of which ask the processor first; so holding a kernel proves that its
+//! instructions exist, and that is the fact behind every `SAFETY` comment on a `#[target_feature]` call.
+//! Lengths are checked by the callers in [`crate::PrimeRing`], and again with `debug_assert!` here.
+//! Every kernel gives equal bytes: results are fully reduced, and floating-point code is compiled from one source without contraction.
+#![allow(unsafe_code)]
+
+mod buffer;
+mod ops;
+mod portable;
+
+use crate::error::Error;
+
+pub use buffer::AlignedBuffer;
+pub(crate) use ops::{NttTables, SliceKernel, TwiddleTree};
+
+/// A choice of instruction set that this processor is known to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Kernel(Isa);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Isa {
+    Portable,
+}
+
+impl Isa {
+    const ALL: [Isa; 1] = [Isa::Portable];
+
+    fn name(self) -> &'static str {
+        match self {
+            Isa::Portable => "portable",
+        }
+    }
+
+    fn runs_here(self) -> bool {
+        match self {
+            Isa::Portable => true,
+        }
+    }
+}
+
+impl Kernel {
+    /// The fastest kernel that this processor runs.
+    pub fn detect() -> Self {
+        Self::available().pop().unwrap_or(Self(Isa::Portable))
+    }
+
+    /// Every kernel that this processor runs, slowest first.
+    pub fn available() -> Vec<Self> {
+        Isa::ALL
+            .into_iter()
+            .filter(|isa| isa.runs_here())
+            .map(Self)
+            .collect()
+    }
+
+    /// The kernel called `name`: `portable`, `avx2` or `avx512ifma`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownKernel`], or [`Error::KernelUnavailable`] if this processor lacks it.
+    pub fn named(name: &str) -> Result<Self, Error> {
+        let isa = Isa::ALL
+            .into_iter()
+            .find(|isa| isa.name() == name)
+            .ok_or_else(|| Error::UnknownKernel {
+                found: name.to_owned(),
+            })?;
+        if isa.runs_here() {
+            Ok(Self(isa))
+        } else {
+            Err(Error::KernelUnavailable { kernel: isa.name() })
+        }
+    }
+
+    /// `portable`, `avx2` or `avx512ifma`.
+    pub fn name(self) -> &'static str {
+        self.0.name()
+    }
+
+    pub(crate) fn ops(self) -> &'static dyn SliceKernel {
+        match self.0 {
+            Isa::Portable => &portable::Portable,
+        }
+    }
+}
+
+impl std::fmt::Display for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,170 @@
+//! The slice operations that every kernel offers. The defaults are the portable ones.
+
+use super::buffer::AlignedBuffer;
+use super::portable;
+use crate::modulus::{Modulus, Multiplier};
+use crate::ntt::NttPlan;
+
+/// The constants of one transform, before a kernel lays them out.
+///
+/// The transform splits X^{2t} - r^2 into (X^t - r)(X^t + r), log2(n) times. Node `m + i` (m a power of two, i < m) holds the
+/// r of the i-th of the m factors of degree n/m.
+pub(crate) struct TwiddleTree {
+    pub(crate) modulus: Modulus,
+    /// r per node; index 0 is unused
+    pub(crate) forward: Vec<u64>,
+    /// 1/r per node
+    pub(crate) inverse: Vec<u64>,
+    /// factor that the inverse transform multiplies everything by, 1/n or 1/(2n)
+    pub(crate) scale: u64,
+}
+
+/// The constants in the order in which one kernel reads them.
+#[derive(Clone, Default)]
+pub(crate) struct NttTables {
+    pub(crate) forward: AlignedBuffer,
+    pub(crate) inverse: AlignedBuffer,
+}
+
+/// Slice operations modulo one prime. Slices of one call have equal lengths; all values are in [0, q) unless stated.
+pub(crate) trait SliceKernel: Sync {
+    /// Lays the constants out for this kernel.
+    fn ntt_tables(&self, tree: &TwiddleTree) -> NttTables {
+        portable::ntt_tables(tree)
+    }
+
+    /// Forward transform in place, output in evaluation order.
+    fn forward(&self, plan: &NttPlan, values: &mut [u64]) {
+        portable::forward(plan, values);
+    }
+
+    /// Inverse transform in place, scaled.
+    fn inverse(&self, plan: &NttPlan, values: &mut [u64]) {
+        portable::inverse(plan, values);
+    }
+
+    /// out = x + y
+    fn add(&self, q: Modulus, out: &mut [u64], x: &[u64], y: &[u64]) {
+        portable::add(q, out, x, y);
+    }
+
+    /// x += y
+    fn add_assign(&self, q: Modulus, x: &mut [u64], y: &[u64]) {
+        portable::add_assign(q, x, y);
+    }
+
+    /// out = x - y
+    fn sub(&self, q: Modulus, out: &mut [u64], x: &[u64], y: &[u64]) {
+        portable::sub(q, out, x, y);
+    }
+
+    /// x -= y
+    fn sub_assign(&self, q: Modulus, x: &mut [u64], y: &[u64]) {
+        portable::sub_assign(q, x, y);
+    }
+
+    /// x = -x
+    fn neg_assign(&self, q: Modulus, x: &mut [u64]) {
+        portable::neg_assign(q, x);
+    }
+
+    /// out = x·y
+    fn mul(&self, q: Modulus, out: &mut [u64], x: &[u64], y: &[u64]) {
+        portable::mul(q, out, x, y);
+    }
+
+    /// x *= y
+    fn mul_assign(&self, q: Modulus, x: &mut [u64], y: &[u64]) {
+        portable::mul_assign(q, x, y);
+    }
+
+    /// acc += x·y
+    fn mul_add_assign(&self, q: Modulus, acc: &mut [u64], x: &[u64], y: &[u64]) {
+        portable::mul_add_assign(q, acc, x, y);
+    }
+
+    /// out = w·x
+    fn mul_scalar(&self, q: Modulus, out: &mut [u64], x: &[u64], w: Multiplier) {
+        portable::mul_scalar(q, out, x, w);
+    }
+
+    /// x *= w
+    fn mul_scalar_assign(&self, q: Modulus, x: &mut [u64], w: Multiplier) {
+        portable::mul_scalar_assign(q, x, w);
+    }
+
+    /// acc += w·x
+    fn mul_scalar_add_assign(&self, q: Modulus, acc: &mut [u64], x: &[u64], w: Multiplier) {
+        portable::mul_scalar_add_assign(q, acc, x, w);
+    }
+
+    /// x = (x - y)·w
+    fn sub_mul_scalar_assign(&self, q: Modulus, x: &mut [u64], y: &[u64], w: Multiplier) {
+        portable::sub_mul_scalar_assign(q, x, y, w);
+    }
+
+    /// out = (x - y)·w
+    fn sub_mul_scalar(&self, q: Modulus, out: &mut [u64], x: &[u64], y: &[u64], w: Multiplier) {
+        portable::sub_mul_scalar(q, out, x, y, w);
+    }
+
+    /// out = Σ_i xs_i·ys_i, at most `DOT_TERMS_MAX` terms
+    fn dot(&self, q: Modulus, out: &mut [u64], xs: &[&[u64]], ys: &[&[u64]]) {
+        portable::dot(q, out, xs, ys);
+    }
+
+    /// out0 = Σ_i shared_i·xs0_i, out1 = Σ_i shared_i·xs1_i, at most `DOT_TERMS_MAX` terms
+    fn dot_pair(&self, q: Modulus, outs: [&mut [u64]; 2], shared: &[&[u64]], xs: [&[&[u64]]; 2]) {
+        portable::dot_pair(q, outs, shared, xs);
+    }
+
+    /// out = Σ_i (a_i0·b_i0, a_i0·b_i1 + a_i1·b_i0, a_i1·b_i1), at most `DOT_TERMS_MAX / 2` terms
+    fn tensor(&self, q: Modulus, outs: [&mut [u64]; 3], a: &[[&[u64]; 2]], b: &[[&[u64]; 2]]) {
+        portable::tensor(q, outs, a, b);
+    }
+
+    /// out_r = Σ_c weights[r·columns + c]·xs_c
+    fn scalar_gemm(&self, q: Modulus, outs: &mut [&mut [u64]], weights: &[i64], xs: &[&[u64]]) {
+        portable::scalar_gemm(q, outs, weights, xs);
+    }
+
+    /// out = x mod q for any 64-bit x
+    fn reduce(&self, q: Modulus, out: &mut [u64], x: &[u64]) {
+        portable::reduce(q, out, x);
+    }
+
+    /// out = centred(x mod source) mod q
+    fn lift_centred(&self, q: Modulus, out: &mut [u64], x: &[u64], source: Modulus) {
+        portable::lift_centred(q, out, x, source);
+    }
+
+    /// out = x mod q for signed x
+    fn reduce_signed(&self, q: Modulus, out: &mut [u64], x: &[i64]) {
+        portable::reduce_signed(q, out, x);
+    }
+
+    /// out = x mod q for small signed x
+    fn lift_small(&self, q: Modulus, out: &mut [u64], x: &[i8]) {
+        portable::lift_small(q, out, x);
+    }
+
+    /// out = Σ_i weights_i·xs_i with weights below q and any words below 2^50 in `xs`, at most `DOT_TERMS_MAX` terms
+    fn weighted_sum(&self, q: Modulus, out: &mut [u64], weights: &[u64], xs: &[&[u64]]) {
+        portable::weighted_sum(q, out, weights, xs);
+    }
+
+    /// out = floor(Σ_i digits_i·reciprocals_i + 1/2) in floating point, summed from left to right
+    fn round_quotient_sum(&self, out: &mut [u64], digits: &[u64], reciprocals: &[f64]) {
+        portable::round_quotient_sum(out, digits, reciprocals);
+    }
+
+    /// Magnitudes by counting the table entries that are not above the words, signs from single bits.
+    fn gaussian(&self, out: &mut [i8], words: &[u64], signs: &[u64]) {
+        portable::gaussian(out, words, signs);
+    }
+
+    /// out_j = x_{table_j}
+    fn permute(&self, out: &mut [u64], x: &[u64], table: &[u32]) {
+        portable::permute(out, x, table);
+    }
+}

@@ -1,0 +1,326 @@
+//! The specification: plain Rust, no instruction set assumed.
+
+use super::ops::{NttTables, SliceKernel, TwiddleTree};
+use crate::modulus::{Modulus, Multiplier, subtract_once};
+use crate::ntt::{self, NttPlan};
+use crate::sampling::GAUSSIAN_TABLE;
+
+/// The kernel that runs everywhere.
+pub(super) struct Portable;
+
+impl SliceKernel for Portable {}
+
+/// Interleaves each constant with its quotient for 64-bit words; the last node of the inverse carries the scale.
+pub(super) fn ntt_tables(tree: &TwiddleTree) -> NttTables {
+    let interleave = |constants: &[u64]| -> Vec<u64> {
+        let multipliers = constants.iter().map(|&w| tree.modulus.multiplier(w));
+        multipliers
+            .flat_map(|m| [m.value(), m.quotient()])
+            .collect()
+    };
+    let mut inverse = tree.inverse.clone();
+    // Entries 0 and 1 hold the scale and the scaled constant of the last stage.
+    inverse[0] = tree.scale;
+    inverse[1] = tree.modulus.mul(inverse[1], tree.scale);
+    NttTables {
+        forward: super::AlignedBuffer::from_slice(&interleave(&tree.forward)),
+        inverse: super::AlignedBuffer::from_slice(&interleave(&inverse)),
+    }
+}
+
+/// Forward transform by Cooley-Tukey splitting.
+///
+/// Bounds: with 64-bit quotients w·y is in [0, 2q) for any word y, so values grow by 2q a stage and stay below
+///         (1 + 2·16)q < 2^56; one reduction at the end
+pub(super) fn forward(plan: &NttPlan, values: &mut [u64]) {
+    let q = plan.modulus();
+    plan.fold(values);
+    let mut half = values.len() / 2;
+    let mut node = 1;
+    while half > 0 {
+        for (block, w) in values
+            .chunks_exact_mut(2 * half)
+            .zip(plan.forward_pairs(node))
+        {
+            let (low, high) = block.split_at_mut(half);
+            for (x, y) in low.iter_mut().zip(high) {
+                let product = w.mul_lazy(*y, q.value());
+                *y = *x + 2 * q.value() - product;
+                *x += product;
+            }
+        }
+        node *= 2;
+        half /= 2;
+    }
+    for value in values.iter_mut() {
+        *value = q.reduce(*value);
+    }
+    ntt::transpose_blocks(values);
+}
+
+/// Inverse transform by Gentleman-Sande merging.
+///
+/// Bounds: values stay in [0, 2q)
+pub(super) fn inverse(plan: &NttPlan, values: &mut [u64]) {
+    let q = plan.modulus().value();
+    ntt::transpose_blocks(values);
+    let n = values.len();
+    let mut half = 1;
+    while half < n / 2 {
+        let node = n / (2 * half);
+        for (block, w) in values
+            .chunks_exact_mut(2 * half)
+            .zip(plan.inverse_pairs(node))
+        {
+            let (low, high) = block.split_at_mut(half);
+            for (x, y) in low.iter_mut().zip(high) {
+                let difference = *x + 2 * q - *y;
+                *x = subtract_once(*x + *y, 2 * q);
+                *y = w.mul_lazy(difference, q);
+            }
+        }
+        half *= 2;
+    }
+    let (scale, scaled_root) = plan.inverse_scale();
+    let (low, high) = values.split_at_mut(n / 2);
+    for (x, y) in low.iter_mut().zip(high) {
+        let difference = *x + 2 * q - *y;
+        *x = scale.mul(*x + *y, q);
+        *y = scaled_root.mul(difference, q);
+    }
+    plan.unfold(values);
+}
+
+pub(super) fn add(q: Modulus, out: &mut [u64], x: &[u64], y: &[u64]) {
+    for ((out, &x), &y) in out.iter_mut().zip(x).zip(y) {
+        *out = q.add(x, y);
+    }
+}
+
+pub(super) fn add_assign(q: Modulus, x: &mut [u64], y: &[u64]) {
+    for (x, &y) in x.iter_mut().zip(y) {
+        *x = q.add(*x, y);
+    }
+}
+
+pub(super) fn sub(q: Modulus, out: &mut [u64], x: &[u64], y: &[u64]) {
+    for ((out, &x), &y) in out.iter_mut().zip(x).zip(y) {
+        *out = q.sub(x, y);
+    }
+}
+
+pub(super) fn sub_assign(q: Modulus, x: &mut [u64], y: &[u64]) {
+    for (x, &y) in x.iter_mut().zip(y) {
+        *x = q.sub(*x, y);
+    }
+}
+
+pub(super) fn neg_assign(q: Modulus, x: &mut [u64]) {
+    for x in x.iter_mut() {
+        *x = q.neg(*x);
+    }
+}
+
+pub(super) fn mul(q: Modulus, out: &mut [u64], x: &[u64], y: &[u64]) {
+    for ((out, &x), &y) in out.iter_mut().zip(x).zip(y) {
+        *out = q.mul(x, y);
+    }
+}
+
+pub(super) fn mul_assign(q: Modulus, x: &mut [u64], y: &[u64]) {
+    for (x, &y) in x.iter_mut().zip(y) {
+        *x = q.mul(*x, y);
+    }
+}
+
+pub(super) fn mul_add_assign(q: Modulus, acc: &mut [u64], x: &[u64], y: &[u64]) {
+    for ((acc, &x), &y) in acc.iter_mut().zip(x).zip(y) {
+        *acc = q.reduce_wide(u128::from(x) * u128::from(y) + u128::from(*acc));
+    }
+}
+
+pub(super) fn mul_scalar(q: Modulus, out: &mut [u64], x: &[u64], w: Multiplier) {
+    for (out, &x) in out.iter_mut().zip(x) {
+        *out = w.mul(x, q.value());
+    }
+}
+
+pub(super) fn mul_scalar_assign(q: Modulus, x: &mut [u64], w: Multiplier) {
+    for x in x.iter_mut() {
+        *x = w.mul(*x, q.value());
+    }
+}
+
+pub(super) fn mul_scalar_add_assign(q: Modulus, acc: &mut [u64], x: &[u64], w: Multiplier) {
+    for (acc, &x) in acc.iter_mut().zip(x) {
+        *acc = q.add(*acc, w.mul(x, q.value()));
+    }
+}
+
+pub(super) fn sub_mul_scalar_assign(q: Modulus, x: &mut [u64], y: &[u64], w: Multiplier) {
+    for (x, &y) in x.iter_mut().zip(y) {
+        *x = w.mul(*x + q.value() - y, q.value());
+    }
+}
+
+pub(super) fn sub_mul_scalar(q: Modulus, out: &mut [u64], x: &[u64], y: &[u64], w: Multiplier) {
+    for ((out, &x), &y) in out.iter_mut().zip(x).zip(y) {
+        *out = w.mul(x + q.value() - y, q.value());
+    }
+}
+
+/// Positions handled at once by the lazy sums, so that the accumulators stay in the nearest cache.
+const LAZY_CHUNK: usize = 64;
+
+/// Lazy sums of products: 4096 terms below 2^100 stay below 2^112.
+pub(super) fn dot(q: Modulus, out: &mut [u64], xs: &[&[u64]], ys: &[&[u64]]) {
+    for (chunk, out) in out.chunks_mut(LAZY_CHUNK).enumerate() {
+        let start = chunk * LAZY_CHUNK;
+        let mut sums = [0; LAZY_CHUNK];
+        for (x, y) in xs.iter().zip(ys) {
+            accumulate(&mut sums, &x[start..], &y[start..], out.len());
+        }
+        store_sums(q, out, &sums);
+    }
+}
+
+pub(super) fn dot_pair(
+    q: Modulus,
+    [out_0, out_1]: [&mut [u64]; 2],
+    shared: &[&[u64]],
+    [xs_0, xs_1]: [&[&[u64]]; 2],
+) {
+    dot(q, out_0, shared, xs_0);
+    dot(q, out_1, shared, xs_1);
+}
+
+pub(super) fn tensor(
+    q: Modulus,
+    [out_0, out_1, out_2]: [&mut [u64]; 3],
+    a: &[[&[u64]; 2]],
+    b: &[[&[u64]; 2]],
+) {
+    let outs = out_0
+        .chunks_mut(LAZY_CHUNK)
+        .zip(out_1.chunks_mut(LAZY_CHUNK));
+    for (chunk, ((out_0, out_1), out_2)) in outs.zip(out_2.chunks_mut(LAZY_CHUNK)).enumerate() {
+        let start = chunk * LAZY_CHUNK;
+        let mut sums = [[0; LAZY_CHUNK]; 3];
+        for (a, b) in a.iter().zip(b) {
+            for (i, j) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                accumulate(
+                    &mut sums[i + j],
+                    &a[i][start..],
+                    &b[j][start..],
+                    out_0.len(),
+                );
+            }
+        }
+        for (out, sums) in [out_0, out_1, out_2].into_iter().zip(&sums) {
+            store_sums(q, out, sums);
+        }
+    }
+}
+
+fn accumulate(sums: &mut [u128; LAZY_CHUNK], x: &[u64], y: &[u64], len: usize) {
+    for ((sum, &x), &y) in sums.iter_mut().zip(x).zip(y).take(len) {
+        *sum += u128::from(x) * u128::from(y);
+    }
+}
+
+fn store_sums(q: Modulus, out: &mut [u64], sums: &[u128; LAZY_CHUNK]) {
+    for (out, &sum) in out.iter_mut().zip(sums) {
+        *out = q.reduce_wide(sum);
+    }
+}
+
+/// Sums of at most 2^14 products below 2^63·2^50 fit a signed 128-bit word.
+pub(super) fn scalar_gemm(q: Modulus, outs: &mut [&mut [u64]], weights: &[i64], xs: &[&[u64]]) {
+    for (row, out) in outs.iter_mut().enumerate() {
+        let weights = &weights[row * xs.len()..(row + 1) * xs.len()];
+        for (chunk, out) in out.chunks_mut(LAZY_CHUNK).enumerate() {
+            let start = chunk * LAZY_CHUNK;
+            let mut sums = [0i128; LAZY_CHUNK];
+            for (x, &w) in xs.iter().zip(weights) {
+                for (sum, &x) in sums.iter_mut().zip(&x[start..]).take(out.len()) {
+                    *sum += i128::from(w) * i128::from(x);
+                }
+            }
+            for (out, &sum) in out.iter_mut().zip(&sums) {
+                *out = q.reduce_signed_wide(sum);
+            }
+        }
+    }
+}
+
+pub(super) fn reduce(q: Modulus, out: &mut [u64], x: &[u64]) {
+    for (out, &x) in out.iter_mut().zip(x) {
+        *out = q.reduce(x);
+    }
+}
+
+pub(super) fn lift_centred(q: Modulus, out: &mut [u64], x: &[u64], source: Modulus) {
+    let half = source.value() / 2;
+    // centred(x) + source is in (0, 3/2·source), and taking source mod q away again centres it.
+    let offset = q.reduce(source.value());
+    for (out, &x) in out.iter_mut().zip(x) {
+        let lifted = q.reduce(x);
+        let centred = q.sub(lifted, offset);
+        *out = if x > half { centred } else { lifted };
+    }
+}
+
+pub(super) fn reduce_signed(q: Modulus, out: &mut [u64], x: &[i64]) {
+    for (out, &x) in out.iter_mut().zip(x) {
+        *out = q.reduce_signed(x);
+    }
+}
+
+pub(super) fn lift_small(q: Modulus, out: &mut [u64], x: &[i8]) {
+    for (out, &x) in out.iter_mut().zip(x) {
+        *out = q.reduce_signed(i64::from(x));
+    }
+}
+
+pub(super) fn permute(out: &mut [u64], x: &[u64], table: &[u32]) {
+    for (out, &source) in out.iter_mut().zip(table) {
+        *out = x[source as usize];
+    }
+}
+
+pub(super) fn weighted_sum(q: Modulus, out: &mut [u64], weights: &[u64], xs: &[&[u64]]) {
+    for (chunk, out) in out.chunks_mut(LAZY_CHUNK).enumerate() {
+        let start = chunk * LAZY_CHUNK;
+        let mut sums = [0; LAZY_CHUNK];
+        for (x, &w) in xs.iter().zip(weights) {
+            for (sum, &x) in sums.iter_mut().zip(&x[start..]).take(out.len()) {
+                *sum += u128::from(w) * u128::from(x);
+            }
+        }
+        store_sums(q, out, &sums);
+    }
+}
+
+#[inline(always)]
+pub(super) fn round_quotient_sum(out: &mut [u64], digits: &[u64], reciprocals: &[f64]) {
+    let n = out.len();
+    for (at, out) in out.iter_mut().enumerate() {
+        let mut sum = 0.5;
+        for (i, reciprocal) in reciprocals.iter().enumerate() {
+            sum += digits[i * n + at] as f64 * reciprocal;
+        }
+        *out = sum as u64;
+    }
+}
+
+#[inline(always)]
+pub(super) fn gaussian(out: &mut [i8], words: &[u64], signs: &[u64]) {
+    for (at, (out, &word)) in out.iter_mut().zip(words).enumerate() {
+        let magnitude = GAUSSIAN_TABLE
+            .iter()
+            .map(|&bound| i64::from(word >= bound))
+            .sum::<i64>();
+        let sign = (signs[at / 64] >> (at % 64) & 1) as i64;
+        *out = ((magnitude ^ -sign) + sign) as i8;
+    }
+}

@@ -1,0 +1,104 @@
+//! Conversion between residue bases.
+
+use crate::error::Error;
+use crate::kernel::AlignedBuffer;
+use crate::modulus::{Modulus, Multiplier};
+use crate::poly::Basis;
+use crate::ring::Ring;
+
+/// Takes residues modulo the primes b_i of one basis to residues modulo the primes of another.
+///
+/// Math:   y_i = [x_i·(B/b_i)^-1] mod b_i,  v = round(Σ y_i/b_i),  out_j = Σ y_i·(B/b_i) - v·B  mod p_j, with B = Π b_i.
+///         That is the integer in (-B/2, B/2) with residues x_i, exactly, unless it lies within 2^-40·B of ±B/2, where
+///         rounding in v may give the other representative
+/// Source: Halevi, Polyakov, Shoup 2019, section 2.2 (the floating-point form of v)
+#[derive(Clone)]
+pub struct BaseConverter {
+    from: Basis,
+    to: Basis,
+    /// (B/b_i)^-1 mod b_i
+    inverses: Vec<Multiplier>,
+    /// 1/b_i
+    reciprocals: Vec<f64>,
+    /// per target prime: B/b_i mod p_j for every i, then -B mod p_j
+    weights: Vec<Vec<u64>>,
+}
+
+impl BaseConverter {
+    /// Prepares the conversion.
+    ///
+    /// # Errors
+    /// [`Error::BasisOutOfRange`], or [`Error::BasesNotDisjoint`] if a basis is empty or they share a prime.
+    pub fn new(ring: &Ring, from: Basis, to: Basis) -> Result<Self, Error> {
+        from.check(ring)?;
+        to.check(ring)?;
+        let shared = from.iter().any(|i| to.iter().any(|j| i == j));
+        if shared || from.is_empty() || to.is_empty() {
+            return Err(Error::BasesNotDisjoint);
+        }
+        let sources: Vec<Modulus> = from.iter().map(|i| ring.prime(i).modulus()).collect();
+        let mut inverses = Vec::with_capacity(sources.len());
+        for (i, &b) in sources.iter().enumerate() {
+            inverses.push(b.multiplier(b.inv(product_except(&sources, Some(i), b))?));
+        }
+        let weights_for = |j| {
+            let p = ring.prime(j).modulus();
+            let punctured = (0..sources.len()).map(|i| product_except(&sources, Some(i), p));
+            punctured
+                .chain([p.neg(product_except(&sources, None, p))])
+                .collect()
+        };
+        let weights = to.iter().map(weights_for).collect();
+        let reciprocals = sources.iter().map(|b| 1.0 / b.value() as f64).collect();
+        Ok(Self {
+            from,
+            to,
+            inverses,
+            reciprocals,
+            weights,
+        })
+    }
+
+    /// Converts coefficient rows.
+    ///
+    /// Shape:  `xs` one row per source prime, `outs` one per target prime, N coefficients each
+    /// Bounds: in and out fully reduced
+    /// Timing: independent of the values
+    pub fn convert(&self, ring: &Ring, outs: &mut [&mut [u64]], xs: &[&[u64]]) {
+        assert_eq!(xs.len(), self.from.len(), "one row per source prime");
+        assert_eq!(outs.len(), self.to.len(), "one row per target prime");
+        if let [x] = xs {
+            let source = ring.prime(self.from.modulus_index(0)).modulus();
+            for (out, j) in outs.iter_mut().zip(self.to.iter()) {
+                ring.prime(j).lift_centred(out, x, source);
+            }
+            return;
+        }
+        let n = ring.degree();
+        let mut rows = AlignedBuffer::zeroed(n * (xs.len() + 1));
+        let (digits, overflow) = rows.split_at_mut(n * xs.len());
+        for ((digit, x), (i, &inverse)) in digits
+            .chunks_exact_mut(n)
+            .zip(xs)
+            .zip(self.from.iter().zip(&self.inverses))
+        {
+            ring.prime(i).mul_scalar(digit, x, inverse);
+        }
+        ring.kernel()
+            .ops()
+            .round_quotient_sum(overflow, digits, &self.reciprocals);
+        let rows: Vec<&[u64]> = rows.chunks_exact(n).collect();
+        for ((out, j), weights) in outs.iter_mut().zip(self.to.iter()).zip(&self.weights) {
+            ring.prime(j).weighted_sum(out, weights, &rows);
+        }
+    }
+}
+
+/// The product of all moduli, or of all but one, modulo p.
+fn product_except(moduli: &[Modulus], except: Option<usize>, p: Modulus) -> u64 {
+    let factors = moduli
+        .iter()
+        .enumerate()
+        .filter(|&(i, _)| Some(i) != except);
+    factors.fold(1, |product, (_, b)| p.mul(product, p.reduce(b.value())))
+}

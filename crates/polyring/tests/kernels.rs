@@ -1,0 +1,468 @@
+//! Every kernel of this processor against schoolbook arithmetic in 128-bit integers, and against each other.
+
+use proptest::prelude::*;
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+use scuro_polyring::{
+    BaseConverter, Basis, Kernel, Modulus, Poly, PrimeRing, Ring, RingKind,
+    automorphism_coefficients, primes, sampling,
+};
+
+const KINDS: [RingKind; 2] = [RingKind::Standard, RingKind::ConjugateInvariant];
+
+fn prime_ring(kind: RingKind, log_n: u32, bits: u32, kernel: Kernel) -> PrimeRing {
+    let primes = primes::ntt_primes(bits, kind.root_order(log_n), 1, &[]).unwrap();
+    PrimeRing::new(Modulus::new(primes[0]).unwrap(), kind, log_n, kernel).unwrap()
+}
+
+fn random_row(rng: &mut ChaCha20Rng, q: u64, n: usize) -> Vec<u64> {
+    (0..n).map(|_| rng.next_u64() % q).collect()
+}
+
+/// Mostly random, with the extreme residues mixed in.
+fn adversarial_row(rng: &mut ChaCha20Rng, q: u64, n: usize) -> Vec<u64> {
+    let edge = [0, 1, q / 2, q / 2 + 1, q - 2, q - 1];
+    let pick = |word: u64| {
+        if word & 1 == 0 {
+            edge[(word >> 1) as usize % 6]
+        } else {
+            word % q
+        }
+    };
+    (0..n).map(|_| pick(rng.next_u64())).collect()
+}
+
+/// The product from the definition of the ring.
+fn schoolbook(kind: RingKind, q: u64, x: &[u64], y: &[u64]) -> Vec<u64> {
+    let n = x.len();
+    let mul = |a: u64, b: u64| u128::from(a) * u128::from(b) % u128::from(q);
+    // Both are embedded in Z_q[X]/(X^m + 1).
+    let (m, x, y) = match kind {
+        RingKind::Standard => (n, x.to_vec(), y.to_vec()),
+        RingKind::ConjugateInvariant => (2 * n, symmetric(q, x), symmetric(q, y)),
+    };
+    let mut product = vec![0u128; m];
+    for (i, &a) in x.iter().enumerate() {
+        for (j, &b) in y.iter().enumerate() {
+            let term = mul(a, b);
+            let (at, term) = if i + j < m {
+                (i + j, term)
+            } else {
+                (i + j - m, u128::from(q) - term)
+            };
+            product[at] = (product[at] + term) % u128::from(q);
+        }
+    }
+    product[..n].iter().map(|&v| v as u64).collect()
+}
+
+/// a_0 + Σ a_i (X^i + X^-i) with X^-i = -X^(2N-i).
+fn symmetric(q: u64, x: &[u64]) -> Vec<u64> {
+    let n = x.len();
+    let mut full = vec![0; 2 * n];
+    full[..n].copy_from_slice(x);
+    for i in 1..n {
+        full[2 * n - i] = (q - x[i]) % q;
+    }
+    full
+}
+
+fn product(ring: &PrimeRing, x: &[u64], y: &[u64]) -> Vec<u64> {
+    let (mut x, mut y) = (x.to_vec(), y.to_vec());
+    ring.forward(&mut x);
+    ring.forward(&mut y);
+    ring.mul_assign(&mut x, &y);
+    ring.inverse(&mut x);
+    x
+}
+
+#[test]
+fn the_run_names_its_kernels() {
+    let names: Vec<&str> = Kernel::available().into_iter().map(Kernel::name).collect();
+    println!("kernels of this processor: {}", names.join(", "));
+    assert_eq!(names[0], "portable");
+    assert_eq!(Kernel::detect().name(), *names.last().unwrap());
+    for name in names {
+        assert_eq!(Kernel::named(name).unwrap().name(), name);
+    }
+}
+
+#[test]
+fn products_follow_the_definition_of_the_ring() {
+    for kernel in Kernel::available() {
+        for kind in KINDS {
+            for (log_n, bits) in [
+                (4, 20),
+                (5, 50),
+                (6, 30),
+                (7, 50),
+                (8, 45),
+                (9, 50),
+                (10, 49),
+            ] {
+                let ring = prime_ring(kind, log_n, bits, kernel);
+                let q = ring.modulus().value();
+                let mut rng = ChaCha20Rng::seed_from_u64(u64::from(log_n));
+                let x = adversarial_row(&mut rng, q, 1 << log_n);
+                let y = adversarial_row(&mut rng, q, 1 << log_n);
+                let expected = schoolbook(kind, q, &x, &y);
+                assert_eq!(
+                    product(&ring, &x, &y),
+                    expected,
+                    "{kernel} {kind:?} 2^{log_n}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn transforms_of_all_kernels_agree_and_invert() {
+    for kind in KINDS {
+        for log_n in 4..=16 {
+            for bits in [36, 46, 50] {
+                let q = prime_ring(kind, log_n, bits, Kernel::named("portable").unwrap());
+                let mut rng = ChaCha20Rng::seed_from_u64(u64::from(100 * log_n + bits));
+                let x = adversarial_row(&mut rng, q.modulus().value(), 1 << log_n);
+                let mut expected = x.clone();
+                q.forward(&mut expected);
+                for kernel in Kernel::available() {
+                    let ring = prime_ring(kind, log_n, bits, kernel);
+                    let mut values = x.clone();
+                    ring.forward(&mut values);
+                    assert!(
+                        values == expected,
+                        "{kernel} {kind:?} 2^{log_n} {bits} bits"
+                    );
+                    ring.inverse(&mut values);
+                    assert!(
+                        values == x,
+                        "inverse: {kernel} {kind:?} 2^{log_n} {bits} bits"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn transforms_evaluate_at_the_published_roots() {
+    for kernel in Kernel::available() {
+        for kind in KINDS {
+            let log_n = 7;
+            let order = kind.root_order(log_n);
+            let prime = primes::ntt_primes(40, order, 1, &[]).unwrap()[0];
+            let ring = Ring::new(kind, log_n, &[prime], kernel).unwrap();
+            let q = ring.prime(0).modulus();
+            let mut rng = ChaCha20Rng::seed_from_u64(3);
+            let x = random_row(&mut rng, prime, 1 << log_n);
+            let mut values = x.clone();
+            ring.prime(0).forward(&mut values);
+            let psi = q.root_of_unity(order).unwrap();
+            for (value, &exponent) in values.iter().zip(ring.exponents()) {
+                let root = q.pow(psi, u64::from(exponent));
+                assert_eq!(*value, evaluate(kind, q, &x, root));
+            }
+        }
+    }
+}
+
+fn evaluate(kind: RingKind, q: Modulus, x: &[u64], root: u64) -> u64 {
+    let inverse = q.inv(root).unwrap();
+    let mut sum = x[0];
+    for (i, &a) in x.iter().enumerate().skip(1) {
+        let power = q.pow(root, i as u64);
+        let basis = match kind {
+            RingKind::Standard => power,
+            RingKind::ConjugateInvariant => q.add(power, q.pow(inverse, i as u64)),
+        };
+        sum = q.add(sum, q.mul(a, basis));
+    }
+    sum
+}
+
+#[test]
+fn automorphisms_permute_the_values_at_roots() {
+    for kernel in Kernel::available() {
+        for kind in KINDS {
+            for log_n in [4, 5, 6, 8, 11, 13] {
+                let prime = primes::ntt_primes(45, kind.root_order(log_n), 1, &[]).unwrap()[0];
+                let ring = Ring::new(kind, log_n, &[prime], kernel).unwrap();
+                let mut rng = ChaCha20Rng::seed_from_u64(11);
+                let n = ring.degree();
+                let x = random_row(&mut rng, prime, n);
+                let rotations = [0, 1, -1, 5, 7].map(|steps| ring.rotation_element(steps));
+                for element in rotations.into_iter().chain([ring.conjugation_element()]) {
+                    let mut expected = vec![0; n];
+                    let q = ring.prime(0).modulus();
+                    automorphism_coefficients(kind, q, element, &mut expected, &x);
+                    ring.prime(0).forward(&mut expected);
+                    let mut values = x.clone();
+                    ring.prime(0).forward(&mut values);
+                    let mut image = vec![0; n];
+                    ring.permutation(element)
+                        .unwrap()
+                        .apply(&mut image, &values);
+                    assert!(image == expected, "{kernel} {kind:?} 2^{log_n} {element}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn lazy_sums_equal_schoolbook_sums_at_their_bounds() {
+    let n = 1 << 6;
+    for kernel in Kernel::available() {
+        let ring = prime_ring(RingKind::Standard, 6, 50, kernel);
+        let q = ring.modulus().value();
+        for terms in [0, 1, 2, 3, 7, 4096, 4099] {
+            let row = vec![q - 1; n];
+            let rows = vec![row.as_slice(); terms];
+            let expected = (terms as u128 * u128::from(q - 1).pow(2) % u128::from(q)) as u64;
+            let mut out = vec![1; n];
+            ring.dot(&mut out, &rows, &rows);
+            assert_eq!(out, vec![expected; n], "{kernel}: {terms} terms");
+            let weights = vec![q - 1; terms];
+            if terms <= 4096 {
+                ring.weighted_sum(&mut out, &weights, &rows);
+                assert_eq!(out, vec![expected; n], "{kernel}: {terms} weighted terms");
+                let mut other = vec![1; n];
+                ring.dot_pair([&mut out, &mut other], &rows, [&rows, &rows]);
+                assert_eq!((&out, &other), (&vec![expected; n], &vec![expected; n]));
+            }
+        }
+        let row = vec![q - 1; n];
+        let pairs = vec![[row.as_slice(); 2]; 2048];
+        let mut outs = [vec![0; n], vec![0; n], vec![0; n]];
+        let [a, b, c] = &mut outs;
+        ring.tensor([a, b, c], &pairs, &pairs);
+        assert_eq!(
+            outs,
+            [vec![2048; n], vec![4096; n], vec![2048; n]],
+            "{kernel}"
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn slice_operations_equal_128_bit_arithmetic(seed in any::<u64>(), bits in 20u32..=50) {
+        let n = 64;
+        for kernel in Kernel::available() {
+            let ring = prime_ring(RingKind::Standard, 6, bits, kernel);
+            let q = ring.modulus();
+            let mut rng = ChaCha20Rng::seed_from_u64(seed);
+            let [x, y, z] = [0; 3].map(|_| adversarial_row(&mut rng, q.value(), n));
+            let w = rng.next_u64() % q.value();
+            check_slices(&ring, &x, &y, &z, w);
+        }
+    }
+
+    #[test]
+    fn sums_of_products_equal_128_bit_arithmetic(seed in any::<u64>(), terms in 1usize..40) {
+        let n = 64;
+        for kernel in Kernel::available() {
+            let ring = prime_ring(RingKind::Standard, 6, 50, kernel);
+            let q = ring.modulus().value();
+            let mut rng = ChaCha20Rng::seed_from_u64(seed);
+            let rows: Vec<_> = (0..4 * terms).map(|_| adversarial_row(&mut rng, q, n)).collect();
+            check_sums(&ring, &rows, terms);
+        }
+    }
+
+    #[test]
+    fn scalar_gemm_equals_128_bit_arithmetic(
+        seed in any::<u64>(), rows in 1usize..20, columns in 1usize..30, weight_bits in 1u32..63,
+        bits in 30u32..=50,
+    ) {
+        let n = 64;
+        for kernel in Kernel::available() {
+            let ring = prime_ring(RingKind::Standard, 6, bits, kernel);
+            let q = ring.modulus().value();
+            let mut rng = ChaCha20Rng::seed_from_u64(seed);
+            let xs: Vec<_> = (0..columns).map(|_| adversarial_row(&mut rng, q, n)).collect();
+            let xs: Vec<&[u64]> = xs.iter().map(Vec::as_slice).collect();
+            let bound = 1i64 << weight_bits;
+            let weights: Vec<i64> =
+                (0..rows * columns).map(|_| rng.next_u64() as i64 % bound).collect();
+            let mut outs = vec![vec![7; n]; rows];
+            let mut slices: Vec<&mut [u64]> = outs.iter_mut().map(Vec::as_mut_slice).collect();
+            ring.scalar_gemm(&mut slices, &weights, &xs);
+            for (out, weights) in outs.iter().zip(weights.chunks_exact(columns)) {
+                for at in 0..n {
+                    let terms = weights.iter().zip(&xs);
+                    let sum: i128 = terms.map(|(&w, x)| i128::from(w) * i128::from(x[at])).sum();
+                    let expected = sum.rem_euclid(i128::from(q)) as u64;
+                    prop_assert_eq!(out[at], expected, "{}", kernel);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn base_conversion_keeps_the_centred_integer(seed in any::<u64>(), sources in 1usize..5) {
+        for kernel in Kernel::available() {
+            let order = RingKind::Standard.root_order(5);
+            let mut moduli = primes::ntt_primes(44, order, 4, &[]).unwrap();
+            moduli.extend(primes::ntt_primes(50, order, 3, &moduli).unwrap());
+            let ring = Ring::new(RingKind::Standard, 5, &moduli, kernel).unwrap();
+            check_conversion(&ring, sources, seed);
+        }
+    }
+}
+
+fn check_slices(ring: &PrimeRing, x: &[u64], y: &[u64], z: &[u64], w: u64) {
+    let q = ring.modulus().value();
+    let wide = |f: &dyn Fn(u128, u128, u128) -> u128| -> Vec<u64> {
+        let rows = x.iter().zip(y).zip(z);
+        rows.map(|((&x, &y), &z)| (f(x.into(), y.into(), z.into()) % u128::from(q)) as u64)
+            .collect()
+    };
+    let wide_q = u128::from(q);
+    let scalar = ring.multiplier(w);
+    let w = u128::from(w);
+    let run = |f: &dyn Fn(&mut Vec<u64>)| {
+        let mut out = x.to_vec();
+        f(&mut out);
+        out
+    };
+    assert_eq!(run(&|out| ring.add(out, x, y)), wide(&|x, y, _| x + y));
+    assert_eq!(run(&|out| ring.add_assign(out, y)), wide(&|x, y, _| x + y));
+    assert_eq!(
+        run(&|out| ring.sub(out, x, y)),
+        wide(&|x, y, _| x + wide_q - y)
+    );
+    assert_eq!(
+        run(&|out| ring.sub_assign(out, y)),
+        wide(&|x, y, _| x + wide_q - y)
+    );
+    assert_eq!(
+        run(&|out| ring.neg_assign(out)),
+        wide(&|x, _, _| wide_q - x)
+    );
+    assert_eq!(run(&|out| ring.mul(out, x, y)), wide(&|x, y, _| x * y));
+    assert_eq!(run(&|out| ring.mul_assign(out, y)), wide(&|x, y, _| x * y));
+    assert_eq!(
+        run(&|out| ring.mul_add_assign(out, y, z)),
+        wide(&|x, y, z| x + y * z)
+    );
+    assert_eq!(
+        run(&|out| ring.mul_scalar(out, x, scalar)),
+        wide(&|x, _, _| x * w)
+    );
+    assert_eq!(
+        run(&|out| ring.mul_scalar_assign(out, scalar)),
+        wide(&|x, _, _| x * w)
+    );
+    assert_eq!(
+        run(&|out| ring.mul_scalar_add_assign(out, y, scalar)),
+        wide(&|x, y, _| x + y * w)
+    );
+    let difference = wide(&|x, y, _| (x + wide_q - y) % wide_q * w);
+    assert_eq!(
+        run(&|out| ring.sub_mul_scalar(out, x, y, scalar)),
+        difference
+    );
+    assert_eq!(
+        run(&|out| ring.sub_mul_scalar_assign(out, y, scalar)),
+        difference
+    );
+    let words: Vec<u64> = x
+        .iter()
+        .map(|x| x.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        .collect();
+    let expected: Vec<u64> = words.iter().map(|word| word % q).collect();
+    assert_eq!(run(&|out| ring.reduce(out, &words)), expected);
+    let signed: Vec<i64> = words.iter().map(|&word| word as i64).collect();
+    let expected: Vec<u64> = signed
+        .iter()
+        .map(|s| s.rem_euclid(q as i64) as u64)
+        .collect();
+    assert_eq!(run(&|out| ring.reduce_signed(out, &signed)), expected);
+    let small: Vec<i8> = words.iter().map(|&word| word as i8).collect();
+    let expected: Vec<u64> = small
+        .iter()
+        .map(|&s| i64::from(s).rem_euclid(q as i64) as u64)
+        .collect();
+    assert_eq!(run(&|out| ring.lift_small(out, &small)), expected);
+}
+
+fn check_sums(ring: &PrimeRing, rows: &[Vec<u64>], terms: usize) {
+    let (q, n) = (u128::from(ring.modulus().value()), rows[0].len());
+    let group = |i: usize| -> Vec<&[u64]> {
+        rows[i * terms..(i + 1) * terms]
+            .iter()
+            .map(Vec::as_slice)
+            .collect()
+    };
+    let [a, b, c, d] = [0, 1, 2, 3].map(group);
+    let sum = |x: &[&[u64]], y: &[&[u64]]| -> Vec<u128> {
+        let term = |at: usize| {
+            x.iter()
+                .zip(y)
+                .map(move |(x, y)| u128::from(x[at]) * u128::from(y[at]))
+        };
+        (0..n).map(|at| term(at).sum::<u128>() % q).collect()
+    };
+    let narrow = |sums: Vec<u128>| -> Vec<u64> { sums.iter().map(|&s| (s % q) as u64).collect() };
+    let mut outs = [vec![1; n], vec![2; n], vec![3; n]];
+    ring.dot(&mut outs[0], &a, &b);
+    assert_eq!(outs[0], narrow(sum(&a, &b)));
+    let [out_0, out_1, out_2] = &mut outs;
+    ring.dot_pair([out_0, out_1], &a, [&b, &c]);
+    assert_eq!(
+        [&*out_0, &*out_1],
+        [&narrow(sum(&a, &b)), &narrow(sum(&a, &c))]
+    );
+    let left: Vec<[&[u64]; 2]> = a.iter().zip(&b).map(|(&a, &b)| [a, b]).collect();
+    let right: Vec<[&[u64]; 2]> = c.iter().zip(&d).map(|(&c, &d)| [c, d]).collect();
+    ring.tensor([out_0, out_1, out_2], &left, &right);
+    let cross = sum(&a, &d)
+        .iter()
+        .zip(sum(&b, &c))
+        .map(|(x, y)| x + y)
+        .collect();
+    assert_eq!(
+        outs,
+        [narrow(sum(&a, &c)), narrow(cross), narrow(sum(&b, &d))]
+    );
+}
+
+fn check_conversion(ring: &Ring, sources: usize, seed: u64) {
+    let n = ring.degree();
+    let moduli: Vec<u64> = ring.moduli().map(Modulus::value).collect();
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    // Random 62-bit integers, or smaller than half of the only source prime.
+    let product = moduli[..sources]
+        .iter()
+        .fold(1, |p: u128, &q| p.saturating_mul(q.into()));
+    let bound = (product / 2).min(1 << 62) as i64;
+    let integers: Vec<i64> = (0..n).map(|_| rng.next_u64() as i64 % bound).collect();
+    let poly = Poly::from_signed(ring, Basis::range(0..moduli.len()), &integers);
+    let converter = BaseConverter::new(
+        ring,
+        Basis::range(0..sources),
+        Basis::range(4..moduli.len()),
+    )
+    .unwrap();
+    let xs: Vec<&[u64]> = (0..sources).map(|i| poly.limb(i)).collect();
+    let mut outs = vec![vec![0; n]; moduli.len() - 4];
+    let mut slices: Vec<&mut [u64]> = outs.iter_mut().map(Vec::as_mut_slice).collect();
+    converter.convert(ring, &mut slices, &xs);
+    for (i, out) in outs.iter().enumerate() {
+        assert_eq!(out, poly.limb(4 + i), "{} target {i}", ring.kernel());
+    }
+}
+
+#[test]
+fn samplers_give_equal_values_on_every_kernel() {
+    let mut expected = None;
+    for kernel in Kernel::available() {
+        let mut out = vec![0; 5000];
+        sampling::gaussian(&mut ChaCha20Rng::seed_from_u64(5), kernel, &mut out);
+        assert_eq!(*expected.get_or_insert(out.clone()), out, "{kernel}");
+    }
+}
