@@ -1,1 +1,6 @@
-//! Development only: backend suites, vectors, tolerance and noise assertions.
+//! Development only: known answers of other implementations, as plain numbers.
+//!
+//! Product crates never depend on this one; their tests do. It knows no types of theirs, so that a
+//! crate under test is built once.
+
+pub mod vectors;
