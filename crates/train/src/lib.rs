@@ -1,1 +1,40 @@
 //! Training of plain and HE-friendly networks on the graph of scuro-nn.
+//!
+//! [`train`] differentiates a [`Graph`](scuro_nn::graph::Graph) directly: the layer definitions
+//! that are trained are the ones that are imported, compiled and evaluated under encryption. See
+//! decision record 0003.
+//!
+//! Layers, lower ones first: `layers` holds the forward and backward pass of each operator,
+//! `network` a graph with the buffers of one batch, `trainer` the loop; [`architectures`] makes
+//! untrained networks and [`recipes`] the settings that train them.
+//!
+//! The crate reads no clock and no global random generator: a seed decides order, distortion,
+//! dropout and initial weights, and equal seeds give equal weights on any number of threads.
+
+pub mod architectures;
+mod augment;
+mod config;
+pub mod curves;
+mod data;
+mod error;
+mod fold;
+mod history;
+mod layers;
+mod loss;
+mod network;
+mod optimiser;
+mod progress;
+mod random;
+pub mod recipes;
+mod trainer;
+
+pub use augment::Augmentation;
+pub use config::{Distillation, TrainConfig};
+pub use data::Examples;
+pub use error::{Error, Result};
+pub use fold::fold_batch_norms;
+pub use history::{EpochRecord, History};
+pub use network::RangePenalty;
+pub use optimiser::{Optimiser, Schedule};
+pub use progress::{BatchReport, Progress};
+pub use trainer::{Score, Trained, score, train};

@@ -1,0 +1,303 @@
+//! Untrained networks by name, with seeded initial weights.
+
+use crate::error::{Error, Result};
+use crate::random::{Purpose, normal, stream};
+use scuro_nn::graph::{Graph, GraphBuilder, Op, Padding, Window};
+use scuro_nn::tensor::Tensor;
+use std::collections::BTreeMap;
+
+/// Every name [`architecture`] knows.
+pub const NAMES: [&str; 5] = ["cryptonets", "lenet", "lenet5", "mlp", "cifar10-cnn"];
+
+/// The activation function between layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Activation {
+    /// `max(x, 0)`; not evaluable under encryption.
+    Relu,
+    /// `x^2`.
+    Square,
+    /// `c + b x + a x^2` with learned coefficients, one triple a layer.
+    Quadratic,
+    /// Hyperbolic tangent.
+    Tanh,
+}
+
+impl Activation {
+    fn op(self) -> Op {
+        match self {
+            Self::Relu => Op::Relu,
+            Self::Square => Op::Square,
+            Self::Quadratic => Op::Polynomial {
+                coefficients: vec![0.0, 0.5, 0.25],
+            },
+            Self::Tanh => Op::Tanh,
+        }
+    }
+}
+
+/// An untrained network and its dropout, which exists in training only.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Architecture {
+    /// The network.
+    pub graph: Graph,
+    /// Dropout rates by the name of the node they follow.
+    pub dropout: BTreeMap<String, f32>,
+}
+
+/// The network called `name`; `activation` replaces its usual one. Biases are zero, weights
+/// He-normal.
+///
+/// # Errors
+/// [`Error::UnknownArchitecture`].
+pub fn architecture(name: &str, activation: Option<Activation>, seed: u64) -> Result<Architecture> {
+    let build = match name {
+        "cryptonets" => cryptonets,
+        "lenet" => lenet,
+        "lenet5" => lenet5,
+        "mlp" => mlp,
+        "cifar10-cnn" => cifar10_cnn,
+        _ => {
+            let (name, known) = (name.to_owned(), NAMES.join(", "));
+            return Err(Error::UnknownArchitecture { name, known });
+        }
+    };
+    build(activation, seed)
+}
+
+/// The network of CryptoNets (Gilad-Bachrach et al. 2016) as LoLa (Brutzkus et al. 2019) has it: 28
+/// x 28 -> 5 maps of 13 x 13 -> square -> 100 -> square -> 10. Batch normalisation before each
+/// square folds away after training.
+fn cryptonets(activation: Option<Activation>, seed: u64) -> Result<Architecture> {
+    let activation = activation.unwrap_or(Activation::Square);
+    let mut net = Builder::new("cryptonets", &[1, 28, 28], seed);
+    // One row above and one column at the left make 13 x 13.
+    let padding = Padding {
+        top: 1,
+        left: 1,
+        ..Padding::default()
+    };
+    net.conv(
+        1,
+        5,
+        Window {
+            kernel: [5, 5],
+            stride: [2, 2],
+            padding,
+        },
+    )
+    .norm(5)
+    .act(activation);
+    net.flatten()
+        .dense(845, 100)
+        .norm(100)
+        .act(activation)
+        .dense(100, 10);
+    net.finish()
+}
+
+/// 32 and 64 maps of 5 x 5, then 512 and 10. The convolutions have stride 2 instead of a pooling
+/// layer: a quarter of the products, and no level for an average. 28 x 28 -> 14 x 14 -> 7 x 7.
+fn lenet(activation: Option<Activation>, seed: u64) -> Result<Architecture> {
+    let activation = activation.unwrap_or(Activation::Square);
+    let mut net = Builder::new("lenet", &[1, 28, 28], seed);
+    let window = Window {
+        kernel: [5, 5],
+        stride: [2, 2],
+        padding: around(2),
+    };
+    net.conv(1, 32, window).norm(32).act(activation);
+    net.conv(32, 64, window).norm(64).act(activation);
+    net.flatten()
+        .dense(3136, 512)
+        .norm(512)
+        .act(activation)
+        .drop(0.4)
+        .dense(512, 10);
+    net.finish()
+}
+
+/// LeNet-5 (LeCun et al. 1998) with full connections between maps: 6 and 16 maps of 5 x 5, 120, 84,
+/// 10.
+fn lenet5(activation: Option<Activation>, seed: u64) -> Result<Architecture> {
+    let activation = activation.unwrap_or(Activation::Tanh);
+    let mut net = Builder::new("lenet5", &[1, 28, 28], seed);
+    let valid = Window::valid([5, 5], [1, 1]);
+    let half = Op::AvgPool {
+        window: Window::valid([2, 2], [2, 2]),
+        count_padding: true,
+    };
+    net.conv(
+        1,
+        6,
+        Window {
+            padding: around(2),
+            ..valid
+        },
+    )
+    .act(activation)
+    .push(half.clone());
+    net.conv(6, 16, valid).act(activation).push(half);
+    net.flatten()
+        .dense(400, 120)
+        .act(activation)
+        .dense(120, 84)
+        .act(activation)
+        .dense(84, 10);
+    net.finish()
+}
+
+/// 784, 128, 64, 10.
+fn mlp(activation: Option<Activation>, seed: u64) -> Result<Architecture> {
+    let activation = activation.unwrap_or(Activation::Relu);
+    let mut net = Builder::new("mlp", &[1, 28, 28], seed);
+    net.flatten()
+        .dense(784, 128)
+        .act(activation)
+        .dense(128, 64)
+        .act(activation)
+        .dense(64, 10);
+    net.finish()
+}
+
+/// The layers of the Keras example `cifar10_cnn`.
+fn cifar10_cnn(activation: Option<Activation>, seed: u64) -> Result<Architecture> {
+    let activation = activation.unwrap_or(Activation::Relu);
+    let mut net = Builder::new("cifar10-cnn", &[3, 32, 32], seed);
+    let valid = Window::valid([3, 3], [1, 1]);
+    let same = Window {
+        padding: around(1),
+        ..valid
+    };
+    let half = Op::MaxPool {
+        window: Window::valid([2, 2], [2, 2]),
+    };
+    net.conv(3, 32, same)
+        .act(activation)
+        .conv(32, 32, valid)
+        .act(activation);
+    net.push(half.clone()).drop(0.25);
+    net.conv(32, 64, same)
+        .act(activation)
+        .conv(64, 64, valid)
+        .act(activation);
+    net.push(half).drop(0.25);
+    net.flatten()
+        .dense(2304, 512)
+        .act(activation)
+        .drop(0.5)
+        .dense(512, 10);
+    net.finish()
+}
+
+fn around(pixels: usize) -> Padding {
+    Padding {
+        top: pixels,
+        left: pixels,
+        bottom: pixels,
+        right: pixels,
+    }
+}
+
+/// Appends layers with initial weights.
+struct Builder {
+    graph: GraphBuilder,
+    dropout: BTreeMap<String, f32>,
+    seed: u64,
+    /// Layers of each kind so far, for names like `conv2`.
+    counts: BTreeMap<&'static str, usize>,
+    last_name: String,
+    layers: u64,
+}
+
+impl Builder {
+    fn new(name: &str, input: &[usize], seed: u64) -> Self {
+        Self {
+            graph: GraphBuilder::new(name, input),
+            dropout: BTreeMap::new(),
+            seed,
+            counts: BTreeMap::new(),
+            last_name: "input".into(),
+            layers: 0,
+        }
+    }
+
+    fn push(&mut self, op: Op) -> &mut Self {
+        let kind = match op {
+            Op::Conv2d { .. } => "conv",
+            Op::Dense { .. } => "dense",
+            Op::BatchNorm { .. } => "norm",
+            Op::AvgPool { .. } | Op::MaxPool { .. } => "pool",
+            Op::Flatten => "flatten",
+            _ => "activation",
+        };
+        let count = self.counts.entry(kind).or_default();
+        *count += 1;
+        self.last_name = format!("{kind}{count}");
+        let last = self.graph.last();
+        self.graph.push(self.last_name.clone(), op, &[last]);
+        self
+    }
+
+    /// He-normal weights: variance `2 / fan_in` (He et al. 2015).
+    fn weight(&mut self, shape: Vec<usize>) -> Tensor {
+        let fan_in: usize = shape[1..].iter().product();
+        let deviation = (2.0 / fan_in as f32).sqrt();
+        let mut rng = stream(self.seed, Purpose::Weights, self.layers);
+        self.layers += 1;
+        let len = shape.iter().product();
+        let data = (0..len).map(|_| deviation * normal(&mut rng)).collect();
+        Tensor { shape, data }
+    }
+
+    fn conv(&mut self, inputs: usize, outputs: usize, window: Window) -> &mut Self {
+        let weight = self.weight(vec![outputs, inputs, window.kernel[0], window.kernel[1]]);
+        let bias = Some(Tensor::zeros([outputs]));
+        self.push(Op::Conv2d {
+            weight,
+            bias,
+            window,
+            dilation: [1, 1],
+            groups: 1,
+        })
+    }
+
+    fn dense(&mut self, inputs: usize, outputs: usize) -> &mut Self {
+        let weight = self.weight(vec![outputs, inputs]);
+        self.push(Op::Dense {
+            weight,
+            bias: Some(Tensor::zeros([outputs])),
+        })
+    }
+
+    fn norm(&mut self, channels: usize) -> &mut Self {
+        let filled = |value| Tensor::vector(vec![value; channels]);
+        self.push(Op::BatchNorm {
+            scale: filled(1.0),
+            shift: filled(0.0),
+            mean: filled(0.0),
+            variance: filled(1.0),
+            epsilon: 1e-3,
+        })
+    }
+
+    fn act(&mut self, activation: Activation) -> &mut Self {
+        self.push(activation.op())
+    }
+
+    fn flatten(&mut self) -> &mut Self {
+        self.push(Op::Flatten)
+    }
+
+    fn drop(&mut self, rate: f32) -> &mut Self {
+        self.dropout.insert(self.last_name.clone(), rate);
+        self
+    }
+
+    fn finish(self) -> Result<Architecture> {
+        Ok(Architecture {
+            graph: self.graph.finish()?,
+            dropout: self.dropout,
+        })
+    }
+}

@@ -1,0 +1,192 @@
+//! Random distortion of images: shift, rotation, scale, shear and a smooth elastic field, in one
+//! bilinear pass.
+
+use crate::random::{normal, symmetric, uniform};
+use rand_core::Rng;
+
+/// Cells of the coarse grid that carries the elastic displacement, per axis.
+const CELLS: usize = 4;
+
+/// Bounds of the distortion of one image; all zero leaves it as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Augmentation {
+    /// Largest shift of either axis, in pixels.
+    pub shift: f32,
+    /// Largest rotation, in degrees.
+    pub rotation: f32,
+    /// Largest relative change of size of either axis.
+    pub scale: f32,
+    /// Largest horizontal shift per vertical pixel.
+    pub shear: f32,
+    /// Standard deviation of the elastic displacement, in pixels.
+    pub elastic: f32,
+    /// Whether half of the images are mirrored left to right.
+    pub mirror: bool,
+}
+
+impl Augmentation {
+    /// A setting for 28 x 28 digits.
+    pub fn digits() -> Self {
+        Self {
+            shift: 1.5,
+            rotation: 10.0,
+            scale: 0.1,
+            shear: 0.15,
+            elastic: 0.6,
+            mirror: false,
+        }
+    }
+
+    /// A setting for 32 x 32 photographs.
+    pub fn photographs() -> Self {
+        Self {
+            shift: 3.0,
+            rotation: 5.0,
+            scale: 0.05,
+            mirror: true,
+            ..Self::default()
+        }
+    }
+
+    /// Writes a distorted copy of `image`, of shape `[c, h, w]`, to `out`.
+    ///
+    /// # Panics
+    /// If the lengths are not `c * h * w`, or are not multiples of the last two axes.
+    pub fn apply_into(
+        &self,
+        image: &[f32],
+        [h, w]: [usize; 2],
+        rng: &mut impl Rng,
+        out: &mut [f32],
+    ) {
+        assert_eq!(
+            image.len(),
+            out.len(),
+            "a distorted image has the shape of its source"
+        );
+        let map = self.draw(h, w, rng);
+        for y in 0..h {
+            for x in 0..w {
+                let (sx, sy) = map.source(x, y);
+                for (from, to) in image.chunks_exact(h * w).zip(out.chunks_exact_mut(h * w)) {
+                    to[y * w + x] = bilinear(from, h, w, sx, sy);
+                }
+            }
+        }
+    }
+
+    fn draw(&self, h: usize, w: usize, rng: &mut impl Rng) -> Map {
+        let angle = symmetric(rng, self.rotation).to_radians();
+        let (sin, cos) = angle.sin_cos();
+        let grow = [
+            1.0 + symmetric(rng, self.scale),
+            1.0 + symmetric(rng, self.scale),
+        ];
+        let shear = symmetric(rng, self.shear);
+        let shift = [symmetric(rng, self.shift), symmetric(rng, self.shift)];
+        let flip = if self.mirror && uniform(rng) < 0.5 {
+            -1.0
+        } else {
+            1.0
+        };
+        let mut grid = [[[0.0; 2]; CELLS + 1]; CELLS + 1];
+        if self.elastic > 0.0 {
+            for node in grid.iter_mut().flatten() {
+                *node = [self.elastic * normal(rng), self.elastic * normal(rng)];
+            }
+        }
+        Map {
+            rows: [
+                [flip * cos * grow[0], flip * (-sin + shear * cos) * grow[0]],
+                [sin * grow[1], (cos + shear * sin) * grow[1]],
+            ],
+            centre: [(w as f32 - 1.0) / 2.0, (h as f32 - 1.0) / 2.0],
+            shift,
+            cell: [w as f32 / CELLS as f32, h as f32 / CELLS as f32],
+            grid,
+        }
+    }
+}
+
+/// From a pixel of the result to a point of the source.
+struct Map {
+    rows: [[f32; 2]; 2],
+    centre: [f32; 2],
+    shift: [f32; 2],
+    cell: [f32; 2],
+    grid: [[[f32; 2]; CELLS + 1]; CELLS + 1],
+}
+
+impl Map {
+    fn source(&self, x: usize, y: usize) -> (f32, f32) {
+        let (u, v) = (x as f32 - self.centre[0], y as f32 - self.centre[1]);
+        let [dx, dy] = self.displacement(x as f32 / self.cell[0], y as f32 / self.cell[1]);
+        let sx = self.rows[0][0] * u + self.rows[0][1] * v + self.centre[0] + self.shift[0] + dx;
+        let sy = self.rows[1][0] * u + self.rows[1][1] * v + self.centre[1] + self.shift[1] + dy;
+        (sx, sy)
+    }
+
+    fn displacement(&self, gx: f32, gy: f32) -> [f32; 2] {
+        let (cx, cy) = ((gx as usize).min(CELLS - 1), (gy as usize).min(CELLS - 1));
+        let (fx, fy) = (gx - cx as f32, gy - cy as f32);
+        let mix = |i: usize| {
+            let top = self.grid[cy][cx][i] * (1.0 - fx) + self.grid[cy][cx + 1][i] * fx;
+            let low = self.grid[cy + 1][cx][i] * (1.0 - fx) + self.grid[cy + 1][cx + 1][i] * fx;
+            top * (1.0 - fy) + low * fy
+        };
+        [mix(0), mix(1)]
+    }
+}
+
+/// The value at `(x, y)`; zero outside the image.
+fn bilinear(map: &[f32], h: usize, w: usize, x: f32, y: f32) -> f32 {
+    let (left, top) = (x.floor(), y.floor());
+    let (fx, fy) = (x - left, y - top);
+    let (left, top) = (left as isize, top as isize);
+    let at = |column: isize, row: isize| {
+        let inside = (0..w as isize).contains(&column) && (0..h as isize).contains(&row);
+        if inside {
+            map[row as usize * w + column as usize]
+        } else {
+            0.0
+        }
+    };
+    let upper = at(left, top) * (1.0 - fx) + at(left + 1, top) * fx;
+    let lower = at(left, top + 1) * (1.0 - fx) + at(left + 1, top + 1) * fx;
+    upper * (1.0 - fy) + lower * fy
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::{Purpose, stream};
+
+    fn ramp(len: usize) -> Vec<f32> {
+        (0..len).map(|i| (i % 23) as f32 / 23.0).collect()
+    }
+
+    #[test]
+    fn no_distortion_returns_the_image() {
+        let image = ramp(2 * 7 * 9);
+        let mut out = vec![f32::NAN; image.len()];
+        let mut rng = stream(1, Purpose::Augmentation, 0);
+        Augmentation::default().apply_into(&image, [7, 9], &mut rng, &mut out);
+        for (a, b) in image.iter().zip(&out) {
+            assert!((a - b).abs() < 1e-5, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn distortion_depends_on_the_stream_alone_and_keeps_the_range() {
+        let image = ramp(28 * 28);
+        let draw = |index| {
+            let mut out = vec![0.0; image.len()];
+            let mut rng = stream(1, Purpose::Augmentation, index);
+            Augmentation::digits().apply_into(&image, [28, 28], &mut rng, &mut out);
+            out
+        };
+        assert_eq!(draw(3), draw(3));
+        assert_ne!(draw(3), draw(4));
+        assert!(draw(5).iter().all(|v| (0.0..=1.0).contains(v)));
+    }
+}

@@ -1,0 +1,174 @@
+//! Labelled examples in memory.
+
+use crate::error::{Error, Result};
+use crate::layers::size;
+use crate::random::{Purpose, permutation, stream};
+
+/// Examples of one shape with their class numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Examples {
+    shape: Vec<usize>,
+    images: Vec<f32>,
+    labels: Vec<usize>,
+}
+
+impl Examples {
+    /// `labels.len()` examples of `shape`, one after another.
+    ///
+    /// # Errors
+    /// [`Error::ExampleCount`] unless there are as many values as the labels and the shape ask for.
+    pub fn new(shape: Vec<usize>, images: Vec<f32>, labels: Vec<usize>) -> Result<Self> {
+        let expected = labels.len().checked_mul(size(&shape));
+        if expected != Some(images.len()) {
+            return Err(Error::ExampleCount {
+                shape,
+                labels: labels.len(),
+                found: images.len(),
+            });
+        }
+        Ok(Self {
+            shape,
+            images,
+            labels,
+        })
+    }
+
+    /// Number of examples.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there are no examples.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Shape of one example.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Values of example `index`.
+    ///
+    /// # Panics
+    /// If `index >= self.len()`.
+    pub fn image(&self, index: usize) -> &[f32] {
+        &self.images[index * size(&self.shape)..][..size(&self.shape)]
+    }
+
+    /// Values of all examples, one after another.
+    pub fn values(&self) -> &[f32] {
+        &self.images
+    }
+
+    /// Class numbers.
+    pub fn labels(&self) -> &[usize] {
+        &self.labels
+    }
+
+    /// These examples, then `other`'s.
+    ///
+    /// # Errors
+    /// [`Error::ExampleShape`] if the shapes differ.
+    pub fn joined(mut self, other: &Self) -> Result<Self> {
+        if self.shape != other.shape {
+            let (expected, found) = (self.shape, other.shape.clone());
+            return Err(Error::ExampleShape { expected, found });
+        }
+        self.images.extend_from_slice(&other.images);
+        self.labels.extend_from_slice(&other.labels);
+        Ok(self)
+    }
+
+    /// The examples at `indices`, in that order.
+    pub(crate) fn select(&self, indices: &[usize]) -> Self {
+        let images = indices
+            .iter()
+            .flat_map(|&i| self.image(i))
+            .copied()
+            .collect();
+        let labels = indices.iter().map(|&i| self.labels[i]).collect();
+        Self {
+            shape: self.shape.clone(),
+            images,
+            labels,
+        }
+    }
+
+    /// A training part and a validation part with `share` of the examples, chosen by `seed`.
+    pub(crate) fn split(&self, share: f32, seed: u64) -> Result<(Self, Self)> {
+        let order = permutation(&mut stream(seed, Purpose::Split, 0), self.len());
+        let held_out = (self.len() as f64 * f64::from(share)).round() as usize;
+        let (validation, training) = order.split_at(held_out.min(self.len()));
+        if training.is_empty() || (share > 0.0 && validation.is_empty()) {
+            let part = if training.is_empty() {
+                "training"
+            } else {
+                "validation"
+            };
+            return Err(Error::TooFewExamples {
+                part,
+                found: self.len(),
+            });
+        }
+        Ok((self.select(training), self.select(validation)))
+    }
+
+    /// Checks that a network for `shape` with `classes` classes can take these examples.
+    pub(crate) fn check(&self, shape: &[usize], classes: usize) -> Result<()> {
+        if self.shape != shape {
+            let (expected, found) = (shape.to_vec(), self.shape.clone());
+            return Err(Error::ExampleShape { expected, found });
+        }
+        match self.labels.iter().position(|&label| label >= classes) {
+            Some(example) => Err(Error::Label {
+                example,
+                found: self.labels[example],
+                classes,
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn examples(count: usize) -> Examples {
+        let images = (0..2 * count).map(|v| v as f32).collect();
+        Examples::new(vec![2], images, (0..count).collect()).unwrap()
+    }
+
+    #[test]
+    fn a_split_holds_every_example_once() {
+        let (training, validation) = examples(10).split(0.3, 7).unwrap();
+        assert_eq!((training.len(), validation.len()), (7, 3));
+        let mut all = [training.labels, validation.labels].concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn wrong_counts_shapes_and_labels_are_errors() {
+        let short = Examples::new(vec![2], vec![0.0; 3], vec![0, 1]);
+        assert!(matches!(short, Err(Error::ExampleCount { found: 3, .. })));
+        let check = examples(3).check(&[2], 2);
+        assert!(matches!(
+            check,
+            Err(Error::Label {
+                example: 2,
+                found: 2,
+                classes: 2
+            })
+        ));
+        assert!(matches!(
+            examples(3).check(&[1, 2], 3),
+            Err(Error::ExampleShape { .. })
+        ));
+        assert!(matches!(
+            examples(1).split(1.0, 0),
+            Err(Error::TooFewExamples { .. })
+        ));
+    }
+}

@@ -1,0 +1,253 @@
+//! Convolution by im2col and matrix products, image by image.
+
+use super::{Gradients, Operands, for_chunks, slice_chunk, sum_over_chunks};
+use scuro_nn::graph::Window;
+use scuro_nn::matmul::{Matrix, gemm};
+
+/// The geometry of one convolution: everything but its weights.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Convolution {
+    maps_in: usize,
+    maps_out: usize,
+    groups: usize,
+    input: [usize; 2],
+    output: [usize; 2],
+    window: Window,
+    dilation: [usize; 2],
+}
+
+impl Convolution {
+    pub(crate) fn new(
+        operands: &Operands<'_>,
+        window: &Window,
+        dilation: [usize; 2],
+        groups: usize,
+    ) -> Self {
+        let (input, output) = (operands.shapes[0], operands.output);
+        Self {
+            maps_in: input[0],
+            maps_out: output[0],
+            groups,
+            input: [input[1], input[2]],
+            output: [output[1], output[2]],
+            window: *window,
+            dilation,
+        }
+    }
+
+    /// Rows of the im2col matrix of one group: weights per output map.
+    fn taps(&self) -> usize {
+        self.maps_in / self.groups * self.window.kernel[0] * self.window.kernel[1]
+    }
+
+    /// Columns of the im2col matrix: output positions.
+    fn positions(&self) -> usize {
+        self.output[0] * self.output[1]
+    }
+
+    fn input_size(&self) -> usize {
+        self.maps_in * self.input[0] * self.input[1]
+    }
+
+    fn output_size(&self) -> usize {
+        self.maps_out * self.positions()
+    }
+
+    /// `y[o] = w[o] * columns(x) + b[o]` per group.
+    pub(crate) fn forward(
+        &self,
+        operands: &Operands<'_>,
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        out: &mut [f32],
+    ) {
+        for_chunks(out, self.output_size(), |chunk, out| {
+            let mut columns = vec![0.0; self.taps() * self.positions()];
+            let images = operands.chunk(0, chunk).chunks_exact(self.input_size());
+            for (image, out) in images.zip(out.chunks_exact_mut(self.output_size())) {
+                self.forward_image(image, weight, &mut columns, out);
+                if let Some(bias) = bias {
+                    for (map, b) in out.chunks_exact_mut(self.positions()).zip(bias) {
+                        map.iter_mut().for_each(|v| *v += b);
+                    }
+                }
+            }
+        });
+    }
+
+    fn forward_image(&self, image: &[f32], weight: &[f32], columns: &mut [f32], out: &mut [f32]) {
+        let (taps, positions, maps) = (self.taps(), self.positions(), self.maps_out / self.groups);
+        for group in 0..self.groups {
+            self.gather(image, group, columns);
+            let weight = Matrix::new(&weight[group * maps * taps..][..maps * taps], maps, taps);
+            let out = &mut out[group * maps * positions..][..maps * positions];
+            gemm(1.0, weight, Matrix::new(columns, taps, positions), 0.0, out);
+        }
+    }
+
+    /// Gradients of weights, bias and, if wanted, the image.
+    pub(crate) fn backward(
+        &self,
+        operands: &Operands<'_>,
+        weight: &[f32],
+        upstream: &[f32],
+        gradients: &mut Gradients<'_>,
+    ) {
+        if let Some(out) = &mut gradients.operands[0] {
+            self.backward_images(weight, upstream, out);
+        }
+        if let [weight, bias @ ..] = gradients.parameters {
+            self.backward_weight(operands, upstream, weight);
+            if let [bias, ..] = bias {
+                self.backward_bias(operands.batch, upstream, bias);
+            }
+        }
+    }
+
+    fn backward_weight(&self, operands: &Operands<'_>, upstream: &[f32], total: &mut [f32]) {
+        let (taps, positions, maps) = (self.taps(), self.positions(), self.maps_out / self.groups);
+        sum_over_chunks(operands.batch, total, |chunk, partial| {
+            let mut columns = vec![0.0; taps * positions];
+            let upstream = slice_chunk(upstream, self.output_size(), chunk);
+            let images = operands.chunk(0, chunk).chunks_exact(self.input_size());
+            for (image, upstream) in images.zip(upstream.chunks_exact(self.output_size())) {
+                for group in 0..self.groups {
+                    self.gather(image, group, &mut columns);
+                    let upstream = &upstream[group * maps * positions..][..maps * positions];
+                    let columns = Matrix::new(&columns, taps, positions).transpose();
+                    let partial = &mut partial[group * maps * taps..][..maps * taps];
+                    gemm(
+                        1.0,
+                        Matrix::new(upstream, maps, positions),
+                        columns,
+                        1.0,
+                        partial,
+                    );
+                }
+            }
+        });
+    }
+
+    fn backward_bias(&self, batch: usize, upstream: &[f32], total: &mut [f32]) {
+        sum_over_chunks(batch, total, |chunk, partial| {
+            let upstream = slice_chunk(upstream, self.output_size(), chunk);
+            for image in upstream.chunks_exact(self.output_size()) {
+                for (sum, map) in partial.iter_mut().zip(image.chunks_exact(self.positions())) {
+                    *sum += map.iter().sum::<f32>();
+                }
+            }
+        });
+    }
+
+    fn backward_images(&self, weight: &[f32], upstream: &[f32], out: &mut [f32]) {
+        let (taps, positions, maps) = (self.taps(), self.positions(), self.maps_out / self.groups);
+        for_chunks(out, self.input_size(), |chunk, out| {
+            let mut columns = vec![0.0; taps * positions];
+            let upstream = slice_chunk(upstream, self.output_size(), chunk);
+            let images = out.chunks_exact_mut(self.input_size());
+            for (image, upstream) in images.zip(upstream.chunks_exact(self.output_size())) {
+                image.fill(0.0);
+                for group in 0..self.groups {
+                    let weight = &weight[group * maps * taps..][..maps * taps];
+                    let weight = Matrix::new(weight, maps, taps).transpose();
+                    let upstream = &upstream[group * maps * positions..][..maps * positions];
+                    gemm(
+                        1.0,
+                        weight,
+                        Matrix::new(upstream, maps, positions),
+                        0.0,
+                        &mut columns,
+                    );
+                    self.scatter(&columns, group, image);
+                }
+            }
+        });
+    }
+
+    /// im2col: row `(map, y, x)` of the kernel, column = output position; zero where the tap lies
+    /// in the padding.
+    fn gather(&self, image: &[f32], group: usize, columns: &mut [f32]) {
+        let mut rows = columns.chunks_exact_mut(self.output[1]);
+        self.for_runs(group, |run| {
+            let Some(row) = rows.next() else { return };
+            row[..run.first].fill(0.0);
+            row[run.first + run.len..].fill(0.0);
+            let row = &mut row[run.first..][..run.len];
+            if run.len == 0 {
+            } else if run.step == 1 {
+                row.copy_from_slice(&image[run.start..][..run.len]);
+            } else {
+                let source = image[run.start..].iter().step_by(run.step);
+                row.iter_mut().zip(source).for_each(|(r, v)| *r = *v);
+            }
+        });
+    }
+
+    /// The transpose of [`gather`](Self::gather): adds each column value to its place in the image.
+    fn scatter(&self, columns: &[f32], group: usize, image: &mut [f32]) {
+        let mut rows = columns.chunks_exact(self.output[1]);
+        self.for_runs(group, |run| {
+            let Some(row) = rows.next() else { return };
+            if run.len > 0 {
+                let target = image[run.start..].iter_mut().step_by(run.step);
+                target
+                    .zip(&row[run.first..][..run.len])
+                    .for_each(|(t, v)| *t += v);
+            }
+        });
+    }
+
+    /// Visits one run per (map, kernel row, kernel column, output row), in that order.
+    fn for_runs(&self, group: usize, mut visit: impl FnMut(Run)) {
+        let [height, width] = self.input;
+        let [kernel_h, kernel_w] = self.window.kernel;
+        let maps = self.maps_in / self.groups;
+        for map in group * maps..(group + 1) * maps {
+            for ky in 0..kernel_h {
+                for kx in 0..kernel_w {
+                    let (first, len, x) = self.valid_columns(kx, width);
+                    for oy in 0..self.output[0] {
+                        let y = oy * self.window.stride[0] + ky * self.dilation[0];
+                        let inside = (self.window.padding.top..height + self.window.padding.top)
+                            .contains(&y);
+                        let len = if inside { len } else { 0 };
+                        let row = map * height + y.saturating_sub(self.window.padding.top);
+                        let start = if len > 0 { row * width + x } else { 0 };
+                        visit(Run {
+                            first,
+                            len,
+                            start,
+                            step: self.window.stride[1],
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Output columns for which tap `kx` lies inside the image: first, count, and the image column
+    /// of the first.
+    fn valid_columns(&self, kx: usize, width: usize) -> (usize, usize, usize) {
+        let (stride, left) = (self.window.stride[1], self.window.padding.left);
+        let offset = kx * self.dilation[1];
+        let first = left
+            .saturating_sub(offset)
+            .div_ceil(stride)
+            .min(self.output[1]);
+        // The last column inside satisfies `ox * stride + offset < width + left`.
+        let end = (width + left)
+            .saturating_sub(offset)
+            .div_ceil(stride)
+            .min(self.output[1]);
+        let len = end.saturating_sub(first);
+        (first, len, (first * stride + offset).saturating_sub(left))
+    }
+}
+
+/// A run of image values `start, start + step, ...` that lands in `row[first..first + len]`.
+struct Run {
+    first: usize,
+    len: usize,
+    start: usize,
+    step: usize,
+}
