@@ -15,6 +15,7 @@
 mod automorphism;
 mod error;
 mod kernel;
+mod lanes;
 mod modulus;
 mod ntt;
 mod poly;
@@ -22,13 +23,15 @@ pub mod primes;
 mod ring;
 mod rns;
 pub mod sampling;
+pub mod slots;
 
 pub use automorphism::{Permutation, automorphism_coefficients};
 pub use error::Error;
 pub use kernel::{AlignedBuffer, Kernel};
+pub use lanes::{Lanes, ScalarMatrix, TILE};
 pub use modulus::{MODULUS_BITS_MAX, Modulus, Multiplier};
 pub use poly::{Basis, Coeff, Ntt, Poly};
 pub use ring::{
     DOT_TERMS_MAX, LOG_DEGREE_MAX, LOG_DEGREE_MIN, PrimeRing, ROTATION_GENERATOR, Ring, RingKind,
 };
-pub use rns::BaseConverter;
+pub use rns::{BaseConverter, MixedRadix};

@@ -8,12 +8,15 @@
 #![allow(unsafe_code)]
 
 mod buffer;
+mod fft;
+mod lanes;
 mod ops;
 mod portable;
 
 use crate::error::Error;
 
 pub use buffer::AlignedBuffer;
+pub(crate) use lanes::{Panel, matrix_panel};
 pub(crate) use ops::{NttTables, SliceKernel, TwiddleTree};
 
 /// A choice of instruction set that this processor is known to have.
