@@ -73,6 +73,152 @@ pub enum Error {
         /// [`crate::graph::MAX_NODES`].
         limit: usize,
     },
+
+    // Files.
+    /// The file system refused.
+    #[error("cannot read or write {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file larger than anything expected there, as stored or unpacked.
+    #[error("{} exceeds the limit of {limit} bytes for such a file", path.display())]
+    FileTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The limit.
+        limit: u64,
+    },
+    /// A data file that does not follow its format.
+    #[error("{}: {fault}", path.display())]
+    DataFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        fault: DataFault,
+    },
+
+    // Data sets.
+    /// A name that is no data set.
+    #[error("unknown data set `{name}`; known: {}", known.join(", "))]
+    UnknownData {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: &'static [&'static str],
+    },
+    /// A known data set whose files are in none of the folders.
+    #[error(
+        "no files of `{name}` in {}; name a folder with --data or SCURO_DATA, or use `generated:test`",
+        list(searched)
+    )]
+    DataNotFound {
+        /// The data set.
+        name: String,
+        /// Folders looked at.
+        searched: Vec<PathBuf>,
+    },
+    /// Images that the network cannot take.
+    #[error("images of shape {image:?} do not fit a network that takes {network:?}: {hint}")]
+    ImageShape {
+        /// Shape of the images.
+        image: Vec<usize>,
+        /// Shape of the network's input.
+        network: Vec<usize>,
+        /// What would help.
+        hint: &'static str,
+    },
+    /// Normalisation constants that do not match the image channels, or a zero deviation.
+    #[error("{found} value(s) of `{parameter}` for {channels} channel(s): give one or one per channel, finite{}", if *parameter == "std" { " and not 0" } else { "" })]
+    Normalisation {
+        /// `mean`, `std` or `scale`.
+        parameter: &'static str,
+        /// Number of values.
+        found: usize,
+        /// Channels of the images.
+        channels: usize,
+    },
+    /// An answer that is no list of class scores for this data set.
+    #[error("the network gives {found:?} values, the data set has {classes} classes")]
+    Classes {
+        /// Shape of the answer.
+        found: Vec<usize>,
+        /// Classes of the data set.
+        classes: usize,
+    },
+    /// A picture in which no digit can be found.
+    #[error("no digit found in the picture: {reason}")]
+    NoDigit {
+        /// Why.
+        reason: &'static str,
+    },
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    let paths: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
+    if paths.is_empty() {
+        "any folder".to_owned()
+    } else {
+        paths.join(", ")
+    }
+}
+
+/// What is wrong with a data file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataFault {
+    /// The first bytes are not those of the format.
+    #[error("starts with {found:#010x}, expected {expected:#010x}")]
+    Magic {
+        /// Big-endian first four bytes.
+        found: u32,
+        /// What they should be.
+        expected: u32,
+    },
+    /// Shorter or longer than its header says.
+    #[error("holds {found} bytes where its header asks for {expected}")]
+    Length {
+        /// Bytes there are.
+        found: u64,
+        /// Bytes there should be.
+        expected: u64,
+    },
+    /// Images and labels differ in number.
+    #[error("holds {labels} labels for {images} images")]
+    LabelCount {
+        /// Number of images.
+        images: usize,
+        /// Number of labels.
+        labels: usize,
+    },
+    /// A label that is no class.
+    #[error("label {found} at position {position}, but there are {classes} classes")]
+    Label {
+        /// Where.
+        position: usize,
+        /// The label.
+        found: u8,
+        /// Number of classes.
+        classes: usize,
+    },
+    /// Extents that are zero or larger than allowed.
+    #[error("extents {found:?} are empty or exceed {limit} values")]
+    Extent {
+        /// Extents in the header.
+        found: Vec<usize>,
+        /// Most values allowed.
+        limit: usize,
+    },
+    /// A PNG or JPEG that does not decode.
+    #[error("not a readable PNG or JPEG: {source}")]
+    Picture {
+        /// Why.
+        #[from]
+        source: image::ImageError,
+    },
 }
 
 /// What is wrong with one node.

@@ -7,7 +7,9 @@
 //! Nothing here opens a network connection, reads a clock or draws from a global random generator. All files are
 //! taken as hostile: sizes have named limits, counts are compared and every fault is a typed [`Error`].
 
+pub mod data;
 pub mod error;
+pub mod evaluate;
 pub mod graph;
 pub mod matmul;
 pub mod reference;

@@ -1,0 +1,88 @@
+//! PNG and JPEG files as arrays of pixels.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use image::{ImageReader, Limits};
+
+use super::files::read_limited;
+use crate::error::{DataFault, Error, Result};
+
+/// Most bytes of a picture file.
+const FILE_LIMIT: u64 = 64 << 20;
+/// Most pixels along one side.
+const SIDE_LIMIT: u32 = 16_384;
+/// Most bytes that decoding may take.
+const MEMORY_LIMIT: u64 = 512 << 20;
+
+/// A decoded picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Picture {
+    /// `[channels, height, width]`; one channel if gray, else three.
+    pub shape: [usize; 3],
+    /// Pixels, channel by channel, row by row. Transparency is laid over white.
+    pub pixels: Vec<u8>,
+}
+
+/// Reads a PNG or JPEG.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::FileTooLarge`], or [`Error::DataFile`] if it does not decode within the limits.
+pub fn read(path: &Path) -> Result<Picture> {
+    let bytes = read_limited(path, FILE_LIMIT)?;
+    decode(&bytes).map_err(|fault| Error::DataFile {
+        path: path.to_path_buf(),
+        fault,
+    })
+}
+
+/// Decodes a PNG or JPEG held in memory.
+///
+/// # Errors
+/// [`DataFault::Picture`].
+pub fn decode(bytes: &[u8]) -> std::result::Result<Picture, DataFault> {
+    let unreadable = |source| DataFault::Picture {
+        source: image::ImageError::IoError(source),
+    };
+    let mut reader = ImageReader::new(Cursor::new(bytes))
+        .with_guessed_format()
+        .map_err(unreadable)?;
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(SIDE_LIMIT);
+    limits.max_image_height = Some(SIDE_LIMIT);
+    limits.max_alloc = Some(MEMORY_LIMIT);
+    reader.limits(limits);
+    let decoded = reader.decode()?;
+    let gray = !decoded.color().has_color();
+    let rgba = decoded.into_rgba8();
+    let (w, h) = (rgba.width() as usize, rgba.height() as usize);
+    let channels = if gray { 1 } else { 3 };
+    let mut pixels = Vec::with_capacity(channels * w * h);
+    for channel in 0..channels {
+        pixels.extend(rgba.pixels().map(|p| over_white(p.0[channel], p.0[3])));
+    }
+    Ok(Picture {
+        shape: [channels, h, w],
+        pixels,
+    })
+}
+
+fn over_white(value: u8, alpha: u8) -> u8 {
+    let (value, alpha) = (u32::from(value), u32::from(alpha));
+    ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8
+}
+
+impl Picture {
+    /// Brightness of each pixel, 0 to 255 (ITU-R BT.601 weights).
+    pub fn luminance(&self) -> Vec<f32> {
+        let [channels, h, w] = self.shape;
+        let count = h * w;
+        let at = |channel: usize, i: usize| f32::from(self.pixels[channel * count + i]);
+        match channels {
+            1 => (0..count).map(|i| at(0, i)).collect(),
+            _ => (0..count)
+                .map(|i| 0.299 * at(0, i) + 0.587 * at(1, i) + 0.114 * at(2, i))
+                .collect(),
+        }
+    }
+}

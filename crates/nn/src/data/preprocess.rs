@@ -1,0 +1,162 @@
+//! From pixels to network inputs.
+
+use crate::error::{Error, Result};
+
+/// How pixels become inputs: `(pixel * scale - mean) / std`, per channel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Preprocess {
+    /// Factor on the raw pixel, often 1/255.
+    pub scale: f32,
+    /// Subtracted after scaling; one value, or one per channel.
+    pub mean: Vec<f32>,
+    /// Divided by at the end; one value, or one per channel.
+    pub std: Vec<f32>,
+}
+
+impl Default for Preprocess {
+    /// Pixels scaled to `[0, 1]`.
+    fn default() -> Self {
+        Self {
+            scale: 1.0 / 255.0,
+            mean: vec![0.0],
+            std: vec![1.0],
+        }
+    }
+}
+
+/// A [`Preprocess`] checked against the shapes of images and network.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// Per channel, `pixel * factor + offset`.
+    channels: Vec<(f64, f64)>,
+    image: [usize; 3],
+    halved: bool,
+    channels_last: bool,
+}
+
+impl Preprocess {
+    /// Raw pixels, 0 to 255, as they are.
+    pub fn raw() -> Self {
+        Self {
+            scale: 1.0,
+            ..Self::default()
+        }
+    }
+
+    /// Checks that images of shape `image` fit a network that takes `network`.
+    ///
+    /// A network that takes a vector gets the pixels row by row; one that takes half the height and width gets the
+    /// mean of each 2x2 block ([`Prepared::is_halved`] tells).
+    ///
+    /// # Errors
+    /// [`Error::ImageShape`] and [`Error::Normalisation`].
+    pub fn prepare(&self, image: [usize; 3], network: &[usize]) -> Result<Prepared> {
+        let channels = self.channels(image[0])?;
+        let full = fits(image, network);
+        let half = fits([image[0], image[1] / 2, image[2] / 2], network)
+            .filter(|_| image[1].is_multiple_of(2) && image[2].is_multiple_of(2));
+        let (channels_last, halved) = match (full, half) {
+            (Some(last), _) => (last, false),
+            (None, Some(last)) => (last, true),
+            (None, None) => {
+                let hint = mismatch_hint(image, network);
+                return Err(Error::ImageShape {
+                    image: image.to_vec(),
+                    network: network.to_vec(),
+                    hint,
+                });
+            }
+        };
+        Ok(Prepared {
+            channels,
+            image,
+            halved,
+            channels_last,
+        })
+    }
+
+    fn channels(&self, channels: usize) -> Result<Vec<(f64, f64)>> {
+        let check = |parameter, values: &[f32], sound: &dyn Fn(f32) -> bool| {
+            let counts = values.len() == 1 || values.len() == channels;
+            if counts && values.iter().all(|&v| v.is_finite() && sound(v)) {
+                return Ok(());
+            }
+            Err(Error::Normalisation {
+                parameter,
+                found: values.len(),
+                channels,
+            })
+        };
+        check("scale", &[self.scale], &|_| true)?;
+        check("mean", &self.mean, &|_| true)?;
+        check("std", &self.std, &|v| v != 0.0)?;
+        let of = |values: &[f32], channel: usize| f64::from(values[channel % values.len()]);
+        let linear = |channel| {
+            let (mean, std) = (of(&self.mean, channel), of(&self.std, channel));
+            (f64::from(self.scale) / std, -mean / std)
+        };
+        Ok((0..channels).map(linear).collect())
+    }
+}
+
+/// Whether an image fits, and if so, whether its channels go last.
+fn fits(image: [usize; 3], network: &[usize]) -> Option<bool> {
+    let [c, h, w] = image;
+    match *network {
+        [length] if length == c * h * w => Some(false),
+        [a, b] if c == 1 && [a, b] == [h, w] => Some(false),
+        [a, b, d] if [a, b, d] == [c, h, w] => Some(false),
+        [a, b, d] if [a, b, d] == [h, w, c] => Some(true),
+        _ => None,
+    }
+}
+
+fn mismatch_hint(image: [usize; 3], network: &[usize]) -> &'static str {
+    match (image[0], network.first()) {
+        (1, Some(3)) => "the images are gray, the network takes colour",
+        (3, Some(1)) => "the images are in colour, the network takes gray",
+        _ => "use a data set of the network's size",
+    }
+}
+
+impl Prepared {
+    /// Whether images are reduced to half height and width.
+    pub fn is_halved(&self) -> bool {
+        self.halved
+    }
+
+    /// Writes the network's input for the pixels of one image.
+    ///
+    /// # Panics
+    /// If `pixels` or `out` do not have the lengths that [`Preprocess::prepare`] was given.
+    pub fn fill(&self, pixels: &[u8], out: &mut [f32]) {
+        let [count, h, w] = self.image;
+        assert_eq!(pixels.len(), count * h * w, "pixels of one image");
+        let (h_out, w_out) = if self.halved { (h / 2, w / 2) } else { (h, w) };
+        assert_eq!(out.len(), count * h_out * w_out, "values of one input");
+        let (step, stride) = if self.channels_last {
+            (1, count)
+        } else {
+            (h_out * w_out, 1)
+        };
+        for (channel, &(factor, offset)) in self.channels.iter().enumerate() {
+            let map = &pixels[channel * h * w..(channel + 1) * h * w];
+            let out = out[channel * step..].iter_mut().step_by(stride);
+            for (i, o) in out.take(h_out * w_out).enumerate() {
+                let pixel = if self.halved {
+                    block_mean(map, w, i)
+                } else {
+                    f64::from(map[i])
+                };
+                *o = (pixel * factor + offset) as f32;
+            }
+        }
+    }
+}
+
+/// Mean of the `i`-th 2x2 block.
+fn block_mean(map: &[u8], width: usize, i: usize) -> f64 {
+    let first = i / (width / 2) * 2 * width + i % (width / 2) * 2;
+    let block = [first, first + 1, first + width, first + width + 1];
+    block.iter().map(|&p| f64::from(map[p])).sum::<f64>() / 4.0
+}
