@@ -1,4 +1,5 @@
-//! Automorphisms X -> X^g. On values at roots they are permutations: the image at ψ^e is the original at ψ^(g·e).
+//! Automorphisms X -> X^g. On values at roots they are permutations: the image at ψ^e is the
+//! original at ψ^(g·e).
 
 use crate::error::Error;
 use crate::kernel::Kernel;
@@ -66,7 +67,8 @@ pub(crate) fn galois_permutation(
     })
 }
 
-/// In the conjugate-invariant ring ψ^e and ψ^-e give the same value, and the one with e = 1 mod 4 is kept.
+/// In the conjugate-invariant ring ψ^e and ψ^-e give the same value, and the one with e = 1 mod 4
+/// is kept.
 fn representative(kind: RingKind, exponent: u64, order: u64) -> u64 {
     match kind {
         RingKind::ConjugateInvariant if exponent % 4 == 3 => order - exponent,
@@ -77,7 +79,8 @@ fn representative(kind: RingKind, exponent: u64, order: u64) -> u64 {
 /// The automorphism X -> X^element on coefficients.
 ///
 /// Shape:  N coefficients each; panics on another length of `out`
-/// Math:   standard: X^i -> ±X^(g·i mod N); conjugate-invariant: X^i + X^-i -> ±(X^j + X^-j), with the sign from X^2N = -1
+/// Math:   standard: X^i -> ±X^(g·i mod N); conjugate-invariant: X^i + X^-i -> ±(X^j + X^-j), with
+///     the sign from X^2N = -1
 pub fn automorphism_coefficients(
     kind: RingKind,
     modulus: Modulus,

@@ -1,8 +1,9 @@
-//! Work on a few positions of very many polynomials: integer matrices over polynomials in evaluation form.
+//! Work on a few positions of very many polynomials: integer matrices over polynomials in
+//! evaluation form.
 //!
-//! With one polynomial per network element, a linear layer is one matrix of small integers for all N positions. Whole
-//! polynomials would pass through memory once per layer; [`Lanes`] works on [`TILE`] positions of all of them, so that
-//! several layers run in the nearest caches.
+//! With one polynomial per network element, a linear layer is one matrix of small integers for all
+//! N positions. Whole polynomials would pass through memory once per layer; [`Lanes`] works on
+//! [`TILE`] positions of all of them, so that several layers run in the nearest caches.
 
 #[cfg(test)]
 mod tests;
@@ -20,8 +21,8 @@ pub(crate) const PANEL_ROWS: usize = 5;
 
 /// A sparse integer matrix, laid out for [`Lanes::matrix`].
 ///
-/// Rows with the same columns are kept together (all maps of a convolution at one position); equal weight panels (one map
-/// at many positions) are stored once.
+/// Rows with the same columns are kept together (all maps of a convolution at one position); equal
+/// weight panels (one map at many positions) are stored once.
 #[derive(Debug, Clone)]
 pub struct ScalarMatrix {
     rows: usize,
@@ -44,7 +45,8 @@ struct Block {
 }
 
 impl ScalarMatrix {
-    /// The matrix whose row r has the entries `rows[r]`, pairs of column and weight; columns are strictly ascending.
+    /// The matrix whose row r has the entries `rows[r]`, pairs of column and weight; columns are
+    /// strictly ascending.
     ///
     /// Panics if a column is out of range or out of order: both are bugs of the caller.
     pub fn new(columns: usize, rows: &[Vec<(u32, i32)>]) -> Self {
@@ -124,7 +126,8 @@ fn row_norm(row: &[(u32, i32)]) -> u64 {
     row.iter().map(|&(_, w)| u64::from(w.unsigned_abs())).sum()
 }
 
-/// Rows grouped by their sets of columns; one group of all columns where that costs no more products.
+/// Rows grouped by their sets of columns; one group of all columns where that costs no more
+/// products.
 fn group_by_columns(columns: usize, rows: &[Vec<(u32, i32)>]) -> Vec<(Vec<u32>, Vec<u32>)> {
     let mut groups: Vec<(Vec<u32>, Vec<u32>)> = Vec::new();
     let mut known: HashMap<Vec<u32>, usize> = HashMap::new();

@@ -1,16 +1,20 @@
-//! Arithmetic in Z_q[X]/(X^N+1): moduli, number-theoretic transforms, residue number systems, samplers.
+//! Arithmetic in Z_q[X]/(X^N+1): moduli, number-theoretic transforms, residue number systems,
+//! samplers.
 //!
-//! Two rings ([`RingKind`]): the standard one, X^N = -1, and the conjugate-invariant one, the real elements of degree N in
-//! X^2N = -1. A [`Ring`] has primes below 2^50, one [`PrimeRing`] each; a [`Poly`] has one row of N residues per prime of its
-//! [`Basis`], either coefficients ([`Coeff`]) or values at the N roots ([`Ntt`]), where products and automorphisms
-//! ([`Permutation`]) act position by position. [`BaseConverter`] takes residues to other primes.
+//! Two rings ([`RingKind`]): the standard one, X^N = -1, and the conjugate-invariant one, the real
+//! elements of degree N in X^2N = -1. A [`Ring`] has primes below 2^50, one [`PrimeRing`] each; a
+//! [`Poly`] has one row of N residues per prime of its [`Basis`], either coefficients ([`Coeff`])
+//! or values at the N roots ([`Ntt`]), where products and automorphisms ([`Permutation`]) act
+//! position by position. [`BaseConverter`] takes residues to other primes.
 //!
-//! Layers: `modulus`, `primes` (scalars) -> `kernel` (slices, the only `unsafe`) -> `ntt`, `ring` -> `poly`, `rns`, `automorphism`.
-//! Safety: a [`Kernel`] value proves that the processor has its instructions; slice lengths are checked by [`PrimeRing`].
-//! Evaluation order of the transform: [`Ring::exponents`]; an implementation detail that serialised data must not depend on
-//! without a version.
-//! Timing: independent of coefficient values, except for the rejection of public random words in the samplers.
-//! Non-goals: schemes, encodings, keys, moduli of more than 50 bits, composite or even moduli.
+//! Layers: `modulus`, `primes` (scalars) -> `kernel` (slices, the only `unsafe`) -> `ntt`, `ring`
+//! -> `poly`, `rns`, `automorphism`. Safety: a [`Kernel`] value proves that the processor has its
+//! instructions; slice lengths are checked by [`PrimeRing`]. Evaluation order of the transform:
+//! [`Ring::exponents`]; an implementation detail that serialised data must not depend on without a
+//! version.
+//! Timing: independent of coefficient values, except for the rejection of public random words in
+//!     the samplers. Non-goals: schemes, encodings, keys, moduli of more than 50 bits, composite or
+//!     even moduli.
 
 mod automorphism;
 mod error;

@@ -8,8 +8,8 @@ pub const MODULUS_BITS_MAX: u32 = 50;
 
 /// An odd prime q < 2^50.
 ///
-/// Scalar operations here are the specification that the vector kernels are tested against. Operands are fully
-/// reduced, results are fully reduced.
+/// Scalar operations here are the specification that the vector kernels are tested against.
+/// Operands are fully reduced, results are fully reduced.
 /// Timing: independent of the operands except where stated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Modulus {
@@ -175,7 +175,8 @@ impl Modulus {
         Multiplier { value, quotient }
     }
 
-    /// A root of unity of exact order `order` (a power of two): the smallest power-of-generator candidate.
+    /// A root of unity of exact order `order` (a power of two): the smallest power-of-generator
+    /// candidate.
     ///
     /// # Errors
     /// [`Error::NoRootOfUnity`] if q is not 1 modulo `order`.
@@ -184,7 +185,7 @@ impl Modulus {
             modulus: self.value,
             order,
         };
-        if !order.is_power_of_two() || order < 2 || (self.value - 1) % order != 0 {
+        if !order.is_power_of_two() || order < 2 || !(self.value - 1).is_multiple_of(order) {
             return Err(missing);
         }
         let cofactor = (self.value - 1) / order;
@@ -246,7 +247,8 @@ impl Multiplier {
     }
 }
 
-/// x - bound if x >= bound, else x, without a branch: the wrapped difference is larger than x exactly when x < bound.
+/// x - bound if x >= bound, else x, without a branch: the wrapped difference is larger than x
+/// exactly when x < bound.
 #[inline(always)]
 pub(crate) fn subtract_once(x: u64, bound: u64) -> u64 {
     x.min(x.wrapping_sub(bound))

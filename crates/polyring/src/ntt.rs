@@ -1,9 +1,10 @@
 //! Number-theoretic transforms modulo one prime.
 //!
-//! Standard ring: Z_q[X]/(X^N + 1), q = 1 mod 2N. Conjugate-invariant ring: the elements a_0 + Σ_{0<i<N} a_i (X^i + X^-i) of
-//! Z_q[X]/(X^2N + 1), q = 1 mod 4N. With ψ a root of unity of order 2N or 4N, both transforms evaluate modulo X^N - ψ^N: the first
-//! because ψ^N = -1, the second after the fold b_j = a_j - ψ^N·a_{N-j}, which uses X^-j = ψ^-N·X^{N-j} there.
-//! The roots are ψ^e, with e odd below 2N, or e = 1 mod 4 below 4N.
+//! Standard ring: Z_q[X]/(X^N + 1), q = 1 mod 2N. Conjugate-invariant ring: the elements a_0 +
+//! Σ_{0<i<N} a_i (X^i + X^-i) of Z_q[X]/(X^2N + 1), q = 1 mod 4N. With ψ a root of unity of order
+//! 2N or 4N, both transforms evaluate modulo X^N - ψ^N: the first because ψ^N = -1, the second
+//! after the fold b_j = a_j - ψ^N·a_{N-j}, which uses X^-j = ψ^-N·X^{N-j} there. The roots are ψ^e,
+//! with e odd below 2N, or e = 1 mod 4 below 4N.
 
 use crate::error::Error;
 use crate::kernel::{Kernel, NttTables, TwiddleTree};
@@ -40,7 +41,6 @@ impl NttPlan {
         let (forward, inverse) = twiddles(modulus, log_n, order, psi);
         let tree = TwiddleTree {
             modulus,
-            log_n,
             forward,
             inverse,
             scale,
@@ -96,7 +96,8 @@ impl NttPlan {
         values[n / 2] = q.sub(values[n / 2], root.mul(values[n / 2], q.value()));
     }
 
-    /// Undoes [`NttPlan::fold`] for j > 0 up to a factor of 2, which is in the scale; so only a_0 needs it here.
+    /// Undoes [`NttPlan::fold`] for j > 0 up to a factor of 2, which is in the scale; so only a_0
+    /// needs it here.
     pub(crate) fn unfold(&self, values: &mut [u64]) {
         let Some(root) = self.fold else { return };
         let (q, n) = (self.modulus, values.len());
@@ -134,7 +135,8 @@ fn twiddles(modulus: Modulus, log_n: u32, order: u64, psi: u64) -> (Vec<u64>, Ve
     (forward, inverse)
 }
 
-/// The exponent E of every node X^{n/m} - ψ^E: index m + i for the i-th of m factors, m up to n (the leaves).
+/// The exponent E of every node X^{n/m} - ψ^E: index m + i for the i-th of m factors, m up to n
+/// (the leaves).
 fn node_exponents(log_n: u32, order: u64) -> Vec<u64> {
     let n = 1usize << log_n;
     let mut exponents = vec![0; 2 * n];
@@ -146,7 +148,8 @@ fn node_exponents(log_n: u32, order: u64) -> Vec<u64> {
     exponents
 }
 
-/// For every position of a transformed polynomial the exponent e of the root ψ^e that it belongs to.
+/// For every position of a transformed polynomial the exponent e of the root ψ^e that it belongs
+/// to.
 pub(crate) fn evaluation_exponents(kind: RingKind, log_n: u32) -> Vec<u32> {
     let n = 1usize << log_n;
     let exponents = node_exponents(log_n, kind.root_order(log_n));
@@ -157,7 +160,8 @@ pub(crate) fn evaluation_exponents(kind: RingKind, log_n: u32) -> Vec<u32> {
 
 /// Transposes every block of 64 as an 8x8 matrix; shorter transforms keep bit-reversed order.
 ///
-/// Eight-lane kernels do the last three stages on columns, and leaving the result in that form saves them one transposition.
+/// Eight-lane kernels do the last three stages on columns, and leaving the result in that form
+/// saves them one transposition.
 pub(crate) fn transpose_blocks(values: &mut [u64]) {
     for block in values.chunks_exact_mut(BLOCK) {
         for row in 0..8 {

@@ -28,7 +28,8 @@ impl Basis {
         Self(range.map(|i| i as u16).collect())
     }
 
-    /// The moduli of two index ranges, one after the other: a prefix of the ciphertext primes and the special primes.
+    /// The moduli of two index ranges, one after the other: a prefix of the ciphertext primes and
+    /// the special primes.
     pub fn joined(first: Range<usize>, second: Range<usize>) -> Self {
         Self(first.chain(second).map(|i| i as u16).collect())
     }

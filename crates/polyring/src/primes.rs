@@ -11,8 +11,10 @@ const SEARCH_WINDOW: u64 = 1 << 20;
 
 /// Finds `count` primes that are 1 modulo `multiple_of`, nearest to 2^bits first.
 ///
-/// Math:   candidates 2^bits + 1 ± k·multiple_of in order of |distance|, the smaller one first at a tie
-/// Bounds: every prime is below 2^50, so sizes of 50 bits look only below; `exclude` lists primes already in use
+/// Math:   candidates 2^bits + 1 ± k·multiple_of in order of |distance|, the smaller one first at a
+///     tie
+/// Bounds: every prime is below 2^50, so sizes of 50 bits look only below; `exclude` lists primes
+///     already in use
 ///
 /// # Errors
 /// [`Error::PrimeSizeOutOfRange`] or [`Error::TooFewPrimes`].
@@ -73,7 +75,7 @@ pub fn is_prime(n: u64) -> bool {
     if n < 2 {
         return false;
     }
-    if let Some(divisor) = WITNESSES.iter().find(|&&p| n % p == 0) {
+    if let Some(divisor) = WITNESSES.iter().find(|&&p| n.is_multiple_of(p)) {
         return n == *divisor;
     }
     let twos = (n - 1).trailing_zeros();

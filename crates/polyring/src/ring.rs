@@ -5,12 +5,14 @@ use crate::error::Error;
 use crate::kernel::Kernel;
 use crate::modulus::{Modulus, Multiplier};
 use crate::ntt::{NttPlan, evaluation_exponents};
+use crate::slots::WIDE_SHIFT;
 
 /// Smallest supported log2 of the ring degree; such small rings are for tests only.
 pub const LOG_DEGREE_MIN: u32 = 4;
 /// Largest supported log2 of the ring degree.
 pub const LOG_DEGREE_MAX: u32 = 16;
-/// Most terms of one lazy sum of products: each is below 2^100, and the two 52-bit halves are summed in 64-bit words.
+/// Most terms of one lazy sum of products: each is below 2^100, and the two 52-bit halves are
+/// summed in 64-bit words.
 pub const DOT_TERMS_MAX: usize = 4096;
 /// The automorphisms X -> X^(5^k) rotate the slots.
 pub const ROTATION_GENERATOR: u64 = 5;
@@ -20,12 +22,14 @@ pub const ROTATION_GENERATOR: u64 = 5;
 pub enum RingKind {
     /// Z_q[X]/(X^N + 1): N/2 complex slots, primes 1 mod 2N
     Standard,
-    /// The elements a_0 + Σ_{0<i<N} a_i (X^i + X^-i) of Z_q[X]/(X^2N + 1): N real slots in one cycle, primes 1 mod 4N
+    /// The elements a_0 + Σ_{0<i<N} a_i (X^i + X^-i) of Z_q[X]/(X^2N + 1): N real slots in one
+    /// cycle, primes 1 mod 4N
     ConjugateInvariant,
 }
 
 impl RingKind {
-    /// Order of the root of unity ψ whose odd powers are evaluated at: 2N or 4N. Primes are 1 modulo this.
+    /// Order of the root of unity ψ whose odd powers are evaluated at: 2N or 4N. Primes are 1
+    /// modulo this.
     pub fn root_order(self, log_n: u32) -> u64 {
         match self {
             RingKind::Standard => 2 << log_n,
@@ -42,9 +46,11 @@ impl RingKind {
     }
 }
 
-/// The ring modulo one prime: slice operations on vectors of N residues.
+/// The ring modulo one prime: slice operations on vectors of residues.
 ///
-/// Shape:  every slice has N values; a length that differs is a bug of the caller and panics
+/// Shape:  transforms take N values; the other operations any number, the same for all slices of
+///     one call, so that callers
+///         can work through a polynomial in blocks that fit a cache; unequal lengths are a bug of the caller and panic
 /// Bounds: in and out values in [0, q) unless stated
 /// Timing: independent of the values
 #[derive(Clone)]
@@ -95,49 +101,48 @@ impl PrimeRing {
 
     /// out = x + y
     pub fn add(&self, out: &mut [u64], x: &[u64], y: &[u64]) {
-        self.check_all(&[out.len(), x.len(), y.len()]);
+        check_equal(&[out.len(), x.len(), y.len()]);
         self.kernel.ops().add(self.modulus, out, x, y);
     }
 
     /// x += y
     pub fn add_assign(&self, x: &mut [u64], y: &[u64]) {
-        self.check_all(&[x.len(), y.len()]);
+        check_equal(&[x.len(), y.len()]);
         self.kernel.ops().add_assign(self.modulus, x, y);
     }
 
     /// out = x - y
     pub fn sub(&self, out: &mut [u64], x: &[u64], y: &[u64]) {
-        self.check_all(&[out.len(), x.len(), y.len()]);
+        check_equal(&[out.len(), x.len(), y.len()]);
         self.kernel.ops().sub(self.modulus, out, x, y);
     }
 
     /// x -= y
     pub fn sub_assign(&self, x: &mut [u64], y: &[u64]) {
-        self.check_all(&[x.len(), y.len()]);
+        check_equal(&[x.len(), y.len()]);
         self.kernel.ops().sub_assign(self.modulus, x, y);
     }
 
     /// x = -x
     pub fn neg_assign(&self, x: &mut [u64]) {
-        self.check(x.len());
         self.kernel.ops().neg_assign(self.modulus, x);
     }
 
     /// out = x·y, position by position
     pub fn mul(&self, out: &mut [u64], x: &[u64], y: &[u64]) {
-        self.check_all(&[out.len(), x.len(), y.len()]);
+        check_equal(&[out.len(), x.len(), y.len()]);
         self.kernel.ops().mul(self.modulus, out, x, y);
     }
 
     /// x *= y, position by position
     pub fn mul_assign(&self, x: &mut [u64], y: &[u64]) {
-        self.check_all(&[x.len(), y.len()]);
+        check_equal(&[x.len(), y.len()]);
         self.kernel.ops().mul_assign(self.modulus, x, y);
     }
 
     /// acc += x·y, position by position
     pub fn mul_add_assign(&self, acc: &mut [u64], x: &[u64], y: &[u64]) {
-        self.check_all(&[acc.len(), x.len(), y.len()]);
+        check_equal(&[acc.len(), x.len(), y.len()]);
         self.kernel.ops().mul_add_assign(self.modulus, acc, x, y);
     }
 
@@ -148,19 +153,18 @@ impl PrimeRing {
 
     /// out = w·x
     pub fn mul_scalar(&self, out: &mut [u64], x: &[u64], w: Multiplier) {
-        self.check_all(&[out.len(), x.len()]);
+        check_equal(&[out.len(), x.len()]);
         self.kernel.ops().mul_scalar(self.modulus, out, x, w);
     }
 
     /// x *= w
     pub fn mul_scalar_assign(&self, x: &mut [u64], w: Multiplier) {
-        self.check(x.len());
         self.kernel.ops().mul_scalar_assign(self.modulus, x, w);
     }
 
     /// acc += w·x
     pub fn mul_scalar_add_assign(&self, acc: &mut [u64], x: &[u64], w: Multiplier) {
-        self.check_all(&[acc.len(), x.len()]);
+        check_equal(&[acc.len(), x.len()]);
         self.kernel
             .ops()
             .mul_scalar_add_assign(self.modulus, acc, x, w);
@@ -168,7 +172,7 @@ impl PrimeRing {
 
     /// x = (x - y)·w: the step of a division by a prime whose residue is y and whose inverse is w.
     pub fn sub_mul_scalar_assign(&self, x: &mut [u64], y: &[u64], w: Multiplier) {
-        self.check_all(&[x.len(), y.len()]);
+        check_equal(&[x.len(), y.len()]);
         self.kernel
             .ops()
             .sub_mul_scalar_assign(self.modulus, x, y, w);
@@ -176,7 +180,7 @@ impl PrimeRing {
 
     /// out = (x - y)·w
     pub fn sub_mul_scalar(&self, out: &mut [u64], x: &[u64], y: &[u64], w: Multiplier) {
-        self.check_all(&[out.len(), x.len(), y.len()]);
+        check_equal(&[out.len(), x.len(), y.len()]);
         self.kernel.ops().sub_mul_scalar(self.modulus, out, x, y, w);
     }
 
@@ -189,21 +193,21 @@ impl PrimeRing {
             ys.len(),
             "a sum of products needs as many left as right factors"
         );
-        self.check(out.len());
-        self.check_rows(xs);
-        self.check_rows(ys);
+        check_rows(out.len(), xs);
+        check_rows(out.len(), ys);
         let ops = self.kernel.ops();
         let (first_xs, rest_xs) = xs.split_at(xs.len().min(DOT_TERMS_MAX));
         let (first_ys, rest_ys) = ys.split_at(xs.len().min(DOT_TERMS_MAX));
         ops.dot(self.modulus, out, first_xs, first_ys);
         if !rest_xs.is_empty() {
-            let mut rest = vec![0; self.degree];
+            let mut rest = vec![0; out.len()];
             self.dot(&mut rest, rest_xs, rest_ys);
             ops.add_assign(self.modulus, out, &rest);
         }
     }
 
-    /// out_0 = Σ_i shared_i·xs_0i and out_1 = Σ_i shared_i·xs_1i: the inner product of a key switch, reading `shared` once.
+    /// out_0 = Σ_i shared_i·xs_0i and out_1 = Σ_i shared_i·xs_1i: the inner product of a key
+    /// switch, reading `shared` once.
     ///
     /// Bounds: at most [`DOT_TERMS_MAX`] terms
     pub fn dot_pair(&self, outs: [&mut [u64]; 2], shared: &[&[u64]], xs: [&[&[u64]]; 2]) {
@@ -216,14 +220,16 @@ impl PrimeRing {
             xs.iter().all(|xs| xs.len() == shared.len()),
             "as many left as right factors"
         );
-        self.check_all(&[outs[0].len(), outs[1].len()]);
+        check_equal(&[outs[0].len(), outs[1].len()]);
+        let len = outs[0].len();
         [shared, xs[0], xs[1]]
             .iter()
-            .for_each(|rows| self.check_rows(rows));
+            .for_each(|rows| check_rows(len, rows));
         self.kernel.ops().dot_pair(self.modulus, outs, shared, xs);
     }
 
-    /// outs = Σ_i (a_i0·b_i0, a_i0·b_i1 + a_i1·b_i0, a_i1·b_i1): products of two-part ciphertexts, summed lazily.
+    /// outs = Σ_i (a_i0·b_i0, a_i0·b_i1 + a_i1·b_i0, a_i1·b_i1): products of two-part ciphertexts,
+    /// summed lazily.
     ///
     /// Bounds: at most [`DOT_TERMS_MAX`]/2 terms
     pub fn tensor(&self, outs: [&mut [u64]; 3], a: &[[&[u64]; 2]], b: &[[&[u64]; 2]]) {
@@ -237,12 +243,15 @@ impl PrimeRing {
             b.len(),
             "a sum of products needs as many left as right factors"
         );
-        outs.iter().for_each(|out| self.check(out.len()));
-        a.iter().chain(b).for_each(|pair| self.check_rows(pair));
+        check_equal(&[outs[0].len(), outs[1].len(), outs[2].len()]);
+        a.iter()
+            .chain(b)
+            .for_each(|pair| check_rows(outs[0].len(), pair));
         self.kernel.ops().tensor(self.modulus, outs, a, b);
     }
 
-    /// outs_r = Σ_c weights[r·columns + c]·xs_c with small signed integer weights: one matrix for every position.
+    /// outs_r = Σ_c weights[r·columns + c]·xs_c with small signed integer weights: one matrix for
+    /// every position.
     ///
     /// Shape:  `weights` is row-major, `outs.len()` rows of `xs.len()` columns
     /// Bounds: any i64 weights and up to 2^14 columns; fastest if q·max|w| < 2^51
@@ -253,8 +262,7 @@ impl PrimeRing {
             "weights must be rows times columns"
         );
         assert!(xs.len() <= 1 << 14, "{} columns in one lazy sum", xs.len());
-        outs.iter().for_each(|out| self.check(out.len()));
-        self.check_rows(xs);
+        outs.iter().for_each(|out| check_rows(out.len(), xs));
         self.kernel
             .ops()
             .scalar_gemm(self.modulus, outs, weights, xs);
@@ -262,31 +270,49 @@ impl PrimeRing {
 
     /// out = x mod q for arbitrary words x.
     pub fn reduce(&self, out: &mut [u64], x: &[u64]) {
-        self.check_all(&[out.len(), x.len()]);
+        check_equal(&[out.len(), x.len()]);
         self.kernel.ops().reduce(self.modulus, out, x);
     }
 
-    /// out = x mod q, where residue x modulo `source` stands for the integer in (-source/2, source/2).
+    /// out = x mod q, where residue x modulo `source` stands for the integer in (-source/2,
+    /// source/2).
     pub fn lift_centred(&self, out: &mut [u64], x: &[u64], source: Modulus) {
-        self.check_all(&[out.len(), x.len()]);
+        check_equal(&[out.len(), x.len()]);
         self.kernel.ops().lift_centred(self.modulus, out, x, source);
     }
 
     /// out = x mod q for arbitrary signed words x.
     pub fn reduce_signed(&self, out: &mut [u64], x: &[i64]) {
-        self.check_all(&[out.len(), x.len()]);
+        check_equal(&[out.len(), x.len()]);
         self.kernel.ops().reduce_signed(self.modulus, out, x);
+    }
+
+    /// out = high·2^60 + low mod q, as [`crate::slots::round_wide`] gives them.
+    pub fn reduce_wide(&self, out: &mut [u64], high: &[i64], low: &[i64]) {
+        check_equal(&[out.len(), high.len(), low.len()]);
+        let ops = self.kernel.ops();
+        let mut top = vec![0; out.len()];
+        ops.reduce_signed(self.modulus, &mut top, high);
+        ops.reduce_signed(self.modulus, out, low);
+        ops.mul_scalar_add_assign(self.modulus, out, &top, self.multiplier(1 << WIDE_SHIFT));
+    }
+
+    /// acc = acc·q + x, where residue x stands for the integer in (-q/2, q/2).
+    pub fn horner_centred(&self, acc: &mut [f64], x: &[u64]) {
+        check_equal(&[acc.len(), x.len()]);
+        self.kernel.ops().horner_centred(self.modulus, acc, x);
     }
 
     /// out = x mod q for small signed x, as the samplers give them.
     pub fn lift_small(&self, out: &mut [u64], x: &[i8]) {
-        self.check_all(&[out.len(), x.len()]);
+        check_equal(&[out.len(), x.len()]);
         self.kernel.ops().lift_small(self.modulus, out, x);
     }
 
     /// out = Σ_i weights_i·xs_i with constant weights.
     ///
-    /// Bounds: weights in [0, q); words of `xs` below 2^50, not necessarily below q; at most [`DOT_TERMS_MAX`] terms
+    /// Bounds: weights in [0, q); words of `xs` below 2^50, not necessarily below q; at most
+    ///     [`DOT_TERMS_MAX`] terms
     pub fn weighted_sum(&self, out: &mut [u64], weights: &[u64], xs: &[&[u64]]) {
         assert!(
             xs.len() <= DOT_TERMS_MAX,
@@ -294,8 +320,7 @@ impl PrimeRing {
             xs.len()
         );
         assert_eq!(weights.len(), xs.len(), "one weight per row");
-        self.check(out.len());
-        self.check_rows(xs);
+        check_rows(out.len(), xs);
         self.kernel
             .ops()
             .weighted_sum(self.modulus, out, weights, xs);
@@ -307,14 +332,20 @@ impl PrimeRing {
             "slice length differs from the ring degree"
         );
     }
+}
 
-    fn check_all(&self, lens: &[usize]) {
-        lens.iter().for_each(|&len| self.check(len));
-    }
+fn check_equal(lens: &[usize]) {
+    assert!(
+        lens.iter().all(|&len| len == lens[0]),
+        "slices of unequal lengths {lens:?}"
+    );
+}
 
-    fn check_rows(&self, rows: &[&[u64]]) {
-        rows.iter().for_each(|row| self.check(row.len()));
-    }
+fn check_rows(len: usize, rows: &[&[u64]]) {
+    assert!(
+        rows.iter().all(|row| row.len() == len),
+        "rows of other lengths than {len}"
+    );
 }
 
 /// The ring modulo q_0·q_1···: one [`PrimeRing`] per modulus, one degree, one kernel.
@@ -331,7 +362,8 @@ impl Ring {
     /// Builds the ring of degree 2^`log_n` with the given primes, in order.
     ///
     /// # Errors
-    /// [`Error::DegreeOutOfRange`], [`Error::ModulusRepeated`], [`Error::NoRootOfUnity`] or what [`Modulus::new`] refuses.
+    /// [`Error::DegreeOutOfRange`], [`Error::ModulusRepeated`], [`Error::NoRootOfUnity`] or what
+    /// [`Modulus::new`] refuses.
     pub fn new(kind: RingKind, log_n: u32, moduli: &[u64], kernel: Kernel) -> Result<Self, Error> {
         check_degree(log_n)?;
         let mut primes = Vec::with_capacity(moduli.len());
@@ -390,20 +422,22 @@ impl Ring {
         self.kernel
     }
 
-    /// For every position of a transformed polynomial the exponent e of the root ψ^e it is the value at, ψ as in
-    /// [`RingKind::root_order`]. Slot p of the encoders belongs to e = 5^p.
+    /// For every position of a transformed polynomial the exponent e of the root ψ^e it is the
+    /// value at, ψ as in [`RingKind::root_order`]. Slot p of the encoders belongs to e = 5^p.
     pub fn exponents(&self) -> &[u32] {
         &self.exponents
     }
 
-    /// The Galois element 5^steps of the automorphism X -> X^(5^steps), which moves slot p + steps to slot p.
+    /// The Galois element 5^steps of the automorphism X -> X^(5^steps), which moves slot p + steps
+    /// to slot p.
     pub fn rotation_element(&self, steps: i64) -> u64 {
         let slots = self.slots() as i64;
         let mask = self.kind.root_order(self.log_n) - 1;
-        (0..steps.rem_euclid(slots)).fold(1, |element, _| element * ROTATION_GENERATOR & mask)
+        (0..steps.rem_euclid(slots)).fold(1, |element, _| (element * ROTATION_GENERATOR) & mask)
     }
 
-    /// The Galois element of complex conjugation X -> X^-1; it is trivial on the conjugate-invariant ring.
+    /// The Galois element of complex conjugation X -> X^-1; it is trivial on the
+    /// conjugate-invariant ring.
     pub fn conjugation_element(&self) -> u64 {
         self.kind.root_order(self.log_n) - 1
     }

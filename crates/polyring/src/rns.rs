@@ -8,7 +8,8 @@ use crate::ring::Ring;
 
 /// Takes residues modulo the primes b_i of one basis to residues modulo the primes of another.
 ///
-/// Math:   y_i = [x_i·(B/b_i)^-1] mod b_i,  v = round(Σ y_i/b_i),  out_j = Σ y_i·(B/b_i) - v·B  mod p_j, with B = Π b_i.
+/// Math:   y_i = [x_i·(B/b_i)^-1] mod b_i,  v = round(Σ y_i/b_i),  out_j = Σ y_i·(B/b_i) - v·B  mod
+///     p_j, with B = Π b_i.
 ///         That is the integer in (-B/2, B/2) with residues x_i, exactly, unless it lies within 2^-40·B of ±B/2, where
 ///         rounding in v may give the other representative
 /// Source: Halevi, Polyakov, Shoup 2019, section 2.2 (the floating-point form of v)
@@ -28,7 +29,8 @@ impl BaseConverter {
     /// Prepares the conversion.
     ///
     /// # Errors
-    /// [`Error::BasisOutOfRange`], or [`Error::BasesNotDisjoint`] if a basis is empty or they share a prime.
+    /// [`Error::BasisOutOfRange`], or [`Error::BasesNotDisjoint`] if a basis is empty or they share
+    /// a prime.
     pub fn new(ring: &Ring, from: Basis, to: Basis) -> Result<Self, Error> {
         from.check(ring)?;
         to.check(ring)?;
@@ -90,6 +92,64 @@ impl BaseConverter {
         let rows: Vec<&[u64]> = rows.chunks_exact(n).collect();
         for ((out, j), weights) in outs.iter_mut().zip(self.to.iter()).zip(&self.weights) {
             ring.prime(j).weighted_sum(out, weights, &rows);
+        }
+    }
+}
+
+/// Reads residues as centred integers in floating point.
+///
+/// Math:   x = u_0 + q_0·(u_1 + q_1·(u_2 + ...)) with u_i in (-q_i/2, q_i/2), evaluated from the
+///     inside; the value is within a few
+///         units in the last place, however small x is against the product of the moduli
+/// Source: Garner 1959, with centred digits
+#[derive(Clone)]
+pub struct MixedRadix {
+    basis: Basis,
+    /// q_i^-1 mod q_j at [j][i], i < j
+    inverses: Vec<Vec<Multiplier>>,
+}
+
+impl MixedRadix {
+    /// Prepares the reading of rows over `basis`.
+    ///
+    /// # Errors
+    /// [`Error::BasisOutOfRange`], or [`Error::NotInvertible`] if the basis names a modulus twice.
+    pub fn new(ring: &Ring, basis: Basis) -> Result<Self, Error> {
+        basis.check(ring)?;
+        let moduli: Vec<Modulus> = basis.iter().map(|i| ring.prime(i).modulus()).collect();
+        let mut inverses = Vec::with_capacity(moduli.len());
+        for (j, &q) in moduli.iter().enumerate() {
+            let row: Result<Vec<_>, _> = moduli[..j]
+                .iter()
+                .map(|m| q.inv(m.value()).map(|w| q.multiplier(w)))
+                .collect();
+            inverses.push(row?);
+        }
+        Ok(Self { basis, inverses })
+    }
+
+    /// out = the centred integers with residues `xs`.
+    ///
+    /// Shape:  one row of N coefficients per prime of the basis -> N
+    /// Timing: independent of the values
+    pub fn to_f64(&self, ring: &Ring, out: &mut [f64], xs: &[&[u64]]) {
+        assert_eq!(xs.len(), self.basis.len(), "one row per prime");
+        let n = ring.degree();
+        let mut digits = AlignedBuffer::zeroed(n * xs.len());
+        let mut lifted = AlignedBuffer::zeroed(n);
+        for (j, x) in xs.iter().enumerate() {
+            let (known, rest) = digits.split_at_mut(j * n);
+            let (digit, prime) = (&mut rest[..n], ring.prime(self.basis.modulus_index(j)));
+            digit.copy_from_slice(x);
+            for (i, u) in known.chunks_exact(n).enumerate() {
+                let source = ring.prime(self.basis.modulus_index(i)).modulus();
+                prime.lift_centred(&mut lifted, u, source);
+                prime.sub_mul_scalar_assign(digit, &lifted, self.inverses[j][i]);
+            }
+        }
+        out.fill(0.0);
+        for (digit, i) in digits.chunks_exact(n).zip(self.basis.iter()).rev() {
+            ring.prime(i).horner_centred(out, digit);
         }
     }
 }

@@ -1,6 +1,8 @@
-//! Samplers: uniform residues from an extendable-output function, ternary and discrete Gaussian coefficients.
+//! Samplers: uniform residues from an extendable-output function, ternary and discrete Gaussian
+//! coefficients.
 //!
-//! All take their randomness as an argument, and give the same values on every kernel and every machine.
+//! All take their randomness as an argument, and give the same values on every kernel and every
+//! machine.
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{CryptoRng, SeedableRng};
@@ -18,10 +20,12 @@ pub type Seed = [u8; SEED_BYTES];
 /// Standard deviation of the error distribution.
 pub const GAUSSIAN_SIGMA: f64 = 3.19;
 
-/// Largest magnitude that [`gaussian`] gives: a discrete Gaussian exceeds it with probability below 2^-64.
+/// Largest magnitude that [`gaussian`] gives: a discrete Gaussian exceeds it with probability below
+/// 2^-64.
 pub const GAUSSIAN_BOUND: i8 = 29;
 
-/// A deterministic stream of random bytes: ChaCha20 under a key derived from seed, domain and index with BLAKE3.
+/// A deterministic stream of random bytes: ChaCha20 under a key derived from seed, domain and index
+/// with BLAKE3.
 pub struct Xof(ChaCha20Rng);
 
 impl Xof {
@@ -110,7 +114,8 @@ pub fn ternary(rng: &mut impl CryptoRng, out: &mut [i8]) {
 
 /// Fills `out` with discrete Gaussian values of standard deviation [`GAUSSIAN_SIGMA`].
 ///
-/// Math:   inversion: |x| = #{k : u >= C_k} for a uniform 64-bit u and C_k = 2^64·P(|X| <= k); then a random sign, which
+/// Math:   inversion: |x| = #{k : u >= C_k} for a uniform 64-bit u and C_k = 2^64·P(|X| <= k); then
+///     a random sign, which
 ///         leaves 0 as it is
 /// Bounds: |x| <= [`GAUSSIAN_BOUND`]; probabilities exact to 2^-64 each
 /// Timing: constant: every sample compares with every table entry
@@ -127,7 +132,8 @@ pub fn gaussian(rng: &mut impl CryptoRng, kernel: Kernel, out: &mut [i8]) {
     signs.zeroize();
 }
 
-/// C_k = round(2^64·P(|X| <= k)), k = 0..28, for the discrete Gaussian of [`GAUSSIAN_SIGMA`]; 120-digit decimal arithmetic.
+/// C_k = round(2^64·P(|X| <= k)), k = 0..28, for the discrete Gaussian of [`GAUSSIAN_SIGMA`];
+/// 120-digit decimal arithmetic.
 pub(crate) const GAUSSIAN_TABLE: [u64; GAUSSIAN_BOUND as usize] = [
     0x2003_f343_6595_28d1,
     0x5cf9_e7de_0f06_d96c,

@@ -1,4 +1,5 @@
-//! Every kernel of this processor against schoolbook arithmetic in 128-bit integers, and against each other.
+//! Every kernel of this processor against schoolbook arithmetic in 128-bit integers, and against
+//! each other.
 
 use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
@@ -77,6 +78,7 @@ fn product(ring: &PrimeRing, x: &[u64], y: &[u64]) -> Vec<u64> {
 }
 
 #[test]
+#[allow(clippy::print_stdout, reason = "the test run says which kernels it compared")]
 fn the_run_names_its_kernels() {
     let names: Vec<&str> = Kernel::available().into_iter().map(Kernel::name).collect();
     println!("kernels of this processor: {}", names.join(", "));

@@ -48,7 +48,8 @@ impl Deref for AlignedBuffer {
     type Target = [u64];
 
     fn deref(&self) -> &[u64] {
-        // SAFETY: `Line` is `repr(C)` over eight words without padding, and `len <= 8·lines.len()` holds since construction.
+        // SAFETY: `Line` is `repr(C)` over eight words without padding, and `len <= 8·lines.len()`
+        //     holds since construction.
         unsafe { slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
     }
 }

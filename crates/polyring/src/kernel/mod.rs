@@ -1,10 +1,12 @@
 //! Slice kernels: one portable specification and one implementation per instruction set.
 //!
-//! This folder is the only place of the workspace with `unsafe`. A [`Kernel`] can only be obtained through [`Kernel::detect`],
-//! [`Kernel::named`] or [`Kernel::available`], all of which ask the processor first; so holding a kernel proves that its
-//! instructions exist, and that is the fact behind every `SAFETY` comment on a `#[target_feature]` call.
-//! Lengths are checked by the callers in [`crate::PrimeRing`], and again with `debug_assert!` here.
-//! Every kernel gives equal bytes: results are fully reduced, and floating-point code is compiled from one source without contraction.
+//! This folder is the only place of the workspace with `unsafe`. A [`Kernel`] can only be obtained
+//! through [`Kernel::detect`], [`Kernel::named`] or [`Kernel::available`], all of which ask the
+//! processor first; so holding a kernel proves that its instructions exist, and that is the fact
+//! behind every `SAFETY` comment on a `#[target_feature]` call. Lengths are checked by the callers
+//! in [`crate::PrimeRing`], and again with `debug_assert!` here. Every kernel gives equal bytes:
+//! results are fully reduced, and floating-point code is compiled from one source without
+//! contraction.
 #![allow(unsafe_code)]
 
 mod buffer;

@@ -1,14 +1,15 @@
 //! The slice operations that every kernel offers. The defaults are the portable ones.
 
 use super::buffer::AlignedBuffer;
-use super::portable;
+use super::{fft, portable};
 use crate::modulus::{Modulus, Multiplier};
 use crate::ntt::NttPlan;
+use crate::slots::FftTables;
 
 /// The constants of one transform, before a kernel lays them out.
 ///
-/// The transform splits X^{2t} - r^2 into (X^t - r)(X^t + r), log2(n) times. Node `m + i` (m a power of two, i < m) holds the
-/// r of the i-th of the m factors of degree n/m.
+/// The transform splits X^{2t} - r^2 into (X^t - r)(X^t + r), log2(n) times. Node `m + i` (m a
+/// power of two, i < m) holds the r of the i-th of the m factors of degree n/m.
 pub(crate) struct TwiddleTree {
     pub(crate) modulus: Modulus,
     /// r per node; index 0 is unused
@@ -26,7 +27,8 @@ pub(crate) struct NttTables {
     pub(crate) inverse: AlignedBuffer,
 }
 
-/// Slice operations modulo one prime. Slices of one call have equal lengths; all values are in [0, q) unless stated.
+/// Slice operations modulo one prime. Slices of one call have equal lengths; all values are in [0,
+/// q) unless stated.
 pub(crate) trait SliceKernel: Sync {
     /// Lays the constants out for this kernel.
     fn ntt_tables(&self, tree: &TwiddleTree) -> NttTables {
@@ -148,7 +150,8 @@ pub(crate) trait SliceKernel: Sync {
         portable::lift_small(q, out, x);
     }
 
-    /// out = Σ_i weights_i·xs_i with weights below q and any words below 2^50 in `xs`, at most `DOT_TERMS_MAX` terms
+    /// out = Σ_i weights_i·xs_i with weights below q and any words below 2^50 in `xs`, at most
+    /// `DOT_TERMS_MAX` terms
     fn weighted_sum(&self, q: Modulus, out: &mut [u64], weights: &[u64], xs: &[&[u64]]) {
         portable::weighted_sum(q, out, weights, xs);
     }
@@ -158,9 +161,35 @@ pub(crate) trait SliceKernel: Sync {
         portable::round_quotient_sum(out, digits, reciprocals);
     }
 
-    /// Magnitudes by counting the table entries that are not above the words, signs from single bits.
+    /// Magnitudes by counting the table entries that are not above the words, signs from single
+    /// bits.
     fn gaussian(&self, out: &mut [i8], words: &[u64], signs: &[u64]) {
         portable::gaussian(out, words, signs);
+    }
+
+    /// Complex values at the roots, in the order of the tree, from coefficients.
+    fn fft_forward(&self, tables: &FftTables, re: &mut [f64], im: &mut [f64]) {
+        fft::forward(tables, re, im);
+    }
+
+    /// n times the coefficients from the values at the n roots.
+    fn fft_inverse(&self, tables: &FftTables, re: &mut [f64], im: &mut [f64]) {
+        fft::inverse(tables, re, im);
+    }
+
+    /// Nearest integers, for values below 2^62.
+    fn round(&self, out: &mut [i64], values: &[f64]) {
+        portable::round(out, values);
+    }
+
+    /// Nearest integers as high·2^60 + low, for values below 2^122.
+    fn round_wide(&self, high: &mut [i64], low: &mut [i64], values: &[f64]) {
+        portable::round_wide(high, low, values);
+    }
+
+    /// acc = acc·q + centred(x)
+    fn horner_centred(&self, q: Modulus, acc: &mut [f64], x: &[u64]) {
+        portable::horner_centred(q, acc, x);
     }
 
     /// out_j = x_{table_j}

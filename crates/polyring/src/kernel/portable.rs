@@ -4,13 +4,15 @@ use super::ops::{NttTables, SliceKernel, TwiddleTree};
 use crate::modulus::{Modulus, Multiplier, subtract_once};
 use crate::ntt::{self, NttPlan};
 use crate::sampling::GAUSSIAN_TABLE;
+use crate::slots::WIDE_SHIFT;
 
 /// The kernel that runs everywhere.
 pub(super) struct Portable;
 
 impl SliceKernel for Portable {}
 
-/// Interleaves each constant with its quotient for 64-bit words; the last node of the inverse carries the scale.
+/// Interleaves each constant with its quotient for 64-bit words; the last node of the inverse
+/// carries the scale.
 pub(super) fn ntt_tables(tree: &TwiddleTree) -> NttTables {
     let interleave = |constants: &[u64]| -> Vec<u64> {
         let multipliers = constants.iter().map(|&w| tree.modulus.multiplier(w));
@@ -30,7 +32,8 @@ pub(super) fn ntt_tables(tree: &TwiddleTree) -> NttTables {
 
 /// Forward transform by Cooley-Tukey splitting.
 ///
-/// Bounds: with 64-bit quotients w·y is in [0, 2q) for any word y, so values grow by 2q a stage and stay below
+/// Bounds: with 64-bit quotients w·y is in [0, 2q) for any word y, so values grow by 2q a stage and
+///     stay below
 ///         (1 + 2·16)q < 2^56; one reduction at the end
 pub(super) fn forward(plan: &NttPlan, values: &mut [u64]) {
     let q = plan.modulus();
@@ -322,5 +325,43 @@ pub(super) fn gaussian(out: &mut [i8], words: &[u64], signs: &[u64]) {
             .sum::<i64>();
         let sign = (signs[at / 64] >> (at % 64) & 1) as i64;
         *out = ((magnitude ^ -sign) + sign) as i8;
+    }
+}
+
+#[inline(always)]
+pub(super) fn round(out: &mut [i64], values: &[f64]) {
+    for (out, &value) in out.iter_mut().zip(values) {
+        *out = round_one(value);
+    }
+}
+
+/// Nearest integer, ties to even; from 2^52 on doubles are integers already.
+#[inline(always)]
+fn round_one(value: f64) -> i64 {
+    const SHIFT: f64 = (1u64 << 52) as f64;
+    // For |value| < 2^52 the sum with the sign's 2^52 is in [2^52, 2^53], where doubles are the
+    // integers.
+    let shift = SHIFT.copysign(value);
+    let rounded = (value + shift) - shift;
+    let integer = if value.abs() < SHIFT { rounded } else { value };
+    integer as i64
+}
+
+#[inline(always)]
+pub(super) fn round_wide(high: &mut [i64], low: &mut [i64], values: &[f64]) {
+    const WEIGHT: f64 = (1u64 << WIDE_SHIFT) as f64;
+    for ((high, low), &value) in high.iter_mut().zip(low).zip(values) {
+        let top = (value * (1.0 / WEIGHT)) as i64;
+        *high = top;
+        // Exact: both are multiples of the last place of the value.
+        *low = round_one(value - top as f64 * WEIGHT);
+    }
+}
+
+#[inline(always)]
+pub(super) fn horner_centred(q: Modulus, acc: &mut [f64], x: &[u64]) {
+    let factor = q.value() as f64;
+    for (acc, &x) in acc.iter_mut().zip(x) {
+        *acc = *acc * factor + q.centre(x) as f64;
     }
 }

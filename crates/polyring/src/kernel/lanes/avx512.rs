@@ -9,7 +9,8 @@ const VECTORS: usize = TILE / 8;
 
 /// Σ_c w_rc·xs_c mod q for `ROWS` rows.
 ///
-/// Bounds: w + 2^offset_bits and q together have at most 52 bits, so the low half is the whole product
+/// Bounds: w + 2^offset_bits and q together have at most 52 bits, so the low half is the whole
+///     product
 #[target_feature(enable = "avx512f,avx512ifma")]
 pub(super) fn panel<const ROWS: usize>(
     reduction: Reduction,
