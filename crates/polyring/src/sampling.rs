@@ -93,7 +93,7 @@ fn fill_words(rng: &mut impl CryptoRng, words: &mut [u64]) {
 pub fn ternary(rng: &mut impl CryptoRng, out: &mut [i8]) {
     const DIGITS: usize = 5;
     let mut bytes = [0u8; 1024];
-    let mut left = bytes.iter();
+    let mut left = [].iter();
     for chunk in out.chunks_mut(DIGITS) {
         let mut packed = loop {
             match left.next() {

@@ -1,0 +1,4 @@
+//! Computations built from the evaluator's operations.
+
+pub mod fold;
+pub mod slotwise;

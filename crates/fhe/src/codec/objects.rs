@@ -1,0 +1,283 @@
+//! Ciphertexts and public keys as bytes.
+
+use std::collections::BTreeMap;
+
+use scuro_polyring::sampling::Seed;
+use scuro_polyring::{Basis, Ntt, Poly};
+
+use super::{CodecError, Kind, ROTATION_KEYS_MAX, Reader, open, pack, packed_len, seal, unpack};
+use crate::ckks::{Ciphertext, PARTS_MAX, SeededCiphertext};
+use crate::context::Context;
+use crate::error::Error;
+use crate::key_id::KeyId;
+use crate::keys::{EvaluationKeys, GaloisKey, PublicKey};
+use crate::rlwe::SwitchingKey;
+
+impl Ciphertext {
+    /// All parts, packed.
+    pub fn to_bytes(&self, context: &Context) -> Vec<u8> {
+        let mut content = ciphertext_head(self.key_id, self.level, self.scale);
+        content.push(self.parts.len() as u8);
+        self.parts
+            .iter()
+            .for_each(|part| write_poly(&mut content, context, part));
+        seal(Kind::Ciphertext, self.digest, &content)
+    }
+
+    /// Reads [`Ciphertext::to_bytes`].
+    ///
+    /// # Errors
+    /// [`Error::Codec`], [`Error::LevelTooHigh`].
+    pub fn from_bytes(bytes: &[u8], context: &Context) -> Result<Self, Error> {
+        let mut reader = open(bytes, Kind::Ciphertext, context.parameters())?;
+        let (key_id, level, scale) = read_ciphertext_head(&mut reader, context)?;
+        let count = usize::from(reader.u8()?);
+        if !(2..=PARTS_MAX).contains(&count) {
+            return Err(CodecError::BadField {
+                what: "part count",
+                found: count as u64,
+            }
+            .into());
+        }
+        let read = |_| read_poly(&mut reader, context, context.basis(level));
+        let parts: Vec<Poly<Ntt>> = (0..count).map(read).collect::<Result<_, _>>()?;
+        reader.finish()?;
+        if parts[1..]
+            .iter()
+            .all(|part| part.words().iter().all(|&word| word == 0))
+        {
+            return Err(CodecError::Transparent.into());
+        }
+        Ok(Self {
+            parts,
+            level,
+            scale,
+            key_id,
+            digest: context.digest(),
+        })
+    }
+}
+
+impl SeededCiphertext {
+    /// Body and seed, packed.
+    pub fn to_bytes(&self, context: &Context) -> Vec<u8> {
+        let mut content = ciphertext_head(self.key_id, self.level, self.scale);
+        content.extend_from_slice(&self.seed);
+        write_poly(&mut content, context, &self.body);
+        seal(Kind::SeededCiphertext, self.digest, &content)
+    }
+
+    /// Reads [`SeededCiphertext::to_bytes`].
+    ///
+    /// # Errors
+    /// [`Error::Codec`], [`Error::LevelTooHigh`].
+    pub fn from_bytes(bytes: &[u8], context: &Context) -> Result<Self, Error> {
+        let mut reader = open(bytes, Kind::SeededCiphertext, context.parameters())?;
+        let (key_id, level, scale) = read_ciphertext_head(&mut reader, context)?;
+        let seed = reader.array()?;
+        let body = read_poly(&mut reader, context, context.basis(level))?;
+        reader.finish()?;
+        Ok(Self {
+            body,
+            seed,
+            level,
+            scale,
+            key_id,
+            digest: context.digest(),
+        })
+    }
+}
+
+impl PublicKey {
+    /// Body and seed, packed.
+    pub fn to_bytes(&self, context: &Context) -> Vec<u8> {
+        let mut content = self.key_id.0.to_vec();
+        content.extend_from_slice(&self.seed);
+        write_poly(&mut content, context, &self.body);
+        seal(Kind::PublicKey, self.digest, &content)
+    }
+
+    /// Reads [`PublicKey::to_bytes`].
+    ///
+    /// # Errors
+    /// [`Error::Codec`].
+    pub fn from_bytes(bytes: &[u8], context: &Context) -> Result<Self, Error> {
+        let mut reader = open(bytes, Kind::PublicKey, context.parameters())?;
+        let key_id = KeyId(reader.array()?);
+        let seed: Seed = reader.array()?;
+        let basis = context.basis(context.parameters().max_level());
+        let body = read_poly(&mut reader, context, basis)?;
+        reader.finish()?;
+        Ok(Self::from_body(context, key_id, seed, body))
+    }
+}
+
+impl EvaluationKeys {
+    /// Every key as its seed and bodies, packed.
+    pub fn to_bytes(&self, context: &Context) -> Vec<u8> {
+        let mut content = self.key_id.0.to_vec();
+        write_optional(&mut content, context, self.relinearization.as_ref());
+        write_optional(
+            &mut content,
+            context,
+            self.conjugation.as_ref().map(|key| &key.key),
+        );
+        content.extend_from_slice(&(self.rotations.len() as u32).to_le_bytes());
+        for (&step, key) in &self.rotations {
+            content.extend_from_slice(&(step as u32).to_le_bytes());
+            write_key(&mut content, context, &key.key);
+        }
+        seal(Kind::EvaluationKeys, self.digest, &content)
+    }
+
+    /// Reads [`EvaluationKeys::to_bytes`] and expands every seed.
+    ///
+    /// # Errors
+    /// [`Error::Codec`], [`Error::LevelTooHigh`], [`Error::IndexOutOfRange`] for an impossible step.
+    pub fn from_bytes(bytes: &[u8], context: &Context) -> Result<Self, Error> {
+        let mut reader = open(bytes, Kind::EvaluationKeys, context.parameters())?;
+        let key_id = KeyId(reader.array()?);
+        let relinearization = read_optional(&mut reader, context)?;
+        let conjugation = match read_optional(&mut reader, context)? {
+            None => None,
+            Some(key) => Some(galois_key(
+                context,
+                key,
+                context.ring().conjugation_element(),
+            )?),
+        };
+        let rotations = read_rotations(&mut reader, context)?;
+        reader.finish()?;
+        Ok(Self {
+            key_id,
+            digest: context.digest(),
+            relinearization,
+            rotations,
+            conjugation,
+        })
+    }
+}
+
+fn ciphertext_head(key_id: KeyId, level: usize, scale: f64) -> Vec<u8> {
+    let mut content = key_id.0.to_vec();
+    content.push(level as u8);
+    content.extend_from_slice(&scale.to_bits().to_le_bytes());
+    content
+}
+
+fn read_ciphertext_head(
+    reader: &mut Reader<'_>,
+    context: &Context,
+) -> Result<(KeyId, usize, f64), Error> {
+    let key_id = KeyId(reader.array()?);
+    let level = usize::from(reader.u8()?);
+    context.check_level(level)?;
+    Ok((key_id, level, reader.scale()?))
+}
+
+pub(crate) fn write_poly(out: &mut Vec<u8>, context: &Context, poly: &Poly<Ntt>) {
+    for (i, row) in poly.rows() {
+        pack(out, row, context.ring().prime(i).modulus().value());
+    }
+}
+
+/// Checks that the input is long enough before it allocates.
+pub(crate) fn read_poly(
+    reader: &mut Reader<'_>,
+    context: &Context,
+    basis: Basis,
+) -> Result<Poly<Ntt>, CodecError> {
+    let ring = context.ring();
+    let modulus = |i: usize| ring.prime(i).modulus().value();
+    let needed: usize = basis
+        .iter()
+        .map(|i| packed_len(ring.degree(), modulus(i)))
+        .sum();
+    reader.require(needed)?;
+    let mut poly = Poly::zero(ring, basis);
+    for (limb, (i, row)) in poly.rows_mut().enumerate() {
+        unpack(reader, row, modulus(i), limb)?;
+    }
+    Ok(poly)
+}
+
+fn write_optional(out: &mut Vec<u8>, context: &Context, key: Option<&SwitchingKey>) {
+    out.push(u8::from(key.is_some()));
+    if let Some(key) = key {
+        write_key(out, context, key);
+    }
+}
+
+fn write_key(out: &mut Vec<u8>, context: &Context, key: &SwitchingKey) {
+    out.push(key.level as u8);
+    out.extend_from_slice(&key.seed);
+    key.bodies
+        .iter()
+        .for_each(|body| write_poly(out, context, body));
+}
+
+fn read_optional(
+    reader: &mut Reader<'_>,
+    context: &Context,
+) -> Result<Option<SwitchingKey>, Error> {
+    match reader.u8()? {
+        0 => Ok(None),
+        1 => read_key(reader, context).map(Some),
+        found => Err(CodecError::BadField {
+            what: "key flag",
+            found: found.into(),
+        }
+        .into()),
+    }
+}
+
+/// The number of digits follows from the level, so nothing but the level is trusted.
+fn read_key(reader: &mut Reader<'_>, context: &Context) -> Result<SwitchingKey, Error> {
+    let level = usize::from(reader.u8()?);
+    context.check_level(level)?;
+    let seed: Seed = reader.array()?;
+    let read = |_| read_poly(reader, context, context.extended_basis(level));
+    let count = context.parameters().digit_count(level);
+    let bodies: Vec<Poly<Ntt>> = (0..count).map(read).collect::<Result<_, _>>()?;
+    Ok(SwitchingKey::from_bodies(context, seed, level, bodies))
+}
+
+fn read_rotations(
+    reader: &mut Reader<'_>,
+    context: &Context,
+) -> Result<BTreeMap<usize, GaloisKey>, Error> {
+    let bound = context.parameters().slots();
+    let count = reader.count("rotation keys", ROTATION_KEYS_MAX)?;
+    let mut rotations = BTreeMap::new();
+    let mut previous = 0;
+    for _ in 0..count {
+        let step = reader.count("rotation step", u32::MAX as usize)?;
+        if step >= bound {
+            return Err(Error::IndexOutOfRange {
+                what: "rotation step",
+                found: step,
+                bound,
+            });
+        }
+        if step <= previous {
+            let what = "rotation step";
+            return Err(CodecError::NotSorted {
+                what,
+                found: step as u64,
+            }
+            .into());
+        }
+        previous = step;
+        let key = read_key(reader, context)?;
+        let element = context.ring().rotation_element(step as i64);
+        rotations.insert(step, galois_key(context, key, element)?);
+    }
+    Ok(rotations)
+}
+
+fn galois_key(context: &Context, key: SwitchingKey, element: u64) -> Result<GaloisKey, Error> {
+    Ok(GaloisKey {
+        key,
+        permutation: context.ring().permutation(element)?,
+    })
+}

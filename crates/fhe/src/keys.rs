@@ -1,0 +1,198 @@
+//! Keys that may leave the owner: encryption and evaluation.
+
+use std::collections::BTreeMap;
+
+use rand_core::CryptoRng;
+use scuro_polyring::sampling::{Seed, gaussian, ternary};
+use scuro_polyring::{Ntt, Permutation, Poly};
+
+use crate::ckks::{Ciphertext, Plaintext};
+use crate::context::Context;
+use crate::error::Error;
+use crate::key_id::KeyId;
+use crate::params::Digest;
+use crate::rlwe::{Purpose, SwitchingKey, seed};
+
+/// Which evaluation keys a computation needs, each with the highest level at which it is used.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KeyManifest {
+    /// Level of the relinearisation key.
+    pub relinearization: Option<usize>,
+    /// Level of the rotation key of each step.
+    pub rotations: BTreeMap<usize, usize>,
+    /// Level of the conjugation key (standard ring only).
+    pub conjugation: Option<usize>,
+}
+
+/// Relinearisation and rotation keys of one secret key.
+#[derive(Clone)]
+pub struct EvaluationKeys {
+    pub(crate) key_id: KeyId,
+    pub(crate) digest: Digest,
+    pub(crate) relinearization: Option<SwitchingKey>,
+    pub(crate) rotations: BTreeMap<usize, GaloisKey>,
+    pub(crate) conjugation: Option<GaloisKey>,
+}
+
+/// A switching key s -> phi^-1(s) and phi as a permutation of evaluations.
+#[derive(Clone)]
+pub(crate) struct GaloisKey {
+    pub(crate) key: SwitchingKey,
+    pub(crate) permutation: Permutation,
+}
+
+impl EvaluationKeys {
+    /// Id of the secret key.
+    pub fn key_id(&self) -> KeyId {
+        self.key_id
+    }
+
+    /// Digest of the parameter set.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// What is in here.
+    pub fn manifest(&self) -> KeyManifest {
+        KeyManifest {
+            relinearization: self.relinearization.as_ref().map(|key| key.level),
+            rotations: self
+                .rotations
+                .iter()
+                .map(|(&step, key)| (step, key.key.level))
+                .collect(),
+            conjugation: self.conjugation.as_ref().map(|key| key.key.level),
+        }
+    }
+
+    /// Bytes that the keys take in memory.
+    pub fn memory_bytes(&self) -> usize {
+        let galois = self
+            .rotations
+            .values()
+            .chain(&self.conjugation)
+            .map(|key| &key.key);
+        let polys = galois
+            .chain(&self.relinearization)
+            .flat_map(|k| k.bodies.iter().chain(&k.masks));
+        polys.map(|poly| size_of_val(poly.words())).sum()
+    }
+
+    pub(crate) fn relinearization_key(&self, level: usize) -> Result<&SwitchingKey, Error> {
+        let key = self
+            .relinearization
+            .as_ref()
+            .ok_or(Error::MissingRelinearizationKey)?;
+        check_key_level(key, None, level)?;
+        Ok(key)
+    }
+
+    pub(crate) fn rotation_key(&self, step: usize, level: usize) -> Result<&GaloisKey, Error> {
+        let key = self
+            .rotations
+            .get(&step)
+            .ok_or(Error::MissingRotationKey { step })?;
+        check_key_level(&key.key, Some(step), level)?;
+        Ok(key)
+    }
+
+    pub(crate) fn conjugation_key(&self, level: usize) -> Result<&GaloisKey, Error> {
+        let key = self
+            .conjugation
+            .as_ref()
+            .ok_or(Error::MissingConjugationKey)?;
+        check_key_level(&key.key, None, level)?;
+        Ok(key)
+    }
+}
+
+impl std::fmt::Debug for EvaluationKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let manifest = self.manifest();
+        f.debug_struct("EvaluationKeys")
+            .field("key_id", &self.key_id)
+            .field("manifest", &manifest)
+            .finish()
+    }
+}
+
+fn check_key_level(key: &SwitchingKey, step: Option<usize>, found: usize) -> Result<(), Error> {
+    if key.level < found {
+        return Err(Error::KeyLevelTooLow {
+            step,
+            found,
+            max: key.level,
+        });
+    }
+    Ok(())
+}
+
+/// An encryption key that may be published: an encryption of zero at the highest level.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PublicKey {
+    pub(crate) key_id: KeyId,
+    pub(crate) digest: Digest,
+    pub(crate) seed: Seed,
+    pub(crate) body: Poly<Ntt>,
+    pub(crate) mask: Poly<Ntt>,
+}
+
+impl PublicKey {
+    pub(crate) fn from_body(context: &Context, key_id: KeyId, seed: Seed, body: Poly<Ntt>) -> Self {
+        let mask = Self::mask(context, &seed);
+        Self {
+            key_id,
+            digest: context.digest(),
+            seed,
+            body,
+            mask,
+        }
+    }
+
+    pub(crate) fn mask(context: &Context, seed: &Seed) -> Poly<Ntt> {
+        let basis = context.basis(context.parameters().max_level());
+        seed::uniform(context.ring(), basis, seed, Purpose::PublicKey, 0)
+    }
+
+    /// Id of the secret key that decrypts.
+    pub fn key_id(&self) -> KeyId {
+        self.key_id
+    }
+
+    /// Encrypts under the public key.
+    ///
+    /// Math:  (b u + e_0 + m, a u + e_1) with u ternary, e Gaussian
+    /// Noise: [`crate::noise::NoiseModel::fresh_public`]
+    ///
+    /// # Errors
+    /// [`Error::ParameterMismatch`].
+    pub fn encrypt(
+        &self,
+        context: &Context,
+        plaintext: &Plaintext,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Ciphertext, Error> {
+        context.check_digest(self.digest)?;
+        context.check_digest(plaintext.digest)?;
+        let ring = context.ring();
+        let level = plaintext.level;
+        let mut small = zeroize::Zeroizing::new(vec![0i8; ring.degree()]);
+        ternary(rng, &mut small);
+        let u = Poly::from_small(ring, context.basis(level), &small).into_ntt(ring);
+        let mut encrypt = |key: &Poly<Ntt>| {
+            gaussian(rng, ring.kernel(), &mut small);
+            let mut part = Poly::from_small(ring, context.basis(level), &small).into_ntt(ring);
+            part.mul_add_assign(ring, &u, key);
+            part
+        };
+        let (mut body, mask) = (encrypt(&self.body), encrypt(&self.mask));
+        body.add_assign(ring, &plaintext.poly);
+        Ok(Ciphertext {
+            parts: vec![body, mask],
+            level,
+            scale: plaintext.scale,
+            key_id: self.key_id,
+            digest: self.digest,
+        })
+    }
+}

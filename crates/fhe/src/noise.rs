@@ -1,0 +1,200 @@
+//! Prediction of the noise that each operation adds, in the canonical embedding.
+//!
+//! Figures are slot values of the error polynomial, in units of the *scaled* message: divide by a
+//! ciphertext's scale to get the error of the values. `std` is a standard deviation per slot; `bound`
+//! holds for every slot except with a probability below 2^-60, keys and encryption randomness drawn
+//! honestly. Secret-dependent measurement is in `owner`.
+//!
+//! Maths: an error polynomial with independent coefficients of deviation s has slots of deviation
+//! s * E, E = sqrt(2N) in the conjugate-invariant ring (a_0 + sum a_i (X^i + X^-i)) and sqrt(N) in the
+//! standard one. Slots multiply, so a product has the product of deviations.
+
+use scuro_polyring::RingKind;
+
+use crate::params::{ERROR_SIGMA, Parameters};
+
+/// Deviations from zero of a sum of many independent terms that are passed with probability < 2^-64.
+const GAUSSIAN_TAIL: f64 = 9.5;
+/// The same for a sum of products of two such: exponential tail, so 2^-64 is at 45 deviations.
+const PRODUCT_TAIL: f64 = 45.0;
+/// Deviation of a rounding error, uniform in [-1/2, 1/2].
+const ROUNDING_STD: f64 = 0.288_675_134_594_812_9;
+/// Deviation of a uniform ternary coefficient.
+const TERNARY_STD: f64 = 0.816_496_580_927_726;
+
+/// Noise of a ciphertext or plaintext.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Noise {
+    /// Standard deviation per slot.
+    pub std: f64,
+    /// Largest magnitude in any slot, except with probability < 2^-60.
+    pub bound: f64,
+}
+
+impl Noise {
+    /// No noise.
+    pub const ZERO: Self = Self {
+        std: 0.0,
+        bound: 0.0,
+    };
+
+    /// Noise of a sum or difference; independence is assumed for `std` only.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            std: self.std.hypot(other.std),
+            bound: self.bound + other.bound,
+        }
+    }
+
+    /// Noise of a sum of `count` values of this noise that may be copies of one another.
+    #[must_use]
+    pub fn times(self, factor: f64) -> Self {
+        Self {
+            std: self.std * factor.abs(),
+            bound: self.bound * factor.abs(),
+        }
+    }
+
+    /// log2 of the bound (0 for less than one unit).
+    pub fn bits(self) -> f64 {
+        self.bound.max(1.0).log2()
+    }
+
+    fn gaussian(std: f64) -> Self {
+        Self {
+            std,
+            bound: GAUSSIAN_TAIL * std,
+        }
+    }
+}
+
+/// A message bound together with its noise; both in scaled units.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Operand {
+    /// Largest magnitude of a slot of the exact message, times the scale.
+    pub magnitude: f64,
+    /// Its noise.
+    pub noise: Noise,
+}
+
+/// Predicts noise for one parameter set.
+#[derive(Debug, Clone)]
+pub struct NoiseModel {
+    embedding: f64,
+    primes: Vec<f64>,
+    special: f64,
+    digit_limbs: usize,
+}
+
+impl NoiseModel {
+    /// The model of a parameter set.
+    pub fn new(parameters: &Parameters) -> Self {
+        let n = parameters.n() as f64;
+        let embedding = match parameters.ring() {
+            RingKind::ConjugateInvariant => (2.0 * n).sqrt(),
+            RingKind::Standard => n.sqrt(),
+        };
+        Self {
+            embedding,
+            primes: parameters.q().iter().map(|&q| q as f64).collect(),
+            special: parameters.p().iter().map(|&p| p as f64).product(),
+            digit_limbs: parameters.digit_limbs(),
+        }
+    }
+
+    /// Slot deviation of a polynomial with coefficients of deviation 1.
+    pub fn embedding_factor(&self) -> f64 {
+        self.embedding
+    }
+
+    /// Rounding of a freshly encoded plaintext.
+    pub fn encoding(&self) -> Noise {
+        Noise::gaussian(ROUNDING_STD * self.embedding)
+    }
+
+    /// A fresh ciphertext under the secret key, encoding included.
+    pub fn fresh_secret(&self) -> Noise {
+        Noise::gaussian(ERROR_SIGMA * self.embedding).plus(self.encoding())
+    }
+
+    /// A fresh ciphertext under the public key, encoding included: e u + e_0 + e_1 s.
+    pub fn fresh_public(&self) -> Noise {
+        let error = ERROR_SIGMA * self.embedding;
+        let products = error * TERNARY_STD * self.embedding * std::f64::consts::SQRT_2;
+        Noise {
+            std: products,
+            bound: PRODUCT_TAIL * products,
+        }
+        .plus(self.fresh_secret())
+    }
+
+    /// Rounding when a modulus is divided out: r_0 + r_1 s.
+    pub fn rescale(&self) -> Noise {
+        let rounding = ROUNDING_STD * self.embedding;
+        let product = rounding * TERNARY_STD * self.embedding;
+        Noise {
+            std: product,
+            bound: PRODUCT_TAIL * product,
+        }
+        .plus(Noise::gaussian(rounding))
+    }
+
+    /// Rounding when a modulus is divided out of a three-part ciphertext: r_0 + r_1 s + r_2 s^2.
+    pub fn rescale_unrelinearized(&self) -> Noise {
+        let secret = TERNARY_STD * self.embedding;
+        let square = ROUNDING_STD * self.embedding * secret.powi(2);
+        // Three factors: each below its own tail, slot by slot.
+        let bound = GAUSSIAN_TAIL.powi(3) * square;
+        // The secret's fourth moment in a slot is three (real) times the squared second.
+        Noise {
+            std: 3f64.sqrt() * square,
+            bound,
+        }
+        .plus(self.rescale())
+    }
+
+    /// One key switch at `level` (relinearise, rotate), final rounding included.
+    pub fn key_switch(&self, level: usize) -> Noise {
+        self.key_switch_exact(level).plus(self.rescale())
+    }
+
+    /// A key switch kept in basis QP: what it adds before the final rounding.
+    pub fn key_switch_exact(&self, level: usize) -> Noise {
+        let live = &self.primes[..self.primes.len().min(level + 1)];
+        let digits = live
+            .chunks(self.digit_limbs)
+            .map(|limbs| limbs.iter().product::<f64>());
+        let variance: f64 = digits.map(|digit| (digit * ROUNDING_STD).powi(2)).sum();
+        let std = variance.sqrt() * ERROR_SIGMA * self.embedding.powi(2) / self.special;
+        Noise {
+            std,
+            bound: PRODUCT_TAIL * std,
+        }
+    }
+
+    /// Product with a plaintext.
+    pub fn mul_plain(&self, ciphertext: Operand, plaintext: Operand) -> Noise {
+        product(ciphertext, plaintext)
+    }
+
+    /// Product of two ciphertexts, before relinearisation.
+    pub fn mul(&self, left: Operand, right: Operand) -> Noise {
+        product(left, right)
+    }
+
+    /// Division of everything by `divisor` (rescaling), with the rounding it adds.
+    pub fn divided(&self, noise: Noise, divisor: f64) -> Noise {
+        noise.times(divisor.recip()).plus(self.rescale())
+    }
+}
+
+/// |m1| e2 + |m2| e1 + e1 e2.
+fn product(left: Operand, right: Operand) -> Noise {
+    let (l, r) = (left.noise, right.noise);
+    let std = (left.magnitude * r.std)
+        .hypot(right.magnitude * l.std)
+        .hypot(l.std * r.std);
+    let bound = left.magnitude * r.bound + right.magnitude * l.bound + l.bound * r.bound;
+    Noise { std, bound }
+}
