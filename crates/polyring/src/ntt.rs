@@ -65,6 +65,10 @@ impl NttPlan {
         self.kernel.ops().inverse(self, values);
     }
 
+    pub(crate) fn tables(&self) -> &NttTables {
+        &self.tables
+    }
+
     pub(crate) fn modulus(&self) -> Modulus {
         self.modulus
     }

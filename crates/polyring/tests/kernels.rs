@@ -78,7 +78,10 @@ fn product(ring: &PrimeRing, x: &[u64], y: &[u64]) -> Vec<u64> {
 }
 
 #[test]
-#[allow(clippy::print_stdout, reason = "the test run says which kernels it compared")]
+#[allow(
+    clippy::print_stdout,
+    reason = "the test run says which kernels it compared"
+)]
 fn the_run_names_its_kernels() {
     let names: Vec<&str> = Kernel::available().into_iter().map(Kernel::name).collect();
     println!("kernels of this processor: {}", names.join(", "));

@@ -9,6 +9,8 @@
 //! contraction.
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "x86_64")]
+mod avx512ifma;
 mod buffer;
 mod fft;
 mod lanes;
@@ -28,20 +30,31 @@ pub struct Kernel(Isa);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Isa {
     Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx512Ifma,
 }
 
 impl Isa {
-    const ALL: [Isa; 1] = [Isa::Portable];
+    /// Slowest first.
+    const ALL: &[Isa] = &[
+        Isa::Portable,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Ifma,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Isa::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Ifma => "avx512ifma",
         }
     }
 
     fn runs_here(self) -> bool {
         match self {
             Isa::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Ifma => avx512ifma::runs_here(),
         }
     }
 }
@@ -55,7 +68,8 @@ impl Kernel {
     /// Every kernel that this processor runs, slowest first.
     pub fn available() -> Vec<Self> {
         Isa::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .filter(|isa| isa.runs_here())
             .map(Self)
             .collect()
@@ -67,7 +81,8 @@ impl Kernel {
     /// [`Error::UnknownKernel`], or [`Error::KernelUnavailable`] if this processor lacks it.
     pub fn named(name: &str) -> Result<Self, Error> {
         let isa = Isa::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .find(|isa| isa.name() == name)
             .ok_or_else(|| Error::UnknownKernel {
                 found: name.to_owned(),
@@ -87,6 +102,8 @@ impl Kernel {
     pub(crate) fn ops(self) -> &'static dyn SliceKernel {
         match self.0 {
             Isa::Portable => &portable::Portable,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Ifma => &avx512ifma::Avx512Ifma,
         }
     }
 }
