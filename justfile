@@ -29,7 +29,7 @@ tidy:
 
 # one fuzz target for some seconds: `just fuzz program 60`
 fuzz target seconds="60":
-    cargo run --quiet --manifest-path fuzz/Cargo.toml --bin seeds
+    cargo run --quiet --manifest-path fuzz/Cargo.toml --example seeds
     cargo +nightly fuzz run {{target}} -- -max_total_time={{seconds}}
 
 # licences, bans and sources of dependencies

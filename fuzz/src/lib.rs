@@ -1,0 +1,125 @@
+//! What each fuzz target does with its bytes.
+//!
+//! A parser may refuse; it must not panic, hang or allocate without bound, and what it accepts it
+//! must write back as the same bytes where the format is canonical. Formats that end in a checksum
+//! get it here, so that mutants reach the parser behind it.
+
+use std::sync::{Arc, LazyLock};
+
+use scuro_fhe::Context;
+use scuro_fhe::ckks::{Ciphertext, SeededCiphertext};
+use scuro_fhe::codec::{self, CHECKSUM_BYTES, HEADER_BYTES};
+use scuro_fhe::keys::{EvaluationKeys, PublicKey};
+use scuro_fhe::owner::SecretKey;
+use scuro_fhe::params::{ParameterSpec, Parameters};
+use scuro_nn::data::picture;
+use scuro_program::Program;
+
+/// Bytes of the digest that ends a program.
+const PROGRAM_DIGEST_BYTES: usize = 32;
+/// Place of the kind in the header of a cryptographic object.
+const KIND_AT: usize = 6;
+/// Kinds of cryptographic objects: parameters, public key, evaluation keys, ciphertext, seeded
+/// ciphertext, secret key.
+const KINDS: [u8; 6] = [1, 2, 3, 4, 5, 64];
+
+/// A target: its name and what it does.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target, in the order of the alphabet.
+pub const TARGETS: &[Target] = &[
+    ("fhe_file", fhe_file),
+    ("fhe_object", fhe_object),
+    ("picture", picture),
+    ("program", program),
+];
+
+/// The smallest secure set, so that objects are small.
+pub static CONTEXT: LazyLock<Arc<Context>> = LazyLock::new(|| {
+    let parameters = Parameters::new(ParameterSpec::new(11, &[27], &[26])).expect("it is secure");
+    Context::new(parameters).expect("it is usable")
+});
+
+/// Bytes of a file that claims to hold a key, a ciphertext or parameters.
+pub fn fhe_file(bytes: &[u8]) {
+    let context = &*CONTEXT;
+    let described = codec::describe(bytes).is_ok();
+    let same = |again: Vec<u8>| {
+        assert!(described, "what is read can be described");
+        assert_eq!(again, bytes, "an object has one encoding");
+    };
+    if let Ok(parameters) = codec::decode_parameters(bytes) {
+        same(codec::encode_parameters(&parameters));
+    }
+    if let Ok(key) = PublicKey::from_bytes(bytes, context) {
+        same(key.to_bytes(context));
+    }
+    if let Ok(keys) = EvaluationKeys::from_bytes(bytes, context) {
+        same(keys.to_bytes(context));
+    }
+    if let Ok(ciphertext) = Ciphertext::from_bytes(bytes, context) {
+        same(ciphertext.to_bytes(context));
+    }
+    if let Ok(ciphertext) = SeededCiphertext::from_bytes(bytes, context) {
+        same(ciphertext.to_bytes(context));
+    }
+    if let Ok(key) = SecretKey::from_bytes(bytes, context) {
+        same(key.to_bytes().to_vec());
+    }
+}
+
+/// A kind and the content of an object, which gets a right header and checksum.
+pub fn fhe_object(bytes: &[u8]) {
+    let Some((kind, content)) = bytes.split_first() else {
+        return;
+    };
+    let kind = KINDS[usize::from(*kind) % KINDS.len()];
+    let magic = if kind == 64 {
+        codec::SECRET_MAGIC
+    } else {
+        codec::MAGIC
+    };
+    let mut object = magic.to_vec();
+    object.extend_from_slice(&[kind, 0]);
+    object.extend_from_slice(&codec::VERSION.to_le_bytes());
+    object.extend_from_slice(&CONTEXT.digest().0);
+    object.extend_from_slice(&(content.len() as u64).to_le_bytes());
+    object.extend_from_slice(content);
+    let checksum = blake3::hash(&object);
+    object.extend_from_slice(&checksum.as_bytes()[..CHECKSUM_BYTES]);
+    fhe_file(&object);
+}
+
+/// What [`fhe_object`] takes of a whole object.
+pub fn fhe_object_input(object: &[u8]) -> Vec<u8> {
+    let kind = KINDS
+        .iter()
+        .position(|kind| *kind == object[KIND_AT])
+        .expect("a known kind");
+    let content = &object[HEADER_BYTES..object.len() - CHECKSUM_BYTES];
+    [&[kind as u8], content].concat()
+}
+
+/// A compiled program without its digest.
+pub fn program(body: &[u8]) {
+    let mut bytes = body.to_vec();
+    bytes.extend_from_slice(blake3::hash(body).as_bytes());
+    if let Ok(program) = Program::from_bytes(&bytes) {
+        assert_eq!(program.to_bytes(), bytes, "a program has one encoding");
+    }
+}
+
+/// What [`program`] takes of a whole file.
+pub fn program_input(file: &[u8]) -> Vec<u8> {
+    file[..file.len() - PROGRAM_DIGEST_BYTES].to_vec()
+}
+
+/// A PNG or JPEG.
+pub fn picture(bytes: &[u8]) {
+    if let Ok(picture) = picture::decode(bytes) {
+        assert_eq!(
+            picture.pixels.len(),
+            picture.shape.iter().product::<usize>()
+        );
+    }
+}
