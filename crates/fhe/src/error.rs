@@ -165,6 +165,12 @@ pub enum Error {
         /// One past the last.
         bound: usize,
     },
+    /// An output of a linear map to which nothing contributes.
+    #[error("output {output} of the linear map has no diagonal")]
+    EmptyOutput {
+        /// The output.
+        output: usize,
+    },
     /// NaN or infinity at encoding.
     #[error("slot {slot} holds a value that is not finite")]
     NotFinite {

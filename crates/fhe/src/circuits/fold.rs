@@ -21,3 +21,17 @@ pub fn fold(
     }
     Ok(sum)
 }
+
+/// Σ_{j=0..3} rotate(ciphertext, j * step), with one decomposition and one division for the three
+/// rotations: two binary fold steps for the price of about one and a half.
+///
+/// # Errors
+/// As [`Evaluator::rotate`]; keys for `step`, `2 step` and `3 step` are needed.
+pub fn fold_radix4(
+    evaluator: &Evaluator,
+    ciphertext: &Ciphertext,
+    step: usize,
+    keys: &EvaluationKeys,
+) -> Result<Ciphertext, Error> {
+    evaluator.rotate_sum(ciphertext, &[0, step, 2 * step, 3 * step], keys)
+}

@@ -1,4 +1,5 @@
 //! Computations built from the evaluator's operations.
 
 pub mod fold;
+pub mod linear;
 pub mod slotwise;

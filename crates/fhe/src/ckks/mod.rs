@@ -12,4 +12,5 @@ pub(crate) use ciphertext::{PARTS_MAX, ciphertext_mask};
 pub(crate) use embedding::Embedding;
 pub use encoder::Encoder;
 pub(crate) use encoder::centred_coefficients;
+pub(crate) use evaluator::check_scales;
 pub use evaluator::{Evaluator, SCALE_TOLERANCE};

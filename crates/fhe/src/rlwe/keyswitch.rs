@@ -109,11 +109,6 @@ impl Decomposed {
         }
     }
 
-    /// Level of the polynomial that was cut.
-    pub(crate) fn level(&self) -> usize {
-        self.level
-    }
-
     /// Σ_d digit_d * (b_d, a_d): an encryption of P x s' over Q_level P.
     ///
     /// The key's level must be at least this level; callers check.

@@ -99,16 +99,8 @@ impl Evaluator {
         steps: &[usize],
         keys: &EvaluationKeys,
     ) -> Result<Vec<Ciphertext>, Error> {
-        ciphertext.check_parts(2)?;
-        self.check_keys(ciphertext, keys)?;
-        let slots = self.context.parameters().slots();
         let level = ciphertext.level;
-        let steps: Vec<usize> = steps.iter().map(|step| step % slots).collect();
-        let keys = steps.iter().map(|&step| match step {
-            0 => Ok(None),
-            _ => keys.rotation_key(step, level).map(Some),
-        });
-        let keys: Vec<Option<&GaloisKey>> = keys.collect::<Result<_, _>>()?;
+        let keys = self.galois_keys(ciphertext, steps, keys)?;
         if keys.iter().all(Option::is_none) {
             return Ok(vec![ciphertext.clone(); steps.len()]);
         }
@@ -118,6 +110,46 @@ impl Evaluator {
             Some(key) => self.apply_galois(ciphertext, &digits, key),
         };
         Ok(keys.into_iter().map(rotate).collect())
+    }
+
+    /// Σ of several rotations of one ciphertext: one decomposition, one division by P.
+    ///
+    /// Level, scale: unchanged     Noise: one key switch per rotation, one rounding
+    ///
+    /// # Errors
+    /// As [`Evaluator::rotate`].
+    pub fn rotate_sum(
+        &self,
+        ciphertext: &Ciphertext,
+        steps: &[usize],
+        keys: &EvaluationKeys,
+    ) -> Result<Ciphertext, Error> {
+        let galois = self.galois_keys(ciphertext, steps, keys)?;
+        let (context, level) = (&*self.context, ciphertext.level);
+        let ring = context.ring();
+        let parts = ciphertext.parts();
+        let basis = context.extended_basis(level);
+        let mut total = [Poly::zero(ring, basis.clone()), Poly::zero(ring, basis)];
+        let still = galois.iter().filter(|key| key.is_none()).count() as i64;
+        for (total, part) in total.iter_mut().zip(parts).filter(|_| still > 0) {
+            let mut part = part.clone();
+            part.mul_integer_assign(ring, still);
+            self.add_times_special(total, &part);
+        }
+        let digits = Decomposed::new(context, &parts[1], level);
+        for key in galois.into_iter().flatten() {
+            let rotated = self.galois_extended(&parts[0], &digits, key);
+            for (total, part) in total.iter_mut().zip(&rotated) {
+                total.add_assign(ring, part);
+            }
+        }
+        let parts = total
+            .map(|part| division::by_special(context, part, level))
+            .into();
+        Ok(Ciphertext {
+            parts,
+            ..*ciphertext
+        })
     }
 
     /// Complex conjugation of the slots (standard ring; the identity in the conjugate-invariant ring).
@@ -137,6 +169,23 @@ impl Evaluator {
         let key = keys.conjugation_key(ciphertext.level)?;
         let digits = Decomposed::new(&self.context, &ciphertext.parts[1], ciphertext.level);
         Ok(self.apply_galois(ciphertext, &digits, key))
+    }
+
+    /// The key of each step, `None` for step 0.
+    fn galois_keys<'k>(
+        &self,
+        ciphertext: &Ciphertext,
+        steps: &[usize],
+        keys: &'k EvaluationKeys,
+    ) -> Result<Vec<Option<&'k GaloisKey>>, Error> {
+        ciphertext.check_parts(2)?;
+        self.check_keys(ciphertext, keys)?;
+        let slots = self.context.parameters().slots();
+        let key = |step: &usize| match step % slots {
+            0 => Ok(None),
+            step => keys.rotation_key(step, ciphertext.level).map(Some),
+        };
+        steps.iter().map(key).collect()
     }
 
     /// The key is for s -> phi^-1(s), so digits stay as they are and phi is applied to the result.

@@ -13,7 +13,7 @@ fn largest_difference(found: &[f64], expected: &[f64]) -> f64 {
 
 /// Panics, naming the worst slot, unless every difference is at most `tolerance`.
 #[track_caller]
-pub fn assert_close(found: &[f64], expected: &[f64], tolerance: f64) {
+pub(crate) fn assert_close(found: &[f64], expected: &[f64], tolerance: f64) {
     assert_eq!(found.len(), expected.len(), "vectors of different lengths");
     for (slot, (a, b)) in found.iter().zip(expected).enumerate() {
         let difference = (a - b).abs();
@@ -27,7 +27,12 @@ pub fn assert_close(found: &[f64], expected: &[f64], tolerance: f64) {
 /// Panics unless the measured error stays below the predicted bound; `scale` turns values into scaled
 /// messages. Returns the margin in bits.
 #[track_caller]
-pub fn assert_noise_below(found: &[f64], expected: &[f64], scale: f64, predicted: Noise) -> f64 {
+pub(crate) fn assert_noise_below(
+    found: &[f64],
+    expected: &[f64],
+    scale: f64,
+    predicted: Noise,
+) -> f64 {
     let measured = largest_difference(found, expected) * scale;
     let (bits, bound) = (measured.log2(), predicted.bound.log2());
     assert!(
@@ -38,7 +43,7 @@ pub fn assert_noise_below(found: &[f64], expected: &[f64], scale: f64, predicted
 }
 
 /// Deterministic values in [-1, 1] that look random.
-pub fn test_values(count: usize, seed: u64) -> Vec<f64> {
+pub(crate) fn test_values(count: usize, seed: u64) -> Vec<f64> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;

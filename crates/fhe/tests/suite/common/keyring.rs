@@ -11,32 +11,32 @@ use scuro_fhe::params::{ParameterSpec, Parameters};
 use scuro_fhe::{Context, Kernel};
 
 /// A generator with a fixed seed.
-pub fn rng(seed: u64) -> ChaCha20Rng {
+pub(crate) fn rng(seed: u64) -> ChaCha20Rng {
     ChaCha20Rng::seed_from_u64(seed)
 }
 
 /// Everything that a test of homomorphic operations needs: both roles in one hand.
-pub struct Keyring {
+pub(crate) struct Keyring {
     /// Parameters and tables.
-    pub context: Arc<Context>,
+    pub(crate) context: Arc<Context>,
     /// Encoder.
-    pub encoder: Encoder,
+    pub(crate) encoder: Encoder,
     /// Evaluator.
-    pub evaluator: Evaluator,
+    pub(crate) evaluator: Evaluator,
     /// Secret key.
-    pub secret: SecretKey,
+    pub(crate) secret: SecretKey,
     /// Evaluation keys.
-    pub keys: EvaluationKeys,
+    pub(crate) keys: EvaluationKeys,
 }
 
 impl Keyring {
     /// Keys for `spec`: relinearisation and the given rotation steps, all at the highest level.
-    pub fn new(spec: ParameterSpec, steps: &[usize]) -> Self {
+    pub(crate) fn new(spec: ParameterSpec, steps: &[usize]) -> Self {
         Self::with_kernel(spec, steps, Kernel::detect())
     }
 
     /// As [`Keyring::new`], on a given kernel.
-    pub fn with_kernel(spec: ParameterSpec, steps: &[usize], kernel: Kernel) -> Self {
+    pub(crate) fn with_kernel(spec: ParameterSpec, steps: &[usize], kernel: Kernel) -> Self {
         let parameters = Parameters::new(spec).expect("the test's parameters are secure");
         let level = parameters.max_level();
         let manifest = KeyManifest {
@@ -48,7 +48,11 @@ impl Keyring {
     }
 
     /// Keys of a manifest.
-    pub fn with_manifest(parameters: Parameters, manifest: &KeyManifest, kernel: Kernel) -> Self {
+    pub(crate) fn with_manifest(
+        parameters: Parameters,
+        manifest: &KeyManifest,
+        kernel: Kernel,
+    ) -> Self {
         let context = Context::with_kernel(parameters, kernel).expect("parameters are checked");
         let mut rng = rng(7);
         let secret = SecretKey::generate(&context, &mut rng);
@@ -67,7 +71,13 @@ impl Keyring {
     }
 
     /// A fresh secret-key ciphertext of `values`.
-    pub fn encrypt(&self, values: &[f64], level: usize, scale: f64, seed: u64) -> Ciphertext {
+    pub(crate) fn encrypt(
+        &self,
+        values: &[f64],
+        level: usize,
+        scale: f64,
+        seed: u64,
+    ) -> Ciphertext {
         let plain = self
             .encoder
             .encode(values, level, scale)
@@ -80,7 +90,7 @@ impl Keyring {
     }
 
     /// Decrypted and decoded slots.
-    pub fn decrypt(&self, ciphertext: &Ciphertext) -> Vec<f64> {
+    pub(crate) fn decrypt(&self, ciphertext: &Ciphertext) -> Vec<f64> {
         let decryptor = Decryptor::new(&self.context, &self.secret).expect("same context");
         let plain = decryptor.decrypt(ciphertext).expect("own ciphertext");
         self.encoder.decode(&plain).expect("same context")

@@ -1,8 +1,6 @@
 //! CKKS operations end to end, on both rings and several digit shapes.
 
-mod common;
-
-use common::{Keyring, assert_close, rng, test_values};
+use crate::common::{Keyring, assert_close, rng, test_values};
 use scuro_fhe::RingKind;
 use scuro_fhe::noise::NoiseModel;
 use scuro_fhe::params::{ParameterSpec, SecurityLevel};

@@ -3,5 +3,5 @@
 mod keyring;
 mod tolerance;
 
-pub use keyring::{Keyring, rng};
-pub use tolerance::{assert_close, assert_noise_below, test_values};
+pub(crate) use keyring::{Keyring, rng};
+pub(crate) use tolerance::{assert_close, assert_noise_below, test_values};

@@ -1,0 +1,5 @@
+//! Homomorphic operations end to end, through the public interface only.
+
+mod ckks;
+mod common;
+mod linear;
