@@ -1,0 +1,147 @@
+//! Sizes of values and matrices.
+
+use scuro_nn::tensor::Tensor;
+
+use crate::compile;
+use crate::normalise::{AffineMap, Network, StageKind};
+use crate::sparse::Sparse;
+
+/// Calibration examples that are looked at.
+const MAX_EXAMPLES: usize = 512;
+
+/// Sizes of the values of one variable over elements and examples.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spread {
+    /// Largest magnitude, margin included.
+    pub(super) max_abs: f64,
+    /// Root mean square.
+    pub(super) rms: f64,
+}
+
+/// Sizes of the entries of one matrix.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MatrixStatistics {
+    pub(super) max_abs: f64,
+    /// Root mean square over the rows of their Euclidean norms.
+    pub(super) norm: f64,
+    /// Root mean square over the rows of the norms of their columns' values: what rounded weights are amplified by.
+    pub(super) entries_per_row: f64,
+    pub(super) nonzeros: usize,
+}
+
+/// What the schedule needs to know of a network.
+#[derive(Debug, Clone)]
+pub(super) struct Statistics {
+    /// Per variable.
+    pub(super) spreads: Vec<Spread>,
+    /// Per stage and term; empty unless affine.
+    pub(super) matrices: Vec<Vec<MatrixStatistics>>,
+    /// Per variable: whether a product takes it.
+    pub(super) multiplied: Vec<bool>,
+    /// How much the outputs of one example differ from one another.
+    pub(super) output_deviation: f64,
+}
+
+impl Statistics {
+    /// Runs the network in clear on the examples.
+    pub(super) fn measure(network: &Network, examples: &[Tensor], margin: f64) -> Statistics {
+        let mut sums = vec![Sum::default(); network.stages.len() + 1];
+        let mut outputs = Vec::new();
+        for example in examples.iter().take(MAX_EXAMPLES) {
+            let values = evaluate(network, &example.data);
+            outputs.push(values[network.output].clone());
+            sums.iter_mut()
+                .zip(&values)
+                .for_each(|(sum, values)| sum.add(values));
+        }
+        let mut multiplied = vec![false; sums.len()];
+        for stage in &network.stages {
+            match stage.kind {
+                StageKind::Square(of) => multiplied[of] = true,
+                StageKind::Product(a, b) => [a, b].into_iter().for_each(|v| multiplied[v] = true),
+                _ => {}
+            }
+        }
+        let matrices = network.stages.iter().map(|stage| match &stage.kind {
+            StageKind::Affine(map) => map.terms.iter().map(|(_, m)| measure_matrix(m)).collect(),
+            _ => Vec::new(),
+        });
+        Statistics {
+            matrices: matrices.collect(),
+            spreads: sums.iter().map(|sum| sum.spread(margin)).collect(),
+            multiplied,
+            output_deviation: compile::deviation(outputs.into_iter()),
+        }
+    }
+}
+
+fn measure_matrix(matrix: &Sparse) -> MatrixStatistics {
+    let rows = matrix.rows().max(1) as f64;
+    let squares: f64 = matrix.weight.iter().map(|&w| f64::from(w).powi(2)).sum();
+    let largest = matrix.weight.iter().fold(0f32, |max, w| max.max(w.abs()));
+    MatrixStatistics {
+        max_abs: f64::from(largest),
+        norm: (squares / rows).sqrt(),
+        entries_per_row: matrix.nonzeros() as f64 / rows,
+        nonzeros: matrix.nonzeros(),
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Sum {
+    count: f64,
+    squares: f64,
+    max_abs: f64,
+}
+
+impl Sum {
+    fn add(&mut self, values: &[f64]) {
+        for &value in values {
+            self.count += 1.0;
+            self.squares += value * value;
+            self.max_abs = self.max_abs.max(value.abs());
+        }
+    }
+
+    fn spread(&self, margin: f64) -> Spread {
+        let rms = (self.squares / self.count.max(1.0)).sqrt();
+        // A variable that is zero on all examples still gets room.
+        Spread {
+            max_abs: (self.max_abs * margin).max(1e-9),
+            rms: rms.max(1e-9),
+        }
+    }
+}
+
+/// The values of all variables.
+fn evaluate(network: &Network, input: &[f32]) -> Vec<Vec<f64>> {
+    let mut values = vec![input.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>()];
+    for stage in &network.stages {
+        let next = match &stage.kind {
+            StageKind::Affine(map) => evaluate_affine(map, &values),
+            StageKind::Square(of) => values[*of].iter().map(|v| v * v).collect(),
+            StageKind::Product(a, b) => values[*a]
+                .iter()
+                .zip(&values[*b])
+                .map(|(x, y)| x * y)
+                .collect(),
+            StageKind::Combine { terms, constant } => {
+                let sum = |i: usize| terms.iter().map(|&(v, f)| f * values[v][i]).sum::<f64>();
+                (0..stage.shape.iter().product())
+                    .map(|i| sum(i) + constant)
+                    .collect()
+            }
+        };
+        values.push(next);
+    }
+    values
+}
+
+fn evaluate_affine(map: &AffineMap, values: &[Vec<f64>]) -> Vec<f64> {
+    let mut sums = map.bias.clone();
+    for (var, matrix) in &map.terms {
+        let product = matrix.apply(&values[*var]);
+        sums.iter_mut().zip(product).for_each(|(sum, p)| *sum += p);
+    }
+    sums
+}
