@@ -1,5 +1,6 @@
 //! Images with labels: files of MNIST and CIFAR-10, pictures, and generated digits.
 
+pub mod digit_photo;
 mod files;
 mod formats;
 pub mod picture;
@@ -13,6 +14,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+pub(crate) use files::read_limited;
 pub use formats::{read_cifar10, read_idx_images, read_idx_labels};
 pub use preprocess::{Prepared, Preprocess};
 

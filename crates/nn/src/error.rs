@@ -155,6 +155,228 @@ pub enum Error {
         /// Why.
         reason: &'static str,
     },
+
+    // Model files.
+    /// A file that is no model format known here.
+    #[error("{}: not an ONNX, Keras (.h5, .keras) or safetensors model", path.display())]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A model file that cannot be used; says which file.
+    #[error("{}: {source}", path.display())]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: Box<Error>,
+    },
+    /// Bytes that are no ONNX protobuf.
+    #[error("not a readable ONNX file: {source}")]
+    Protobuf {
+        /// Why.
+        #[from]
+        source: prost::DecodeError,
+    },
+    /// An ONNX file without a graph.
+    #[error("the ONNX file holds no graph")]
+    NoGraph,
+    /// An operator set older or newer than what is understood.
+    #[error("operator set {found} is not among those supported, {lowest} to {highest}")]
+    OperatorSet {
+        /// Version in the file.
+        found: i64,
+        /// Lowest understood.
+        lowest: i64,
+        /// Highest understood.
+        highest: i64,
+    },
+    /// An operator or layer that has no translation.
+    #[error("node `{node}`: operator {op} is not supported; {hint}")]
+    UnsupportedOp {
+        /// Name of the node.
+        node: String,
+        /// Operator in the source format.
+        op: String,
+        /// What could replace it.
+        hint: &'static str,
+    },
+    /// A setting of an operator that has no translation.
+    #[error("node `{node}` ({op}): {attribute} = {value} is not supported; {hint}")]
+    UnsupportedAttribute {
+        /// Name of the node.
+        node: String,
+        /// Operator in the source format.
+        op: String,
+        /// The setting.
+        attribute: &'static str,
+        /// Its value.
+        value: String,
+        /// What would be.
+        hint: &'static str,
+    },
+    /// An operand computed by the network where only stored weights are possible.
+    #[error("node `{node}` ({op}): operand `{operand}` must be a stored weight")]
+    NotConstant {
+        /// Name of the node.
+        node: String,
+        /// Operator.
+        op: String,
+        /// Name of the operand.
+        operand: String,
+    },
+    /// A stored weight where the network's data is expected.
+    #[error("node `{node}` ({op}): operand `{operand}` does not depend on the network's input")]
+    ConstantOperand {
+        /// Name of the node.
+        node: String,
+        /// Operator.
+        op: String,
+        /// Name of the operand.
+        operand: String,
+    },
+    /// An operand that is missing, or a setting that the operator needs.
+    #[error("node `{node}` ({op}): {what} is missing")]
+    Missing {
+        /// Name of the node.
+        node: String,
+        /// Operator.
+        op: String,
+        /// What.
+        what: &'static str,
+    },
+    /// A name that nothing defines.
+    #[error("node `{node}` uses `{name}`, which nothing defines")]
+    UndefinedName {
+        /// Name of the node.
+        node: String,
+        /// The undefined name.
+        name: String,
+    },
+    /// A value that depends on itself.
+    #[error("node `{node}` depends on its own output")]
+    Cycle {
+        /// Name of a node on the cycle.
+        node: String,
+    },
+    /// Two definitions of one name.
+    #[error("`{name}` is defined twice")]
+    DefinedTwice {
+        /// The name.
+        name: String,
+    },
+    /// Not exactly one input or output.
+    #[error("a network has exactly one {what}, found {}: {}", found.len(), found.join(", "))]
+    Ends {
+        /// `input` or `output`.
+        what: &'static str,
+        /// Their names.
+        found: Vec<String>,
+    },
+    /// An input whose extents, other than the batch, are not fixed.
+    #[error(
+        "input `{name}` has no fixed shape: {shape}; export the model with fixed height and width"
+    )]
+    OpenShape {
+        /// Name of the input.
+        name: String,
+        /// Shape as written in the file.
+        shape: String,
+    },
+    /// A stored tensor that cannot be used.
+    #[error("tensor `{tensor}`: {fault}")]
+    StoredTensor {
+        /// Name of the tensor.
+        tensor: String,
+        /// What is wrong.
+        #[source]
+        fault: TensorFault,
+    },
+    /// Bytes that are no HDF5 file, or one that lacks something.
+    #[error("reading HDF5 {what}: {source}")]
+    Hdf5 {
+        /// What was read.
+        what: String,
+        /// Why it failed.
+        source: Box<hdf5_reader::error::Error>,
+    },
+    /// Bytes that are no zip archive, or one that lacks a member.
+    #[error("reading `{member}` of the .keras archive: {source}")]
+    Zip {
+        /// The member.
+        member: &'static str,
+        /// Why it failed.
+        source: zip::result::ZipError,
+    },
+    /// JSON that does not describe a model.
+    #[error("reading {what}: {source}")]
+    Json {
+        /// What was read.
+        what: &'static str,
+        /// Why it failed.
+        source: serde_json::Error,
+    },
+    /// Bytes that are no safetensors file.
+    #[error("not a readable safetensors file: {source}")]
+    Safetensors {
+        /// Why.
+        #[from]
+        source: safetensors::SafeTensorError,
+    },
+}
+
+/// What is wrong with a stored tensor.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TensorFault {
+    /// NaN or infinity.
+    #[error("holds a value that is NaN or infinite at position {position}")]
+    NonFinite {
+        /// Row-major position.
+        position: usize,
+    },
+    /// A number of values other than the shape's.
+    #[error("holds {found} values for shape {shape:?}")]
+    Length {
+        /// Shape declared.
+        shape: Vec<usize>,
+        /// Values stored.
+        found: usize,
+    },
+    /// Another shape than its layer needs.
+    #[error("has shape {found:?}, its layer needs {expected:?}")]
+    Shape {
+        /// Shape needed.
+        expected: Vec<usize>,
+        /// Shape stored.
+        found: Vec<usize>,
+    },
+    /// Another number of axes than its layer needs.
+    #[error("has shape {found:?}, its layer needs {expected} axes")]
+    Rank {
+        /// Axes needed.
+        expected: usize,
+        /// Shape stored.
+        found: Vec<usize>,
+    },
+    /// Extents that are negative or too large.
+    #[error("has impossible extents {extents:?}")]
+    Extents {
+        /// Extents as stored.
+        extents: Vec<i64>,
+    },
+    /// A type of number that is not read.
+    #[error("has element type {found}, which is not read; store it as 32-bit floats")]
+    ElementType {
+        /// The type in the source format.
+        found: String,
+    },
+    /// Values kept in another file.
+    #[error("keeps its values in another file; save the model as a single file")]
+    External,
+    /// Not in the file.
+    #[error("is not in the file")]
+    Absent,
 }
 
 fn list(paths: &[PathBuf]) -> String {

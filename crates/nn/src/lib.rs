@@ -10,7 +10,9 @@
 pub mod data;
 pub mod error;
 pub mod evaluate;
+pub mod export;
 pub mod graph;
+pub mod import;
 pub mod matmul;
 pub mod reference;
 pub mod tensor;

@@ -228,7 +228,7 @@ impl<'g> Executor<'g> {
 
     fn check_input(&self, image: &Tensor) -> Result<()> {
         let expected = self.input_shape();
-        if image.shape == expected && image.data.len() == expected.iter().product() {
+        if image.shape == expected && image.data.len() == expected.iter().product::<usize>() {
             return Ok(());
         }
         Err(Error::InputShape {

@@ -111,6 +111,12 @@ impl Graph {
         Ok(())
     }
 
+    /// Shape of `node`'s value if it stood at `position`, given the shapes of the nodes before it.
+    pub(crate) fn infer_at(&self, node: &Node, position: usize, shapes: &[Shape]) -> Result<Shape> {
+        self.infer(node, position, shapes)
+            .map_err(|fault| at(node, fault))
+    }
+
     fn infer(&self, node: &Node, position: usize, shapes: &[Shape]) -> Fault<Shape> {
         if let Some(late) = node.inputs.iter().find(|id| id.0 >= position) {
             return Err(NodeFault::OperandOrder {
