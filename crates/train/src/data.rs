@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::layers::size;
 use crate::random::{Purpose, permutation, stream};
+use scuro_nn::data::Dataset;
 
 /// Examples of one shape with their class numbers.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +32,23 @@ impl Examples {
             images,
             labels,
         })
+    }
+
+    /// The images of `dataset` with pixels scaled to 0..1.
+    pub fn from_dataset(dataset: &Dataset) -> Self {
+        Self {
+            shape: dataset.shape.to_vec(),
+            images: dataset
+                .images
+                .iter()
+                .map(|&pixel| f32::from(pixel) / 255.0)
+                .collect(),
+            labels: dataset
+                .labels
+                .iter()
+                .map(|&label| usize::from(label))
+                .collect(),
+        }
     }
 
     /// Number of examples.

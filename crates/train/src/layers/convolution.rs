@@ -2,7 +2,7 @@
 
 use super::{Gradients, Operands, for_chunks, slice_chunk, sum_over_chunks};
 use scuro_nn::graph::Window;
-use scuro_nn::matmul::{Matrix, gemm};
+use scuro_nn::matmul::{Matrix, gemm, transpose_into};
 
 /// The geometry of one convolution: everything but its weights.
 #[derive(Debug, Clone, Copy)]
@@ -104,27 +104,33 @@ impl Convolution {
         }
     }
 
+    /// Sums the transposes `columns(x) * dy`, whose factors need no transposing, and turns each sum
+    /// once.
     fn backward_weight(&self, operands: &Operands<'_>, upstream: &[f32], total: &mut [f32]) {
         let (taps, positions, maps) = (self.taps(), self.positions(), self.maps_out / self.groups);
         sum_over_chunks(operands.batch, total, |chunk, partial| {
             let mut columns = vec![0.0; taps * positions];
+            let mut sums = vec![0.0; partial.len()];
             let upstream = slice_chunk(upstream, self.output_size(), chunk);
             let images = operands.chunk(0, chunk).chunks_exact(self.input_size());
             for (image, upstream) in images.zip(upstream.chunks_exact(self.output_size())) {
-                for group in 0..self.groups {
+                for (group, sums) in sums.chunks_exact_mut(maps * taps).enumerate() {
                     self.gather(image, group, &mut columns);
                     let upstream = &upstream[group * maps * positions..][..maps * positions];
-                    let columns = Matrix::new(&columns, taps, positions).transpose();
-                    let partial = &mut partial[group * maps * taps..][..maps * taps];
+                    let upstream = Matrix::new(upstream, maps, positions).transpose();
                     gemm(
                         1.0,
-                        Matrix::new(upstream, maps, positions),
-                        columns,
+                        Matrix::new(&columns, taps, positions),
+                        upstream,
                         1.0,
-                        partial,
+                        sums,
                     );
                 }
             }
+            let groups = sums
+                .chunks_exact(maps * taps)
+                .zip(partial.chunks_exact_mut(maps * taps));
+            groups.for_each(|(sums, partial)| transpose_into(sums, maps, partial));
         });
     }
 
@@ -141,6 +147,11 @@ impl Convolution {
 
     fn backward_images(&self, weight: &[f32], upstream: &[f32], out: &mut [f32]) {
         let (taps, positions, maps) = (self.taps(), self.positions(), self.maps_out / self.groups);
+        let mut turned = vec![0.0; weight.len()];
+        let groups = weight
+            .chunks_exact(maps * taps)
+            .zip(turned.chunks_exact_mut(maps * taps));
+        groups.for_each(|(weight, turned)| transpose_into(weight, taps, turned));
         for_chunks(out, self.input_size(), |chunk, out| {
             let mut columns = vec![0.0; taps * positions];
             let upstream = slice_chunk(upstream, self.output_size(), chunk);
@@ -148,8 +159,8 @@ impl Convolution {
             for (image, upstream) in images.zip(upstream.chunks_exact(self.output_size())) {
                 image.fill(0.0);
                 for group in 0..self.groups {
-                    let weight = &weight[group * maps * taps..][..maps * taps];
-                    let weight = Matrix::new(weight, maps, taps).transpose();
+                    let weight = &turned[group * maps * taps..][..maps * taps];
+                    let weight = Matrix::new(weight, taps, maps);
                     let upstream = &upstream[group * maps * positions..][..maps * positions];
                     gemm(
                         1.0,
@@ -173,12 +184,12 @@ impl Convolution {
             row[..run.first].fill(0.0);
             row[run.first + run.len..].fill(0.0);
             let row = &mut row[run.first..][..run.len];
-            if run.len == 0 {
-            } else if run.step == 1 {
-                row.copy_from_slice(&image[run.start..][..run.len]);
-            } else {
-                let source = image[run.start..].iter().step_by(run.step);
-                row.iter_mut().zip(source).for_each(|(r, v)| *r = *v);
+            match run.step {
+                _ if run.len == 0 => {}
+                1 => row.copy_from_slice(&image[run.start..][..run.len]),
+                // A constant step lets the compiler use vector shuffles.
+                2 => copy_every(2, &image[run.start..], row),
+                step => copy_every(step, &image[run.start..], row),
             }
         });
     }
@@ -250,4 +261,12 @@ struct Run {
     len: usize,
     start: usize,
     step: usize,
+}
+
+#[inline(always)]
+fn copy_every(step: usize, source: &[f32], row: &mut [f32]) {
+    let source = &source[..(row.len() - 1) * step + 1];
+    for (i, value) in row.iter_mut().enumerate() {
+        *value = source[i * step];
+    }
 }

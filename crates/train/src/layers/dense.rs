@@ -2,7 +2,7 @@
 
 use super::{Gradients, Operands};
 use rayon::prelude::*;
-use scuro_nn::matmul::{Matrix, gemm};
+use scuro_nn::matmul::{Matrix, gemm, transpose_into};
 
 /// Examples (or output rows of the weight gradient) of one task: enough to amortise packing the
 /// weights.
@@ -15,7 +15,9 @@ pub(super) fn forward(
     out: &mut [f32],
 ) {
     let (inputs, outputs) = (operands.size(0), operands.output_size());
-    let weight = Matrix::new(weight, outputs, inputs).transpose();
+    let mut turned = vec![0.0; weight.len()];
+    transpose_into(weight, inputs, &mut turned);
+    let weight = Matrix::new(&turned, inputs, outputs);
     let examples = operands.values[0].par_chunks(inputs * ROWS);
     out.par_chunks_mut(outputs * ROWS)
         .zip(examples)
@@ -72,11 +74,7 @@ pub(super) fn backward(
 fn weight_gradient(operands: &Operands<'_>, upstream: &[f32], out: &mut [f32]) {
     let (inputs, outputs, batch) = (operands.size(0), operands.output_size(), operands.batch);
     let mut columns = vec![0.0; upstream.len()];
-    for (example, row) in upstream.chunks_exact(outputs).enumerate() {
-        row.iter()
-            .enumerate()
-            .for_each(|(o, v)| columns[o * batch + example] = *v);
-    }
+    transpose_into(upstream, outputs, &mut columns);
     let x = Matrix::new(operands.values[0], batch, inputs);
     let columns = columns.par_chunks(batch * ROWS);
     out.par_chunks_mut(inputs * ROWS)
