@@ -1,0 +1,117 @@
+//! Images to slots and slots to scores, by the program's layout.
+
+use scuro_program::{Gather, InputSpec, NO_ELEMENT, OutputSpec, Packing, Program};
+
+use crate::error::Error;
+
+/// The slot vectors of one run of `program`, one a query ciphertext: a single image, or a batch.
+///
+/// # Errors
+/// [`Error::ImageShape`], [`Error::ImageNotFinite`] and [`Error::ImageOutOfRange`] name the first bad image;
+/// [`Error::NoImages`] and [`Error::TooManyImages`] if the number does not fit the packing.
+pub fn gather(program: &Program, images: &[&[f32]]) -> Result<Vec<Vec<f64>>, Error> {
+    let limit = images_per_run(program);
+    match images.len() {
+        0 => return Err(Error::NoImages),
+        found if found > limit => return Err(Error::TooManyImages { found, limit }),
+        _ => {}
+    }
+    for (image, values) in images.iter().enumerate() {
+        check_image(&program.input, image, values)?;
+    }
+    Ok(match &program.input.gather {
+        Gather::Slots(maps) => maps.iter().map(|map| fill_slots(map, images[0])).collect(),
+        Gather::Batch => (0..program.input.elements())
+            .map(|element| {
+                images
+                    .iter()
+                    .map(|image| f64::from(image[element]))
+                    .collect()
+            })
+            .collect(),
+    })
+}
+
+/// Scores of each of `images` images from the slots of one run's reply ciphertexts.
+///
+/// # Errors
+/// [`Error::CiphertextCount`] if an address lies outside.
+pub fn scatter(
+    program: &Program,
+    slots: &[Vec<f64>],
+    images: usize,
+) -> Result<Vec<Vec<f64>>, Error> {
+    let offset = |image: usize| match program.packing {
+        Packing::SingleImage => 0,
+        Packing::Batch => image,
+    };
+    (0..images)
+        .map(|image| scores(&program.output, slots, offset(image)))
+        .collect()
+}
+
+/// Most images of one run of `program`.
+pub(crate) fn images_per_run(program: &Program) -> usize {
+    match program.packing {
+        Packing::SingleImage => 1,
+        Packing::Batch => program.slots(),
+    }
+}
+
+fn check_image(input: &InputSpec, image: usize, values: &[f32]) -> Result<(), Error> {
+    let expected = input.elements();
+    if values.len() != expected {
+        return Err(Error::ImageShape {
+            image,
+            found: values.len(),
+            expected,
+        });
+    }
+    for (position, &value) in values.iter().enumerate() {
+        if !value.is_finite() {
+            return Err(Error::ImageNotFinite { image, position });
+        }
+        if value < input.minimum || value > input.maximum {
+            let (minimum, maximum) = (input.minimum, input.maximum);
+            return Err(Error::ImageOutOfRange {
+                image,
+                position,
+                value,
+                minimum,
+                maximum,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn fill_slots(map: &[u32], image: &[f32]) -> Vec<f64> {
+    let value = |&element: &u32| match element {
+        NO_ELEMENT => 0.0,
+        index => image.get(index as usize).copied().map_or(0.0, f64::from),
+    };
+    map.iter().map(value).collect()
+}
+
+fn scores(output: &OutputSpec, slots: &[Vec<f64>], offset: usize) -> Result<Vec<f64>, Error> {
+    let at = |address: &scuro_program::SlotAddress| {
+        let row = slots.get(address.ciphertext as usize)?;
+        row.get(address.slot as usize + offset).copied()
+    };
+    let expected = output
+        .addresses
+        .iter()
+        .map(|a| a.ciphertext as usize + 1)
+        .max()
+        .unwrap_or(0);
+    let missing = Error::CiphertextCount {
+        found: slots.len(),
+        expected,
+    };
+    output
+        .addresses
+        .iter()
+        .map(at)
+        .collect::<Option<Vec<f64>>>()
+        .ok_or(missing)
+}

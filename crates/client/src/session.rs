@@ -1,0 +1,198 @@
+//! The key holder: makes keys, encrypts, decrypts.
+
+use std::sync::Arc;
+
+use rand_core::CryptoRng;
+use scuro_fhe::ckks::{Ciphertext, Encoder};
+use scuro_fhe::keys::{EvaluationKeys, PublicKey};
+use scuro_fhe::owner::{Decryptor, Encryptor, KeyGenerator, SecretKey};
+
+use crate::bundle::{Bundle, BundleKind};
+use crate::encoding::{gather, images_per_run, scatter};
+use crate::error::Error;
+use crate::model::Model;
+use crate::prediction::Prediction;
+
+/// Fresh keys for a model.
+#[derive(Debug)]
+pub struct KeySet {
+    /// Decrypts: never leaves the key holder.
+    pub secret: Arc<SecretKey>,
+    /// For the evaluator.
+    pub evaluation: EvaluationKeys,
+    /// For data owners without the secret key.
+    pub public: PublicKey,
+}
+
+impl KeySet {
+    /// Makes the keys that `model` needs.
+    ///
+    /// # Errors
+    /// [`Error::Fhe`] if the program asks for keys that cannot be.
+    pub fn generate(model: &Model, rng: &mut impl CryptoRng) -> Result<Self, Error> {
+        let secret = SecretKey::generate(model.context(), rng);
+        let generator = KeyGenerator::new(model.context(), &secret)?;
+        let evaluation = generator.evaluation_keys(&model.key_manifest(), rng)?;
+        let public = generator.public_key(rng);
+        Ok(Self {
+            secret: Arc::new(secret),
+            evaluation,
+            public,
+        })
+    }
+}
+
+/// Encrypts and decrypts with the secret key.
+#[derive(Debug)]
+pub struct Client {
+    model: Model,
+    secret: Arc<SecretKey>,
+    encoder: Encoder,
+}
+
+impl Client {
+    /// A client of `model` that holds `secret`.
+    ///
+    /// # Errors
+    /// [`Error::Fhe`] if the key was made under other parameters.
+    pub fn new(model: &Model, secret: Arc<SecretKey>) -> Result<Self, Error> {
+        Decryptor::new(model.context(), &secret)?;
+        Ok(Self {
+            model: model.clone(),
+            secret,
+            encoder: Encoder::new(model.context()),
+        })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Encrypts images into one query; ciphertexts are seeded, so they are half as large.
+    ///
+    /// # Errors
+    /// As [`gather`], or [`Error::Fhe`].
+    pub fn encrypt(&self, images: &[&[f32]], rng: &mut impl CryptoRng) -> Result<Bundle, Error> {
+        let encryptor = Encryptor::new(self.model.context(), &self.secret)?;
+        let seal = |slots: &[f64], rng: &mut _| {
+            let plain = encode(&self.model, &self.encoder, slots)?;
+            Ok(encryptor
+                .encrypt(&plain, rng)?
+                .to_bytes(self.model.context()))
+        };
+        query(&self.model, images, rng, seal)
+    }
+
+    /// Decrypts a reply: one prediction an image.
+    ///
+    /// # Errors
+    /// [`Error::WrongKind`], [`Error::WrongProgram`], or [`Error::Fhe`]: above all a reply under another key.
+    pub fn decrypt(&self, reply: &Bundle) -> Result<Vec<Prediction>, Error> {
+        self.model.check(reply, BundleKind::Reply)?;
+        let program = self.model.program();
+        let per_run = images_per_run(program);
+        let mut predictions = Vec::new();
+        let mut left = reply.images as usize;
+        for run in reply.runs() {
+            let images = left.min(per_run);
+            left -= images;
+            let slots = self.decrypt_run(run)?;
+            let scores = scatter(program, &slots, images)?;
+            predictions.extend(scores.into_iter().map(Prediction::from_scores));
+        }
+        if left > 0 {
+            return Err(Error::ImagesMissing {
+                found: predictions.len(),
+                expected: predictions.len() + left,
+            });
+        }
+        Ok(predictions)
+    }
+
+    /// Slots of any ciphertext under this key, for measuring noise inside a program.
+    ///
+    /// # Errors
+    /// [`Error::Fhe`] for a ciphertext under another key.
+    pub fn reveal(&self, ciphertext: &Ciphertext) -> Result<Vec<f64>, Error> {
+        let decryptor = Decryptor::new(self.model.context(), &self.secret)?;
+        Ok(self.encoder.decode(&decryptor.decrypt(ciphertext)?)?)
+    }
+
+    fn decrypt_run(&self, run: &[Vec<u8>]) -> Result<Vec<Vec<f64>>, Error> {
+        let decryptor = Decryptor::new(self.model.context(), &self.secret)?;
+        let decrypt = |ciphertext| Ok(self.encoder.decode(&decryptor.decrypt(&ciphertext)?)?);
+        self.model
+            .decode_run(run)?
+            .into_iter()
+            .map(decrypt)
+            .collect()
+    }
+}
+
+/// Encrypts with the public key; cannot decrypt.
+#[derive(Debug)]
+pub struct PublicClient {
+    model: Model,
+    public: PublicKey,
+    encoder: Encoder,
+}
+
+impl PublicClient {
+    /// A client of `model` that holds the public key only.
+    pub fn new(model: &Model, public: PublicKey) -> Self {
+        Self {
+            model: model.clone(),
+            public,
+            encoder: Encoder::new(model.context()),
+        }
+    }
+
+    /// Encrypts images into one query.
+    ///
+    /// # Errors
+    /// As [`gather`], or [`Error::Fhe`].
+    pub fn encrypt(&self, images: &[&[f32]], rng: &mut impl CryptoRng) -> Result<Bundle, Error> {
+        let seal = |slots: &[f64], rng: &mut _| {
+            let plain = encode(&self.model, &self.encoder, slots)?;
+            let context = self.model.context();
+            Ok(self.public.encrypt(context, &plain, rng)?.to_bytes(context))
+        };
+        query(&self.model, images, rng, seal)
+    }
+}
+
+fn encode(
+    model: &Model,
+    encoder: &Encoder,
+    slots: &[f64],
+) -> Result<scuro_fhe::ckks::Plaintext, Error> {
+    let program = model.program();
+    let level = program.parameters.level_max() as usize;
+    Ok(encoder.encode(slots, level, program.input.scale_log2.exp2())?)
+}
+
+fn query<R: CryptoRng>(
+    model: &Model,
+    images: &[&[f32]],
+    rng: &mut R,
+    seal: impl Fn(&[f64], &mut R) -> Result<Vec<u8>, Error>,
+) -> Result<Bundle, Error> {
+    let program = model.program();
+    let mut ciphertexts = Vec::new();
+    if images.is_empty() {
+        return Err(Error::NoImages);
+    }
+    for run in images.chunks(images_per_run(program)) {
+        for slots in gather(program, run)? {
+            ciphertexts.push(seal(&slots, rng)?);
+        }
+    }
+    Ok(Bundle {
+        kind: BundleKind::Query,
+        program: model.digest(),
+        images: images.len() as u32,
+        group: program.input.ciphertexts() as u32,
+        ciphertexts,
+    })
+}
