@@ -24,37 +24,10 @@ pub(super) unsafe fn store(at: *mut u64, value: __m512i) {
     unsafe { _mm512_storeu_si512(at.cast(), value) }
 }
 
-/// Blocks of 64 words in eight registers.
-pub(super) struct Lanes;
-
-impl Lanes {
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn read(block: &[u64]) -> [__m512i; 8] {
-        assert_eq!(block.len(), 64);
-        let mut rows = [_mm512_setzero_si512(); 8];
-        for (k, row) in rows.iter_mut().enumerate() {
-            // SAFETY: 8·k + 8 <= 64.
-            *row = unsafe { load(block.as_ptr().add(8 * k)) };
-        }
-        rows
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn write(block: &mut [u64], rows: [__m512i; 8]) {
-        assert_eq!(block.len(), 64);
-        for (k, row) in rows.into_iter().enumerate() {
-            // SAFETY: 8·k + 8 <= 64.
-            unsafe { store(block.as_mut_ptr().add(8 * k), row) };
-        }
-    }
-}
-
 /// Transposes an 8x8 matrix of words.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(super) fn transpose(r: [__m512i; 8]) -> [__m512i; 8] {
+pub(super) fn transpose(r: &mut [__m512i]) {
     // Pairs of words, then pairs of 128-bit quarters at distance 1, then at distance 2.
     let low = |a, b| _mm512_unpacklo_epi64(a, b);
     let high = |a, b| _mm512_unpackhi_epi64(a, b);
@@ -81,7 +54,7 @@ pub(super) fn transpose(r: [__m512i; 8]) -> [__m512i; 8] {
         odd(p[4], p[6]),
         odd(p[5], p[7]),
     ];
-    [
+    let columns = [
         even(s[0], s[4]),
         even(s[1], s[5]),
         even(s[2], s[6]),
@@ -90,5 +63,6 @@ pub(super) fn transpose(r: [__m512i; 8]) -> [__m512i; 8] {
         odd(s[1], s[5]),
         odd(s[2], s[6]),
         odd(s[3], s[7]),
-    ]
+    ];
+    r.copy_from_slice(&columns);
 }

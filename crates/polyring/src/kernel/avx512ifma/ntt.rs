@@ -7,25 +7,28 @@
 //! forward transform lets values grow by q to both sides in every stage from an offset that keeps them positive, and the
 //! inverse lets sums double within a pass; one reduction at the end.
 //!
-//! Passes: up to four stages at a time in registers, across strides of 64 and more; then six stages on blocks of 64
-//! values, with one 8x8 transposition in the middle so that all butterflies are between registers.
+//! Passes: up to four stages at a time in registers, across strides of 128 and more; then seven stages on blocks of 128
+//! values, with 8x8 transpositions after the fourth so that all butterflies are between registers. Blocks of 64 would do,
+//! but one is a chain of dependent products; two independent halves keep the multipliers busy.
 
 use std::arch::x86_64::*;
 
-use super::lanes::{Lanes, load, store, transpose};
+use super::lanes::{load, store, transpose};
 use crate::kernel::ops::{NttTables, TwiddleTree};
 use crate::kernel::{AlignedBuffer, portable};
 use crate::modulus::Modulus;
 use crate::ntt::NttPlan;
 
 /// Transforms shorter than this are left to the portable kernel.
-const LENGTH_MIN: usize = 128;
+const LENGTH_MIN: usize = 256;
 /// Values per block of the last forward pass.
-const BLOCK: usize = 64;
+const BLOCK: usize = 128;
 /// log2 of [`BLOCK`].
-const BLOCK_STAGES: u32 = 6;
-/// Words of constants per block: seven pairs and padding, then seven pairs of eight.
-const BLOCK_WORDS: usize = 16 + 14 * 8;
+const BLOCK_STAGES: u32 = 7;
+/// Words of constants per block: 15 pairs and padding, then for both halves seven pairs of eight.
+const BLOCK_WORDS: usize = 32 + 2 * HALF_WORDS;
+/// Words of constants for the last three stages of half a block.
+const HALF_WORDS: usize = 14 * 8;
 /// Moduli of at most this size are transformed without reductions between stages: (2·16 + 2)·q < 2^52.
 const LAZY_BITS: u32 = 46;
 
@@ -38,10 +41,9 @@ fn pass_stages(length: usize) -> &'static [u32] {
         4 => &[4],
         5 => &[3, 2],
         6 => &[3, 3],
-        7 => &[4, 3],
+        7 => &[3, 4],
         8 => &[4, 4],
-        9 => &[3, 3, 3],
-        _ => &[4, 3, 3],
+        _ => &[3, 3, 3],
     }
 }
 
@@ -96,19 +98,18 @@ fn subtree(root: usize, stages: u32) -> Vec<usize> {
 fn block_constants(out: &mut Vec<u64>, pair: &MontgomeryPair, constants: &[u64]) {
     let blocks = constants.len() / BLOCK;
     for root in blocks..2 * blocks {
-        for at in subtree(root, 3) {
+        for at in subtree(root, 4) {
             out.extend(pair.of(constants[at]));
         }
         out.extend([0; 2]);
-        // After the transposition lane r belongs to the r-th of the eight factors.
-        let columns: Vec<Vec<usize>> = (0..8).map(|lane| subtree(8 * root + lane, 3)).collect();
-        for place in 0..7 {
-            let pairs: Vec<[u64; 2]> = columns
-                .iter()
-                .map(|nodes| pair.of(constants[nodes[place]]))
-                .collect();
-            out.extend(pairs.iter().map(|pair| pair[0]));
-            out.extend(pairs.iter().map(|pair| pair[1]));
+        for half in [2 * root, 2 * root + 1] {
+            // After the transposition lane r belongs to the r-th of eight factors.
+            let lanes: Vec<Vec<usize>> = (0..8).map(|lane| subtree(8 * half + lane, 3)).collect();
+            for place in 0..7 {
+                let pairs = lanes.iter().map(|nodes| pair.of(constants[nodes[place]]));
+                let (first, second): (Vec<u64>, Vec<u64>) = pairs.map(<(u64, u64)>::from).unzip();
+                out.extend(first.iter().chain(&second));
+            }
         }
     }
 }
@@ -413,19 +414,24 @@ pass!(
     8
 );
 
-/// The last six stages of the forward transform, on every block of 64; fully reduces.
+/// The last seven stages of the forward transform, on every block of 128; fully reduces.
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
 fn forward_blocks<const LAZY: bool>(c: &Constants, values: &mut [u64], table: &[u64]) {
     for (block, table) in values
         .chunks_exact_mut(BLOCK)
         .zip(table.chunks_exact(BLOCK_WORDS))
     {
-        let mut v = Lanes::read(block);
-        // SAFETY: the chunk has seven pairs, two words of padding, then seven pairs of vectors.
+        let mut v = read_block(block);
+        let table = table.as_ptr();
+        // SAFETY: the chunk has 15 pairs, two words of padding, then twice seven pairs of vectors.
+        unsafe { forward_16::<LAZY, false>(c, &mut v, table, 0) };
+        let (low, high) = v.split_at_mut(8);
+        transpose(low);
+        transpose(high);
+        // SAFETY: as above.
         unsafe {
-            forward_8::<LAZY, false>(c, &mut v, table.as_ptr(), 0);
-            v = transpose(v);
-            forward_8::<LAZY, true>(c, &mut v, table.as_ptr().add(16), 0);
+            forward_8::<LAZY, true>(c, low, table.add(32), 0);
+            forward_8::<LAZY, true>(c, high, table.add(32 + HALF_WORDS), 0);
         }
         for v in &mut v {
             let partly = if LAZY {
@@ -435,31 +441,59 @@ fn forward_blocks<const LAZY: bool>(c: &Constants, values: &mut [u64], table: &[
             };
             *v = c.subtract_once(partly, c.q);
         }
-        Lanes::write(block, v);
+        write_block(block, &v);
     }
 }
 
-/// The first six stages of the inverse transform, on every block of 64: [0, q) -> [0, 2q).
+/// The first seven stages of the inverse transform, on every block of 128: [0, q) -> [0, 2q).
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
 fn inverse_blocks<const LAZY: bool>(c: &Constants, values: &mut [u64], table: &[u64]) {
     for (block, table) in values
         .chunks_exact_mut(BLOCK)
         .zip(table.chunks_exact(BLOCK_WORDS))
     {
-        let mut v = Lanes::read(block);
+        let mut v = read_block(block);
+        let table = table.as_ptr();
+        let (low, high) = v.split_at_mut(8);
         // SAFETY: as in `forward_blocks`.
         unsafe {
-            inverse_8::<LAZY, true>(c, &mut v, table.as_ptr().add(16), 0);
-            if LAZY {
-                v[..4].iter_mut().for_each(|v| *v = c.barrett(*v));
-            }
-            v = transpose(v);
-            inverse_8::<LAZY, false>(c, &mut v, table.as_ptr(), 0);
+            inverse_8::<LAZY, true>(c, low, table.add(32), 0);
+            inverse_8::<LAZY, true>(c, high, table.add(32 + HALF_WORDS), 0);
         }
         if LAZY {
-            v[..4].iter_mut().for_each(|v| *v = c.barrett(*v));
+            low[..4].iter_mut().for_each(|v| *v = c.barrett(*v));
+            high[..4].iter_mut().for_each(|v| *v = c.barrett(*v));
         }
-        Lanes::write(block, v);
+        transpose(low);
+        transpose(high);
+        // SAFETY: as in `forward_blocks`.
+        unsafe { inverse_16::<LAZY, false>(c, &mut v, table, 0) };
+        if LAZY {
+            v[..8].iter_mut().for_each(|v| *v = c.barrett(*v));
+        }
+        write_block(block, &v);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn read_block(block: &[u64]) -> [__m512i; 16] {
+    assert_eq!(block.len(), BLOCK);
+    let mut rows = [_mm512_setzero_si512(); 16];
+    for (k, row) in rows.iter_mut().enumerate() {
+        // SAFETY: 8·k + 8 <= BLOCK.
+        *row = unsafe { load(block.as_ptr().add(8 * k)) };
+    }
+    rows
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn write_block(block: &mut [u64], rows: &[__m512i; 16]) {
+    assert_eq!(block.len(), BLOCK);
+    for (k, row) in rows.iter().enumerate() {
+        // SAFETY: 8·k + 8 <= BLOCK.
+        unsafe { store(block.as_mut_ptr().add(8 * k), *row) };
     }
 }
 
