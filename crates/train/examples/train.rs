@@ -1,4 +1,6 @@
-//! Trains an architecture by its recipe: `train ARCHITECTURE DATA[,DATA] SEED EPOCHS DATA_FOLDER`.
+//! Trains an architecture by its recipe: `train ARCHITECTURE DATA[,DATA] SEED EPOCHS DATA_FOLDER OUT`.
+//!
+//! `-` for EPOCHS keeps the recipe's number; a number also leaves its teacher out.
 
 use scuro_nn::data::{self, DatasetName, Split};
 use scuro_nn::graph::Graph;
@@ -39,8 +41,8 @@ impl Progress for Lines {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [name, data, seed, epochs, folder] = &arguments[..] else {
-        return Err("usage: train ARCHITECTURE DATA[,DATA] SEED EPOCHS DATA_FOLDER".into());
+    let [name, data, seed, epochs, folder, out] = &arguments[..] else {
+        return Err("usage: train ARCHITECTURE DATA[,DATA] SEED EPOCHS DATA_FOLDER OUT".into());
     };
     let folders = [PathBuf::from(folder)];
     let mut recipe = recipe(name, seed.parse()?)?;
@@ -62,6 +64,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let first = parts.next().ok_or("no data named")?;
     let all = parts.try_fold(first, |all, part| all.joined(&part))?;
     let trained = cook(&recipe, &all, &mut Lines(Instant::now(), 0))?;
+    scuro_nn::export::write_onnx(&trained.graph, out.as_ref())?;
     for (name, test) in data.split(',').zip(load(Split::Test)?) {
         let found = score(&trained.graph, &test)?;
         let mut out = io::stdout();
