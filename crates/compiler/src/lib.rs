@@ -1,1 +1,36 @@
 //! Graph to program: ordered passes, one file each.
+//!
+//! 1. `check`: weights and calibration data are finite and fit.
+//! 2. [`friendliness`](mod@friendliness), [`activations`]: what ciphertexts cannot compute, and replacements on demand.
+//! 3. `normalise`: affine maps and slotwise products.
+//! 4. `layout`: elements to slots, diagonals, baby and giant steps.
+//! 5. `lower`: steps; `ranges`: how large values grow on calibration data.
+//! 6. `levels`: scales, rescales, primes; `keys`: what the client must make; `cost` and `noise`: predictions.
+//!
+//! Non-goals: no ciphertexts, no files, no clock. The same graph, options and calibration data give the same program.
+
+pub mod activations;
+mod batch;
+mod check;
+mod compile;
+pub mod cost;
+mod digest;
+mod error;
+pub mod friendliness;
+mod keys;
+mod layout;
+mod levels;
+mod lower;
+mod noise;
+mod normalise;
+mod options;
+mod parameters;
+mod ranges;
+mod report;
+mod sparse;
+
+pub use compile::{Compilation, Dump, compile};
+pub use error::CompileError;
+pub use friendliness::friendliness;
+pub use options::Options;
+pub use report::Report;

@@ -1,0 +1,95 @@
+//! Pass: the graph is well formed, its weights are finite and the calibration data fits.
+
+use scuro_nn::graph::Graph;
+use scuro_nn::tensor::Tensor;
+
+use crate::error::CompileError;
+use crate::options::Options;
+
+/// Examples made up when no calibration data is given.
+const SYNTHETIC_EXAMPLES: u64 = 16;
+
+/// Checks the graph and its weights.
+///
+/// # Errors
+/// Shapes that do not fit, or weights that are not finite.
+pub(crate) fn graph(graph: &Graph) -> Result<(), CompileError> {
+    graph.validate()?;
+    for node in &graph.nodes {
+        for (tensor, values) in node.op.parameters() {
+            if let Some(index) = values.first_non_finite() {
+                let layer = node.name.clone();
+                return Err(CompileError::NotFinite {
+                    layer,
+                    tensor,
+                    index,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The calibration data (made up from the input range where there is none) and the range of the inputs.
+///
+/// # Errors
+/// Examples of another shape, or a range that is empty or not finite.
+pub(crate) fn calibration(
+    graph: &Graph,
+    options: &Options,
+    given: &[Tensor],
+) -> Result<(Vec<Tensor>, (f32, f32)), CompileError> {
+    let expected = graph.input_shape();
+    for (index, example) in given.iter().enumerate() {
+        if example.shape != expected {
+            let (found, expected) = (example.shape.clone(), expected.to_vec());
+            return Err(CompileError::CalibrationShape {
+                index,
+                found,
+                expected,
+            });
+        }
+    }
+    let values = || {
+        given
+            .iter()
+            .flat_map(|example| example.data.iter().copied())
+    };
+    let found = match (options.input_range, given.is_empty()) {
+        (Some(range), _) => range,
+        (None, true) => (0.0, 1.0),
+        (None, false) => (
+            values().fold(f32::INFINITY, f32::min),
+            values().fold(f32::NEG_INFINITY, f32::max),
+        ),
+    };
+    let (minimum, maximum) = found;
+    let ordered = minimum.is_finite() && maximum.is_finite() && minimum <= maximum;
+    let inside = values().all(|v| v.is_finite() && v >= minimum && v <= maximum);
+    if !ordered || !inside {
+        return Err(CompileError::InputRange { minimum, maximum });
+    }
+    let examples = if given.is_empty() {
+        synthetic(expected, found)
+    } else {
+        given.to_vec()
+    };
+    Ok((examples, found))
+}
+
+/// Fixed pseudo-random examples inside the range.
+fn synthetic(shape: &[usize], (minimum, maximum): (f32, f32)) -> Vec<Tensor> {
+    let elements: usize = shape.iter().product();
+    let value = |example: u64, element: u64| {
+        let mut state = (example << 32 | element).wrapping_add(0x9E37_79B9_7F4A_7C15);
+        state = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        state = (state ^ (state >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        let unit = ((state ^ (state >> 31)) >> 40) as f32 / (1u64 << 24) as f32;
+        minimum + unit * (maximum - minimum)
+    };
+    let example = |i| Tensor {
+        shape: shape.to_vec(),
+        data: (0..elements as u64).map(|e| value(i, e)).collect(),
+    };
+    (0..SYNTHETIC_EXAMPLES).map(example).collect()
+}

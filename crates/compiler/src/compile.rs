@@ -1,0 +1,383 @@
+//! The passes in order.
+
+use std::fmt::Write as _;
+
+use scuro_nn::graph::Graph;
+use scuro_nn::reference::Executor;
+use scuro_nn::tensor::Tensor;
+use scuro_program::{
+    Gather, InputSpec, NO_ELEMENT, OutputSpec, Packing, Program, SlotAddress, SlotValue, Step,
+};
+
+use crate::cost::CostModel;
+use crate::error::CompileError;
+use crate::friendliness::{self, Friendliness};
+use crate::layout::search::{self, Plan};
+use crate::layout::{Layout, ZERO};
+use crate::levels::{self, Bounds, Chain, LevelPlan};
+use crate::lower::{self, Skeleton};
+use crate::normalise::{self, Network};
+use crate::options::Options;
+use crate::parameters::{self, Degree};
+use crate::ranges::{self, Ranges};
+use crate::report::Report;
+use crate::{activations, batch, check, keys};
+
+/// What a pass left behind, as text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dump {
+    /// Name of the pass.
+    pub pass: &'static str,
+    /// Its result.
+    pub text: String,
+}
+
+/// A compiled network with everything worth telling about it.
+#[derive(Debug, Clone)]
+pub struct Compilation {
+    /// The program.
+    pub program: Program,
+    /// The graph that it computes (after replacements, if any were asked for).
+    pub graph: Graph,
+    /// What every pass left behind.
+    pub dumps: Vec<Dump>,
+    /// Predictions.
+    pub report: Report,
+}
+
+/// Compiles a network.
+///
+/// `calibration` are examples of what the network will see: the ranges of all intermediate values are taken from them.
+/// Without any, examples are made up inside [`Options::input_range`].
+///
+/// # Errors
+/// [`CompileError`]; every variant says what would help.
+pub fn compile(
+    graph: &Graph,
+    options: &Options,
+    calibration: &[Tensor],
+) -> Result<Compilation, CompileError> {
+    let prepared = prepare(graph, options, calibration)?;
+    match options.packing {
+        Packing::SingleImage => single_image(prepared, options),
+        Packing::Batch => batch::compile(prepared, options),
+    }
+}
+
+/// A network in normal form with its calibration data.
+pub(crate) struct Prepared {
+    pub(crate) graph: Graph,
+    pub(crate) network: Network,
+    pub(crate) friendliness: Friendliness,
+    pub(crate) calibration: Vec<Tensor>,
+    pub(crate) input_range: (f32, f32),
+    pub(crate) dumps: Vec<Dump>,
+}
+
+fn prepare(
+    graph: &Graph,
+    options: &Options,
+    calibration: &[Tensor],
+) -> Result<Prepared, CompileError> {
+    check::graph(graph)?;
+    let (calibration, input_range) = check::calibration(graph, options, calibration)?;
+    let found = friendliness::friendliness(graph);
+    let mut dumps = vec![Dump {
+        pass: "friendliness",
+        text: found.to_string(),
+    }];
+    let graph = match options.replace {
+        Some(how) if !found.is_friendly() => activations::replace(graph, how, &calibration)?,
+        _ => graph.clone(),
+    };
+    let friendliness = friendliness::friendliness(&graph);
+    if !friendliness.is_friendly() {
+        return Err(CompileError::NotFriendly(friendliness));
+    }
+    let magnitudes = magnitudes(&graph, &calibration)?;
+    let network = normalise::run(&graph, &magnitudes)?;
+    dumps.push(Dump {
+        pass: "normalise",
+        text: network.dump(),
+    });
+    Ok(Prepared {
+        graph,
+        network,
+        friendliness,
+        calibration,
+        input_range,
+        dumps,
+    })
+}
+
+/// Largest absolute value of every node on the calibration data.
+fn magnitudes(graph: &Graph, calibration: &[Tensor]) -> Result<Vec<f32>, CompileError> {
+    let executor = Executor::new(graph)?;
+    let count = calibration.len().min(64);
+    let fill = |i: usize, image: &mut [f32]| image.copy_from_slice(&calibration[i].data);
+    let ranges = executor.ranges(count, fill);
+    for (node, range) in graph.nodes.iter().zip(&ranges) {
+        if !range.magnitude().is_finite() {
+            let (layer, magnitude_log2) = (node.name.clone(), f64::INFINITY);
+            return Err(CompileError::Overflow {
+                layer,
+                magnitude_log2,
+            });
+        }
+    }
+    Ok(ranges.iter().map(|r| r.magnitude()).collect())
+}
+
+/// One attempt at a ring degree.
+struct Attempt {
+    degree: Degree,
+    plan: Plan,
+    skeleton: Skeleton,
+    ranges: Ranges,
+    levels: LevelPlan,
+}
+
+fn single_image(prepared: Prepared, options: &Options) -> Result<Compilation, CompileError> {
+    let depth = prepared.network.depth();
+    let mut last_error = None;
+    for degree in parameters::degrees(options, depth)? {
+        match attempt(&prepared, options, degree) {
+            Ok(attempt) => return finish(prepared, options, attempt),
+            Err(error) if is_final(&error) => return Err(error),
+            Err(error) => last_error = Some(error),
+        }
+    }
+    // `degrees` never returns an empty list.
+    Err(last_error.unwrap_or(CompileError::SecurityLevel {
+        found: options.security_bits,
+    }))
+}
+
+/// Whether a larger ring degree would not help.
+fn is_final(error: &CompileError) -> bool {
+    !matches!(
+        error,
+        CompileError::TooDeep { .. }
+            | CompileError::TooNoisy { .. }
+            | CompileError::TooLarge { .. }
+    )
+}
+
+fn attempt(
+    prepared: &Prepared,
+    options: &Options,
+    degree: Degree,
+) -> Result<Attempt, CompileError> {
+    let slots = slots(options, degree);
+    let cost = CostModel::new(degree.log_n, 1);
+    let plan = search::run(&prepared.network, slots, &cost)?;
+    let skeleton = lower::run(&prepared.network, &plan, &cost)?;
+    let calibration = &prepared.calibration;
+    let margin = options.range_margin;
+    let ranges = ranges::run(&skeleton.steps, &plan.layouts[0], calibration, margin)?;
+    let output = &plan.layouts[prepared.network.output];
+    let bounds = bounds(options, degree, spread(output, &ranges.results));
+    let result = skeleton.value_of[prepared.network.output].0 as usize;
+    let chain = Chain::new(&skeleton, &ranges.values, result, bounds);
+    let chosen = levels::choose(&chain);
+    let levels =
+        chosen.map_err(|error| levels::failure(&chain, error, prepared.network.depth()))?;
+    Ok(Attempt {
+        degree,
+        plan,
+        skeleton,
+        ranges,
+        levels,
+    })
+}
+
+fn slots(options: &Options, degree: Degree) -> usize {
+    match options.ring {
+        scuro_program::Ring::ConjugateInvariant => 1 << degree.log_n,
+        scuro_program::Ring::Standard => 1 << (degree.log_n - 1),
+    }
+}
+
+/// Limits of the level pass; the tolerance becomes absolute.
+pub(crate) fn bounds(options: &Options, degree: Degree, spread: f64) -> Bounds {
+    Bounds {
+        ring: options.ring,
+        log_n: degree.log_n,
+        log_qp: degree.log_qp,
+        security_bits: options.security_bits,
+        table: options.table,
+        tolerance: options.tolerance * spread,
+    }
+}
+
+/// Standard deviation of the outputs of one example, root mean square over the examples.
+fn spread(output: &Layout, results: &[SlotValue]) -> f64 {
+    let outputs = |result: &SlotValue| -> Vec<f64> {
+        let value = |e: usize| {
+            let (ciphertext, slot) = output.places(e)[0];
+            result[ciphertext as usize][slot as usize]
+        };
+        (0..output.elements()).map(value).collect()
+    };
+    deviation(results.iter().map(outputs))
+}
+
+/// Root mean square over examples of the deviation of their outputs (of their size, for single outputs).
+pub(crate) fn deviation(examples: impl Iterator<Item = Vec<f64>>) -> f64 {
+    let (mut sum, mut count) = (0.0, 0.0);
+    for outputs in examples {
+        let size = outputs.len() as f64;
+        let mean = if size > 1.0 {
+            outputs.iter().sum::<f64>() / size
+        } else {
+            0.0
+        };
+        sum += outputs.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / size;
+        count += 1.0;
+    }
+    (sum / f64::max(count, 1.0)).sqrt().max(1e-9)
+}
+
+fn finish(
+    prepared: Prepared,
+    options: &Options,
+    attempt: Attempt,
+) -> Result<Compilation, CompileError> {
+    let Attempt {
+        degree,
+        plan,
+        skeleton,
+        ranges,
+        levels,
+    } = attempt;
+    let network = &prepared.network;
+    let output = &plan.layouts[network.output];
+    let bounds = bounds(options, degree, spread(output, &ranges.results));
+    let result = skeleton.value_of[network.output];
+    let chain = Chain::new(&skeleton, &ranges.values, result.0 as usize, bounds);
+    let query = &plan.layouts[0];
+    let (steps, moved) = levels::emit(&chain, &levels, query.ciphertexts());
+    let input = InputSpec {
+        shape: prepared
+            .network
+            .input_shape
+            .iter()
+            .map(|&d| d as u32)
+            .collect(),
+        gather: Gather::Slots(query.cells.iter().map(|c| query_map(c)).collect()),
+        scale_log2: levels.input_scale,
+        minimum: prepared.input_range.0,
+        maximum: prepared.input_range.1,
+    };
+    let address = |e: usize| {
+        let (ciphertext, slot) = output.places(e)[0];
+        SlotAddress { ciphertext, slot }
+    };
+    let program = Program {
+        name: prepared.graph.name.clone(),
+        model_digest: crate::digest::graph(&prepared.graph),
+        notes: Vec::new(),
+        parameters: levels.parameters(&bounds),
+        packing: Packing::SingleImage,
+        input,
+        keys: keys::run(&steps),
+        steps,
+        result: moved[result.0 as usize],
+        output: OutputSpec {
+            shape: network.output_shape.iter().map(|&d| d as u32).collect(),
+            addresses: (0..output.elements()).map(address).collect(),
+            post: network.post,
+        },
+    };
+    let mut dumps = prepared.dumps;
+    dumps.push(Dump {
+        pass: "layout",
+        text: plan.dump(&prepared.network),
+    });
+    conclude(program, prepared.graph, prepared.friendliness, dumps)
+}
+
+fn query_map(cells: &[u32]) -> Vec<u32> {
+    cells
+        .iter()
+        .map(|&cell| if cell == ZERO { NO_ELEMENT } else { cell })
+        .collect()
+}
+
+/// Validates the program and writes the report.
+pub(crate) fn conclude(
+    program: Program,
+    graph: Graph,
+    friendliness: Friendliness,
+    mut dumps: Vec<Dump>,
+) -> Result<Compilation, CompileError> {
+    program.validate()?;
+    let report = Report::new(&program, friendliness);
+    dumps.push(Dump {
+        pass: "levels",
+        text: dump_steps(&program.steps),
+    });
+    dumps.push(Dump {
+        pass: "parameters",
+        text: dump_parameters(&program),
+    });
+    dumps.push(Dump {
+        pass: "keys",
+        text: dump_keys(&program),
+    });
+    dumps.push(Dump {
+        pass: "cost",
+        text: report.to_string(),
+    });
+    Ok(Compilation {
+        program,
+        graph,
+        dumps,
+        report,
+    })
+}
+
+fn dump_steps(steps: &[Step]) -> String {
+    let mut text = String::new();
+    for (index, step) in steps.iter().enumerate() {
+        let inputs: Vec<String> = step.inputs.iter().map(|id| format!("v{}", id.0)).collect();
+        let estimate = &step.estimate;
+        let _ = writeln!(
+            text,
+            "v{} = {:<13} {:<10} level {} scale 2^{:<5.1} max {:<9.3e} error {:<8.2e} {:>7.0} us  [{}]",
+            index + 1,
+            step.operation.name(),
+            inputs.join(" "),
+            estimate.level,
+            estimate.scale_log2,
+            estimate.max_abs,
+            estimate.error,
+            estimate.micros,
+            step.layer,
+        );
+    }
+    text
+}
+
+fn dump_parameters(program: &Program) -> String {
+    let plan = &program.parameters;
+    format!(
+        "{:?} ring, N = 2^{}, q {:?}, p {:?}, log QP {}, {} bits by {:?}\n",
+        plan.ring,
+        plan.log_n,
+        plan.q_bits,
+        plan.p_bits,
+        plan.log_qp(),
+        plan.security_bits,
+        plan.table,
+    )
+}
+
+fn dump_keys(program: &Program) -> String {
+    let keys = &program.keys;
+    let mut text = format!("relinearise at level {:?}\n", keys.relinearize);
+    for key in &keys.galois {
+        let _ = writeln!(text, "rotate by {:>6} at level {}", key.step, key.level);
+    }
+    text
+}

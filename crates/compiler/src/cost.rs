@@ -1,0 +1,162 @@
+//! Times of the homomorphic operations, in microseconds on one core.
+//!
+//! Measured at `N = 8192` and scaled: transforms by `N log N`, pointwise work by `N`. `limbs` counts the ciphertext
+//! primes that are live; the special primes come on top.
+
+use std::collections::BTreeSet;
+
+use scuro_program::{Linear, Operation};
+
+/// Cost constants for one ring degree.
+#[derive(Debug, Clone, Copy)]
+pub struct CostModel {
+    log_n: u32,
+    special: usize,
+}
+
+/// One forward or inverse transform of one limb at `N = 8192`.
+const NTT: f64 = 4.5;
+/// One multiply-accumulate of one limb at `N = 8192`.
+const MAC: f64 = 0.5;
+/// What a further rotation key is worth in time.
+const KEY_PENALTY: f64 = 6.0;
+
+impl CostModel {
+    /// For ring degree `2^log_n` with `special` key-switching primes.
+    pub fn new(log_n: u32, special: usize) -> CostModel {
+        CostModel {
+            log_n,
+            special: special.max(1),
+        }
+    }
+
+    fn size(&self) -> f64 {
+        (f64::from(self.log_n) - 13.0).exp2()
+    }
+
+    fn ntt(&self) -> f64 {
+        NTT * self.size() * f64::from(self.log_n) / 13.0
+    }
+
+    fn mac(&self) -> f64 {
+        MAC * self.size()
+    }
+
+    fn digits(&self, limbs: usize) -> f64 {
+        limbs.div_ceil(self.special) as f64
+    }
+
+    fn extended(&self, limbs: usize) -> f64 {
+        (limbs + self.special) as f64
+    }
+
+    /// Digits of one part, in the extended basis.
+    pub fn decompose(&self, limbs: usize) -> f64 {
+        self.digits(limbs) * self.extended(limbs) * self.ntt() * 1.15
+    }
+
+    /// One hoisted rotation that stays in the extended basis.
+    pub fn baby(&self, limbs: usize) -> f64 {
+        (2.0 * self.digits(limbs) + 3.0) * self.extended(limbs) * self.mac() * 1.5
+    }
+
+    /// Division of two parts by the special primes.
+    pub fn mod_down(&self, limbs: usize) -> f64 {
+        2.0 * self.extended(limbs) * self.ntt() * 1.3
+    }
+
+    /// One rotation (or relinearisation) by itself.
+    pub fn rotation(&self, limbs: usize) -> f64 {
+        self.decompose(limbs) + self.baby(limbs) + self.mod_down(limbs)
+    }
+
+    /// Several rotations of one ciphertext, summed.
+    pub fn hoisted(&self, limbs: usize, count: usize) -> f64 {
+        self.decompose(limbs) + count as f64 * self.baby(limbs) + self.mod_down(limbs)
+    }
+
+    /// Product with one prepared diagonal, accumulated in the extended basis.
+    pub fn diagonal(&self, limbs: usize) -> f64 {
+        2.0 * self.extended(limbs) * self.mac() * 1.2
+    }
+
+    /// Square or product, three parts.
+    pub fn product(&self, limbs: usize) -> f64 {
+        4.0 * limbs as f64 * self.mac()
+    }
+
+    /// Rescale of `parts` parts.
+    pub fn rescale(&self, limbs: usize, parts: usize) -> f64 {
+        parts as f64 * limbs as f64 * self.ntt() * 1.2
+    }
+
+    /// Addition of one encoded constant (prepared).
+    pub fn add_constant(&self, limbs: usize) -> f64 {
+        limbs as f64 * self.mac()
+    }
+
+    /// One integer times one ciphertext of `parts` parts, accumulated.
+    pub fn scalar(&self, limbs: usize, parts: usize) -> f64 {
+        parts as f64 * limbs as f64 * self.mac() * 0.7
+    }
+
+    /// What a further rotation key is worth in time.
+    pub fn key_penalty(&self) -> f64 {
+        KEY_PENALTY * self.size()
+    }
+}
+
+impl CostModel {
+    /// Predicted time of one step whose operands have `limbs` limbs and whose result has `ciphertexts` ciphertexts.
+    pub fn step(
+        &self,
+        operation: &Operation,
+        limbs: usize,
+        ciphertexts: usize,
+        parts: usize,
+    ) -> f64 {
+        let count = ciphertexts as f64;
+        match operation {
+            Operation::Linear(linear) => self.linear(linear, limbs),
+            Operation::Fold { stages } => {
+                count
+                    * stages
+                        .iter()
+                        .map(|s| self.hoisted(limbs, s.len()))
+                        .sum::<f64>()
+            }
+            Operation::AddConstant { .. } | Operation::AddScalars { .. } => {
+                count * self.add_constant(limbs)
+            }
+            Operation::Square | Operation::Multiply => count * self.product(limbs),
+            Operation::Relinearize => count * self.rotation(limbs),
+            Operation::Rescale => count * self.rescale(limbs, parts),
+            Operation::ModDrop { .. } => 0.0,
+            Operation::Combine { factors, .. } => {
+                count * factors.len() as f64 * self.scalar(limbs, parts)
+            }
+            Operation::ScalarLinear(matrix) => {
+                matrix.column.len() as f64 * self.scalar(limbs, parts)
+            }
+        }
+    }
+
+    fn linear(&self, linear: &Linear, limbs: usize) -> f64 {
+        let mut babies = BTreeSet::new();
+        let mut giants = BTreeSet::new();
+        for diagonal in &linear.diagonals {
+            if diagonal.baby != 0 {
+                babies.insert((diagonal.operand, diagonal.ciphertext, diagonal.baby));
+            }
+            if diagonal.giant != 0 {
+                giants.insert((diagonal.output, diagonal.giant));
+            }
+        }
+        let sources: BTreeSet<(u32, u32)> = babies.iter().map(|&(o, c, _)| (o, c)).collect();
+        sources.len() as f64 * self.decompose(limbs)
+            + babies.len() as f64 * self.baby(limbs)
+            + giants.len() as f64 * self.rotation(limbs)
+            + f64::from(linear.outputs) * self.mod_down(limbs)
+            + linear.diagonals.len() as f64 * self.diagonal(limbs)
+    }
+}

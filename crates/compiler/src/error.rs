@@ -1,0 +1,123 @@
+//! Why a network could not be compiled.
+
+use crate::friendliness::Friendliness;
+
+/// A fault in the network, the calibration data or the wishes of the caller.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompileError {
+    /// The graph itself is wrong (shapes, references).
+    #[error(transparent)]
+    Network(#[from] scuro_nn::Error),
+    /// The finished program broke a rule: a fault of the compiler.
+    #[error("the compiled program is inconsistent: {0}")]
+    Program(#[from] scuro_program::ProgramError),
+    /// A weight that is NaN or infinite.
+    #[error(
+        "layer `{layer}`: {tensor}[{index}] is not a finite number; train again or repair the file"
+    )]
+    NotFinite {
+        /// Node name.
+        layer: String,
+        /// Which tensor.
+        tensor: &'static str,
+        /// Position in it.
+        index: usize,
+    },
+    /// Operators that ciphertexts cannot compute.
+    #[error("the network cannot run on ciphertexts as it stands:\n{0}")]
+    NotFriendly(Friendliness),
+    /// Calibration data that does not fit.
+    #[error("calibration example {index} has shape {found:?}, the network takes {expected:?}")]
+    CalibrationShape {
+        /// Which example.
+        index: usize,
+        /// Its shape.
+        found: Vec<usize>,
+        /// The network's input.
+        expected: Vec<usize>,
+    },
+    /// Calibration data with NaN, or a range that is empty or not finite.
+    #[error(
+        "the input range {minimum}..{maximum} is empty or not finite (calibration data or `input_range`)"
+    )]
+    InputRange {
+        /// Smallest value.
+        minimum: f32,
+        /// Largest value.
+        maximum: f32,
+    },
+    /// Values grow beyond what any permitted modulus holds.
+    #[error(
+        "layer `{layer}`: values reach 2^{magnitude_log2:.1} on the calibration data, too large to \
+         encrypt; train with a range penalty or normalise the layer"
+    )]
+    Overflow {
+        /// Layer.
+        layer: String,
+        /// Base-two logarithm of the largest value.
+        magnitude_log2: f64,
+    },
+    /// No parameters of the asked security carry the depth.
+    #[error(
+        "{depth} multiplications in sequence need more modulus than {security_bits}-bit security \
+         allows at degree 2^{log_n} ({log_qp_bound} bits); use fewer or lower-degree activations"
+    )]
+    TooDeep {
+        /// Multiplicative depth.
+        depth: u32,
+        /// Security level.
+        security_bits: u32,
+        /// Largest degree tried.
+        log_n: u32,
+        /// Bound at that degree.
+        log_qp_bound: u32,
+    },
+    /// No parameters reach the wanted precision.
+    #[error(
+        "the predicted output error {predicted:.2e} exceeds the tolerance {tolerance:.2e} at every \
+         permitted parameter set; raise the tolerance or the degree"
+    )]
+    TooNoisy {
+        /// Best predicted error.
+        predicted: f64,
+        /// Tolerance.
+        tolerance: f64,
+    },
+    /// A layer too large for the limits of a program.
+    #[error(
+        "layer `{layer}`: {what}: {found} is above the limit {limit}; split or shrink the layer"
+    )]
+    TooLarge {
+        /// Layer.
+        layer: String,
+        /// What was counted.
+        what: &'static str,
+        /// The count.
+        found: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// A security level without a table row.
+    #[error("security level {found} is not one of 128, 192, 256")]
+    SecurityLevel {
+        /// What was asked for.
+        found: u32,
+    },
+    /// A ring degree outside the tables, or one at which nothing fits.
+    #[error("ring degree 2^{found} is outside 2^{minimum}..2^{maximum}")]
+    RingDegree {
+        /// What was asked for.
+        found: u32,
+        /// Smallest.
+        minimum: u32,
+        /// Largest.
+        maximum: u32,
+    },
+    /// The output would not be free of intermediate values.
+    #[error("no layout of layer `{layer}` keeps intermediate values out of the reply")]
+    LeakyOutput {
+        /// Layer.
+        layer: String,
+    },
+}

@@ -1,0 +1,222 @@
+//! Pass: scales, rescales and prime sizes.
+//!
+//! Rescaling is lazy: a *pattern* says after which steps primes are dropped; patterns come from greedy rules with
+//! several thresholds. For a pattern, input scale, weight scales and prime sizes are chosen by descent on the predicted
+//! output error, under the constraint that every value fits its modulus. The fewest limbs that meet the tolerance win.
+
+mod descent;
+mod emit;
+mod pattern;
+#[cfg(test)]
+mod tests;
+
+use scuro_program::{Operation, ParameterPlan, Ring, SecurityTable, Step};
+
+use crate::cost::CostModel;
+use crate::error::CompileError;
+use crate::lower::Skeleton;
+use crate::noise::NoiseModel;
+use crate::ranges::Range;
+pub(crate) use emit::emit;
+
+/// Largest prime.
+pub(crate) const PRIME_BITS_MAX: u32 = 50;
+/// Most ciphertext primes tried.
+const LIMBS_MAX: usize = 40;
+/// Modulus bits left unused below the largest value.
+const HEADROOM_BITS: f64 = 1.5;
+
+/// What the pass may use.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) ring: Ring,
+    pub(crate) log_n: u32,
+    pub(crate) log_qp: u32,
+    pub(crate) security_bits: u32,
+    pub(crate) table: SecurityTable,
+    /// Largest tolerated output error, in units of the output.
+    pub(crate) tolerance: f64,
+}
+
+/// Chosen scales, rescales and primes.
+#[derive(Debug, Clone)]
+pub(crate) struct LevelPlan {
+    /// Base-two logarithm of the query's scale.
+    pub(crate) input_scale: f64,
+    /// Per step: base-two logarithm of the weights' scale (linear steps and combinations).
+    pub(crate) weight_scales: Vec<f64>,
+    /// Per step: primes dropped after it.
+    pub(crate) drops: Vec<u32>,
+    /// Ciphertext primes in the order in which they are dropped; the rest stay to the end.
+    pub(crate) primes: Vec<f64>,
+    /// Bits of each special prime and their number.
+    pub(crate) special: (u32, usize),
+    /// Predicted output error.
+    pub(crate) error: f64,
+}
+
+impl LevelPlan {
+    /// The plan's parameters.
+    pub(crate) fn parameters(&self, bounds: &Bounds) -> ParameterPlan {
+        ParameterPlan {
+            ring: bounds.ring,
+            log_n: bounds.log_n,
+            q_bits: self.primes.iter().rev().map(|&b| b as u32).collect(),
+            p_bits: vec![self.special.0; self.special.1],
+            security_bits: bounds.security_bits,
+            table: bounds.table,
+        }
+    }
+}
+
+/// The steps with everything the descent looks at.
+pub(crate) struct Chain<'a> {
+    pub(crate) steps: &'a [Step],
+    pub(crate) gains: &'a [crate::lower::Gain],
+    pub(crate) ranges: &'a [Range],
+    pub(crate) result: usize,
+    pub(crate) noise: NoiseModel,
+    pub(crate) bounds: Bounds,
+}
+
+impl<'a> Chain<'a> {
+    pub(crate) fn new(
+        skeleton: &'a Skeleton,
+        ranges: &'a [Range],
+        result: usize,
+        bounds: Bounds,
+    ) -> Chain<'a> {
+        let noise = NoiseModel::new(bounds.ring, bounds.log_n);
+        Chain {
+            steps: &skeleton.steps,
+            gains: &skeleton.gains,
+            ranges,
+            result,
+            noise,
+            bounds,
+        }
+    }
+}
+
+/// Whether a step has a weight scale.
+pub(crate) fn is_weighted(operation: &Operation) -> bool {
+    matches!(
+        operation,
+        Operation::Linear(_) | Operation::Combine { .. } | Operation::ScalarLinear(_)
+    )
+}
+
+/// Chooses scales, rescales and primes; `None` if no parameters within the bounds meet the tolerance, with the best
+/// error seen.
+pub(crate) fn choose(chain: &Chain<'_>) -> Result<LevelPlan, f64> {
+    let patterns = pattern::patterns(chain);
+    let mut best_error = f64::INFINITY;
+    for limbs in 1..=LIMBS_MAX {
+        let mut best: Option<(f64, LevelPlan)> = None;
+        for drops in &patterns {
+            let dropped = pattern::dropped(chain, drops);
+            if dropped >= limbs || dropped + 2 < limbs {
+                continue;
+            }
+            for special in special_choices(limbs) {
+                let Some(plan) = descend(chain, drops, limbs, special) else {
+                    continue;
+                };
+                best_error = best_error.min(plan.error);
+                let micros = micros(chain, &plan);
+                let better = best.as_ref().is_none_or(|(least, _)| micros < *least);
+                if plan.error <= chain.bounds.tolerance && better {
+                    best = Some((micros, plan));
+                }
+            }
+        }
+        if let Some((_, plan)) = best {
+            return Ok(shrink(chain, plan));
+        }
+    }
+    Err(best_error)
+}
+
+/// Sizes and numbers of special primes worth trying.
+fn special_choices(limbs: usize) -> Vec<(u32, usize)> {
+    match limbs {
+        0..=5 => vec![(50, 1), (44, 1), (38, 1)],
+        6..=9 => vec![(50, 1), (50, 2)],
+        _ => vec![(50, 2), (50, 3), (50, 4)],
+    }
+}
+
+fn descend(
+    chain: &Chain<'_>,
+    drops: &[u32],
+    limbs: usize,
+    special: (u32, usize),
+) -> Option<LevelPlan> {
+    let taken = special.0 * special.1 as u32;
+    let modulus = chain
+        .bounds
+        .log_qp
+        .checked_sub(taken)?
+        .min(PRIME_BITS_MAX * limbs as u32);
+    descent::run(chain, drops, limbs, special, modulus)
+}
+
+/// The same pattern with the smallest modulus that still meets the tolerance: smaller queries.
+fn shrink(chain: &Chain<'_>, plan: LevelPlan) -> LevelPlan {
+    let mut best = plan;
+    for _ in 0..24 {
+        let total: f64 = best.primes.iter().sum();
+        let limbs = best.primes.len();
+        let smaller = descent::run(chain, &best.drops, limbs, best.special, total as u32 - 2);
+        match smaller {
+            Some(plan) if plan.error <= chain.bounds.tolerance => best = plan,
+            _ => break,
+        }
+    }
+    best
+}
+
+/// Predicted time of the whole chain.
+fn micros(chain: &Chain<'_>, plan: &LevelPlan) -> f64 {
+    let cost = CostModel::new(chain.bounds.log_n, plan.special.1);
+    let levels = pattern::drop_counts(chain, &plan.drops);
+    let limbs = |value: usize| plan.primes.len() - levels[value] as usize;
+    let step = |(index, step): (usize, &Step)| {
+        let before = limbs(step.inputs.iter().map(|i| i.0 as usize).max().unwrap_or(0));
+        let ciphertexts = emit::ciphertexts(chain.steps, index + 1, 1);
+        let own = cost.step(&step.operation, before, ciphertexts, 2);
+        own + f64::from(plan.drops[index]) * cost.rescale(before, 2) * ciphertexts as f64
+    };
+    chain.steps.iter().enumerate().map(step).sum()
+}
+
+/// The error when no parameters fit.
+pub(crate) fn failure(chain: &Chain<'_>, predicted: f64, depth: u32) -> CompileError {
+    let bounds = &chain.bounds;
+    let largest = (1..chain.ranges.len())
+        .max_by(|&a, &b| chain.ranges[a].max_abs.total_cmp(&chain.ranges[b].max_abs));
+    let magnitude = largest.map_or(0.0, |value| chain.ranges[value].max_abs.log2());
+    match largest {
+        Some(value) if magnitude > 60.0 => {
+            let layer = chain.steps[value - 1].layer.clone();
+            CompileError::Overflow {
+                layer,
+                magnitude_log2: magnitude,
+            }
+        }
+        _ if predicted.is_finite() => CompileError::TooNoisy {
+            predicted,
+            tolerance: bounds.tolerance,
+        },
+        _ => CompileError::TooDeep {
+            depth,
+            security_bits: bounds.security_bits,
+            log_n: bounds.log_n,
+            log_qp_bound: bounds.log_qp,
+        },
+    }
+}
+
+pub(crate) fn headroom() -> f64 {
+    HEADROOM_BITS
+}

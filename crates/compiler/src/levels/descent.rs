@@ -1,0 +1,309 @@
+//! Descent on the predicted output error over scales and prime sizes.
+
+use scuro_program::Operation;
+
+use super::{Chain, LevelPlan, PRIME_BITS_MAX, headroom, is_weighted, pattern};
+
+/// Objective per bit by which a value exceeds its modulus.
+const OVERFLOW_PENALTY: f64 = 64.0;
+/// Smallest scale of anything, in bits.
+const SCALE_MIN: f64 = 4.0;
+/// Rounds of descent at most.
+const ROUNDS: usize = 60;
+
+/// The best plan of a pattern within `modulus` bits, or `None` if no plan fits.
+pub(super) fn run(
+    chain: &Chain<'_>,
+    drops: &[u32],
+    limbs: usize,
+    special: (u32, usize),
+    modulus: u32,
+) -> Option<LevelPlan> {
+    let prime_min = chain.bounds.log_n + 10;
+    if modulus < prime_min * limbs as u32 {
+        return None;
+    }
+    let weighted: Vec<usize> = (0..chain.steps.len())
+        .filter(|&i| is_weighted(&chain.steps[i].operation))
+        .collect();
+    let mut state = State {
+        weighted,
+        point: start(chain, limbs, modulus),
+        limbs,
+        modulus,
+    };
+    let objective = |plan: &LevelPlan| evaluate(chain, plan);
+    let template = LevelPlan {
+        input_scale: 0.0,
+        weight_scales: vec![0.0; chain.steps.len()],
+        drops: drops.to_vec(),
+        primes: Vec::new(),
+        special,
+        error: 0.0,
+    };
+    let mut best = objective(&state.plan(&template));
+    for step in [8.0, 4.0, 2.0, 1.0] {
+        for _ in 0..ROUNDS {
+            if !state.improve(step, f64::from(prime_min), &template, &objective, &mut best) {
+                break;
+            }
+        }
+    }
+    let mut plan = state.plan(&template);
+    let outcome = predict(chain, &plan);
+    plan.error = outcome.error;
+    (outcome.overflow <= 0.0).then_some(plan)
+}
+
+/// Scales, weights' scales, primes: one point of the search.
+fn start(chain: &Chain<'_>, limbs: usize, modulus: u32) -> Vec<f64> {
+    let weighted = chain
+        .steps
+        .iter()
+        .filter(|s| is_weighted(&s.operation))
+        .count();
+    let mut point = vec![18.0];
+    point.extend(std::iter::repeat_n(14.0, weighted));
+    let (each, over) = (modulus / limbs as u32, modulus as usize % limbs);
+    point.extend((0..limbs).map(|i| f64::from(each + u32::from(i < over))));
+    point
+}
+
+struct State {
+    weighted: Vec<usize>,
+    point: Vec<f64>,
+    limbs: usize,
+    modulus: u32,
+}
+
+impl State {
+    fn first_prime(&self) -> usize {
+        self.point.len() - self.limbs
+    }
+
+    fn plan(&self, template: &LevelPlan) -> LevelPlan {
+        let mut plan = template.clone();
+        plan.input_scale = self.point[0];
+        for (position, &step) in self.weighted.iter().enumerate() {
+            plan.weight_scales[step] = self.point[1 + position];
+        }
+        plan.primes = self.point[self.first_prime()..].to_vec();
+        plan
+    }
+
+    /// One round over all single moves and exchanges; whether anything improved.
+    fn improve(
+        &mut self,
+        step: f64,
+        prime_min: f64,
+        template: &LevelPlan,
+        objective: &impl Fn(&LevelPlan) -> f64,
+        best: &mut f64,
+    ) -> bool {
+        let size = self.point.len();
+        let mut improved = false;
+        for i in 0..size {
+            for j in 0..=size {
+                for sign in [1.0, -1.0] {
+                    let before = self.point.clone();
+                    self.point[i] += sign * step;
+                    if j < size {
+                        self.point[j] -= sign * step;
+                    }
+                    let value = match i != j && self.allowed(prime_min) {
+                        true => objective(&self.plan(template)),
+                        false => f64::INFINITY,
+                    };
+                    if value < *best - 1e-3 {
+                        *best = value;
+                        improved = true;
+                    } else {
+                        self.point = before;
+                    }
+                }
+            }
+        }
+        improved
+    }
+
+    fn allowed(&self, prime_min: f64) -> bool {
+        let (scales, primes) = self.point.split_at(self.first_prime());
+        let total: f64 = primes.iter().sum();
+        total <= f64::from(self.modulus)
+            && scales.iter().all(|&s| s >= SCALE_MIN)
+            && primes
+                .iter()
+                .all(|&b| b >= prime_min && b <= f64::from(PRIME_BITS_MAX))
+    }
+}
+
+fn evaluate(chain: &Chain<'_>, plan: &LevelPlan) -> f64 {
+    let outcome = predict(chain, plan);
+    outcome.error.max(1e-30).log2() + OVERFLOW_PENALTY * outcome.overflow
+}
+
+/// What a plan leads to.
+pub(super) struct Outcome {
+    /// Output error.
+    pub(super) error: f64,
+    /// Bits by which values exceed their moduli, summed.
+    pub(super) overflow: f64,
+    /// Per value: drops before it, scale, error variance.
+    pub(super) values: Vec<ValueState>,
+}
+
+/// Level, scale and error of one value.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ValueState {
+    pub(super) dropped: u32,
+    pub(super) scale: f64,
+    pub(super) variance: f64,
+}
+
+/// Propagates scales, errors and overflow through the chain.
+pub(super) fn predict(chain: &Chain<'_>, plan: &LevelPlan) -> Outcome {
+    let counts = pattern::drop_counts(chain, &plan.drops);
+    let fresh = chain.noise.fresh() * (-2.0 * plan.input_scale).exp2();
+    let mut values = vec![ValueState {
+        dropped: 0,
+        scale: plan.input_scale,
+        variance: fresh,
+    }];
+    let mut overflow = excess(chain, plan, 0, 0, plan.input_scale);
+    for (index, step) in chain.steps.iter().enumerate() {
+        let mut state = result_state(chain, plan, index, &values, step);
+        // Before the primes are dropped the value is largest in relation to its modulus.
+        overflow += excess(chain, plan, index + 1, state.dropped, state.scale);
+        for _ in 0..plan.drops[index] {
+            state.scale -= plan.primes[state.dropped as usize];
+            state.dropped += 1;
+            state.variance += chain.noise.rounding() * (-2.0 * state.scale).exp2();
+        }
+        overflow += (SCALE_MIN - state.scale).max(0.0);
+        overflow += excess(chain, plan, index + 1, state.dropped, state.scale);
+        debug_assert_eq!(state.dropped, counts[index + 1]);
+        values.push(state);
+    }
+    Outcome {
+        error: values[chain.result].variance.sqrt(),
+        overflow,
+        values,
+    }
+}
+
+/// Bits by which a value exceeds the modulus left after `dropped` primes.
+fn excess(chain: &Chain<'_>, plan: &LevelPlan, value: usize, dropped: u32, scale: f64) -> f64 {
+    let modulus: f64 = plan.primes[dropped as usize..].iter().sum();
+    let magnitude = chain.ranges[value].max_abs.max(1e-9).log2();
+    (scale + magnitude.max(-8.0) + headroom() - modulus).max(0.0)
+}
+
+fn result_state(
+    chain: &Chain<'_>,
+    plan: &LevelPlan,
+    index: usize,
+    values: &[ValueState],
+    step: &scuro_program::Step,
+) -> ValueState {
+    let operands: Vec<ValueState> = step.inputs.iter().map(|id| values[id.0 as usize]).collect();
+    let squares: Vec<f64> = step
+        .inputs
+        .iter()
+        .map(|id| chain.ranges[id.0 as usize].mean_square)
+        .collect();
+    let dropped = operands.iter().map(|o| o.dropped).max().unwrap_or(0);
+    let first = operands[0];
+    let largest = operands.iter().map(|o| o.scale).fold(f64::MIN, f64::max);
+    let switching = switching(chain, plan, dropped);
+    let (scale, variance) = match &step.operation {
+        Operation::Linear(_) => {
+            let scale = largest + plan.weight_scales[index];
+            (
+                scale,
+                linear_variance(chain, index, scale, switching, &operands, &squares),
+            )
+        }
+        Operation::ScalarLinear(_) => {
+            let gain = &chain.gains[index];
+            let rounding = (-2.0 * plan.weight_scales[index]).exp2() / 12.0;
+            let weights = gain.diagonals[0] * rounding * squares[0];
+            (
+                largest + plan.weight_scales[index],
+                gain.row_energy[0] * first.variance + weights,
+            )
+        }
+        Operation::Combine { factors, .. } => {
+            let sum = factors
+                .iter()
+                .zip(&operands)
+                .map(|(f, o)| f * f * o.variance)
+                .sum::<f64>();
+            let rounding = (-2.0 * plan.weight_scales[index]).exp2() / 12.0;
+            (
+                largest + plan.weight_scales[index],
+                sum + rounding * squares.iter().sum::<f64>(),
+            )
+        }
+        Operation::Fold { stages } => {
+            let slots: f64 = stages.iter().map(|s| s.len() as f64 + 1.0).product();
+            let own = switching + chain.noise.rounding();
+            (
+                first.scale,
+                first.variance + slots * own * (-2.0 * first.scale).exp2(),
+            )
+        }
+        Operation::AddConstant { .. } => {
+            let own = chain.noise.encoding() * (-2.0 * first.scale).exp2();
+            (first.scale, first.variance + own)
+        }
+        Operation::Square => (2.0 * first.scale, 4.0 * squares[0] * first.variance),
+        Operation::Multiply => {
+            let second = operands[1];
+            let variance = squares[1] * first.variance + squares[0] * second.variance;
+            (first.scale + second.scale, variance)
+        }
+        Operation::Relinearize => {
+            let own = (switching + chain.noise.rounding()) * (-2.0 * first.scale).exp2();
+            (first.scale, first.variance + own)
+        }
+        _ => (first.scale, first.variance),
+    };
+    ValueState {
+        dropped,
+        scale,
+        variance,
+    }
+}
+
+/// Variance of a key switch at the level after `dropped` primes.
+fn switching(chain: &Chain<'_>, plan: &LevelPlan, dropped: u32) -> f64 {
+    let live = &plan.primes[dropped as usize..];
+    let (bits, count) = plan.special;
+    let digits = live.len().div_ceil(count) as f64;
+    let widest = live.iter().copied().fold(0.0, f64::max) * count.min(live.len()) as f64;
+    chain
+        .noise
+        .key_switch(digits, widest, f64::from(bits) * count as f64)
+}
+
+fn linear_variance(
+    chain: &Chain<'_>,
+    index: usize,
+    scale: f64,
+    switching: f64,
+    operands: &[ValueState],
+    squares: &[f64],
+) -> f64 {
+    let gain = &chain.gains[index];
+    let mut variance = 0.0;
+    for (i, operand) in operands.iter().enumerate() {
+        let moved = switching * (-2.0 * operand.scale).exp2();
+        variance += gain.row_energy[i] * (operand.variance + moved);
+        // Each diagonal is rounded to integers, and its error meets every slot of the operand.
+        let weights = chain.noise.encoding() * (-2.0 * (scale - operand.scale)).exp2();
+        variance += gain.folded * gain.diagonals[i] * weights * squares[i];
+    }
+    let giants = gain.diagonals.iter().sum::<f64>().sqrt();
+    let own = (giants * switching + chain.noise.rounding()) * (-2.0 * scale).exp2();
+    variance + gain.folded * own
+}

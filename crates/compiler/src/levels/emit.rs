@@ -1,0 +1,200 @@
+//! Steps with levels: rescales and level drops put in, estimates filled.
+
+use scuro_program::{Estimate, Operation, Step, ValueId};
+
+use super::descent::{self, ValueState};
+use super::{Chain, LevelPlan, headroom};
+use crate::cost::CostModel;
+
+/// The final steps and the value that holds each value of the skeleton.
+pub(crate) fn emit(
+    chain: &Chain<'_>,
+    plan: &LevelPlan,
+    query_ciphertexts: usize,
+) -> (Vec<Step>, Vec<ValueId>) {
+    let outcome = descent::predict(chain, plan);
+    let mut emitter = Emitter {
+        chain,
+        plan,
+        cost: CostModel::new(chain.bounds.log_n, plan.special.1),
+        steps: Vec::new(),
+        moved: vec![Moved {
+            value: ValueId(0),
+            dropped: 0,
+        }],
+        query_ciphertexts,
+    };
+    for index in 0..chain.steps.len() {
+        emitter.step(index, &outcome.values);
+    }
+    let values = emitter.moved.iter().map(|m| m.value).collect();
+    (emitter.steps, values)
+}
+
+/// Where a value of the skeleton went.
+#[derive(Debug, Clone, Copy)]
+struct Moved {
+    value: ValueId,
+    dropped: u32,
+}
+
+struct Emitter<'a> {
+    chain: &'a Chain<'a>,
+    plan: &'a LevelPlan,
+    cost: CostModel,
+    steps: Vec<Step>,
+    moved: Vec<Moved>,
+    query_ciphertexts: usize,
+}
+
+impl Emitter<'_> {
+    fn level(&self, dropped: u32) -> u32 {
+        self.plan.primes.len() as u32 - 1 - dropped
+    }
+
+    fn push(
+        &mut self,
+        layer: &str,
+        inputs: Vec<ValueId>,
+        operation: Operation,
+        estimate: Estimate,
+    ) -> ValueId {
+        self.steps.push(Step {
+            layer: layer.to_owned(),
+            inputs,
+            operation,
+            estimate,
+        });
+        ValueId(self.steps.len() as u32)
+    }
+
+    fn step(&mut self, index: usize, states: &[ValueState]) {
+        let chain = self.chain;
+        let step = &chain.steps[index];
+        let state = states[index + 1];
+        let operands: Vec<usize> = step.inputs.iter().map(|id| id.0 as usize).collect();
+        let dropped = operands
+            .iter()
+            .map(|&o| self.moved[o].dropped)
+            .max()
+            .unwrap_or(0);
+        let inputs = operands
+            .iter()
+            .map(|&o| self.aligned(&step.layer, o, dropped, states))
+            .collect();
+        let mut operation = step.operation.clone();
+        set_weight_scale(&mut operation, self.plan.weight_scales[index]);
+        let ciphertexts = ciphertexts(chain.steps, index + 1, self.query_ciphertexts);
+        let drops = self.plan.drops[index];
+        let primes = &self.plan.primes[dropped as usize..(dropped + drops) as usize];
+        let scale_before = state.scale + primes.iter().sum::<f64>();
+        let limbs = self.plan.primes.len() - dropped as usize;
+        let micros = self.cost.step(&operation, limbs, ciphertexts, 2);
+        let estimate = |level, scale_log2, micros| Estimate {
+            level,
+            scale_log2,
+            max_abs: chain.ranges[index + 1].max_abs,
+            error: state.variance.sqrt(),
+            micros,
+        };
+        let first = estimate(self.level(dropped), scale_before, micros);
+        let mut value = self.push(&step.layer, inputs, operation, first);
+        let mut at = Moved { value, dropped };
+        let mut scale = scale_before;
+        for &prime in primes {
+            scale -= prime;
+            at.dropped += 1;
+            let micros = self.cost.rescale(limbs, 2) * ciphertexts as f64;
+            let after = estimate(self.level(at.dropped), scale, micros);
+            value = self.push(&step.layer, vec![value], Operation::Rescale, after);
+            at.value = value;
+        }
+        if is_last_product(chain, index) {
+            at = self.lowest(index, at, estimate(0, scale, 0.0));
+        }
+        self.moved.push(at);
+    }
+
+    /// Once nothing is multiplied any more, every prime that the value does not need is left out.
+    fn lowest(&mut self, index: usize, at: Moved, mut estimate: Estimate) -> Moved {
+        let largest = self.chain.ranges[index + 1..]
+            .iter()
+            .map(|r| r.max_abs)
+            .fold(0.0, f64::max);
+        let needed = estimate.scale_log2 + largest.max(1e-9).log2() + headroom();
+        let mut dropped = at.dropped;
+        let primes = &self.plan.primes;
+        while primes[dropped as usize + 1..].iter().sum::<f64>() > needed {
+            dropped += 1;
+        }
+        if dropped == at.dropped {
+            return at;
+        }
+        estimate.level = self.level(dropped);
+        let layer = self.chain.steps[index].layer.clone();
+        let operation = Operation::ModDrop {
+            level: estimate.level,
+        };
+        let value = self.push(&layer, vec![at.value], operation, estimate);
+        Moved { value, dropped }
+    }
+
+    /// An operand at the level after `dropped` primes.
+    fn aligned(
+        &mut self,
+        layer: &str,
+        operand: usize,
+        dropped: u32,
+        states: &[ValueState],
+    ) -> ValueId {
+        let at = self.moved[operand];
+        if at.dropped == dropped {
+            return at.value;
+        }
+        let estimate = Estimate {
+            level: self.level(dropped),
+            scale_log2: states[operand].scale,
+            max_abs: self.chain.ranges[operand].max_abs,
+            error: states[operand].variance.sqrt(),
+            micros: 0.0,
+        };
+        let operation = Operation::ModDrop {
+            level: estimate.level,
+        };
+        self.push(layer, vec![at.value], operation, estimate)
+    }
+}
+
+/// Whether a step is the last that multiplies: only folds and constants follow.
+fn is_last_product(chain: &Chain<'_>, index: usize) -> bool {
+    let additive = |step: &Step| {
+        matches!(
+            step.operation,
+            Operation::Fold { .. } | Operation::AddConstant { .. } | Operation::AddScalars { .. }
+        )
+    };
+    !additive(&chain.steps[index]) && chain.steps[index + 1..].iter().all(additive)
+}
+
+fn set_weight_scale(operation: &mut Operation, scale: f64) {
+    match operation {
+        Operation::Linear(linear) => linear.weight_scale_log2 = scale,
+        Operation::Combine {
+            weight_scale_log2, ..
+        } => *weight_scale_log2 = scale,
+        Operation::ScalarLinear(matrix) => matrix.weight_scale_log2 = scale,
+        _ => {}
+    }
+}
+
+/// Ciphertexts of a value.
+pub(crate) fn ciphertexts(steps: &[Step], value: usize, query: usize) -> usize {
+    let Some(index) = value.checked_sub(1) else {
+        return query;
+    };
+    match &steps[index].operation {
+        Operation::Linear(linear) => linear.outputs as usize,
+        Operation::ScalarLinear(matrix) => matrix.row_starts.len() - 1,
+        _ => ciphertexts(steps, steps[index].inputs[0].0 as usize, query),
+    }
+}

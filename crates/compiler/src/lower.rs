@@ -1,0 +1,262 @@
+//! Pass: stages with layouts to steps, still without levels.
+
+use scuro_program::{Diagonal, Estimate, Linear, Operation, SlotVector, Step, ValueId};
+
+use crate::cost::CostModel;
+use crate::error::CompileError;
+use crate::layout::Layout;
+use crate::layout::assignment::Assignment;
+use crate::layout::bsgs::{self, Split};
+use crate::layout::matching::{self, Operand};
+use crate::layout::search::{self, Plan};
+use crate::normalise::{AffineMap, Network, StageKind};
+
+/// Steps in which every value is relinearised but nothing is rescaled.
+#[derive(Debug, Clone)]
+pub(crate) struct Skeleton {
+    pub(crate) steps: Vec<Step>,
+    /// The value that holds each variable.
+    pub(crate) value_of: Vec<ValueId>,
+    /// Per step: what the noise model needs to know of a linear step.
+    pub(crate) gains: Vec<Gain>,
+}
+
+/// Error propagation of a linear step.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Gain {
+    /// Per operand: mean over rows of the sum of squared weights.
+    pub(crate) row_energy: Vec<f64>,
+    /// Per operand: diagonals per output ciphertext.
+    pub(crate) diagonals: Vec<f64>,
+    /// Slots summed by the folds that follow.
+    pub(crate) folded: f64,
+}
+
+/// Lowers a plan.
+///
+/// # Errors
+/// A weight without a place, which the search rules out.
+pub(crate) fn run(
+    network: &Network,
+    plan: &Plan,
+    cost: &CostModel,
+) -> Result<Skeleton, CompileError> {
+    let mut skeleton = Skeleton {
+        steps: Vec::new(),
+        value_of: vec![ValueId(0)],
+        gains: Vec::new(),
+    };
+    for (index, stage) in network.stages.iter().enumerate() {
+        let layer = &stage.layer;
+        let value = match &stage.kind {
+            StageKind::Affine(map) => lower_affine(&mut skeleton, network, plan, index, map, cost)?,
+            StageKind::Square(of) => {
+                let operand = skeleton.value_of[*of];
+                let product = skeleton.push(layer, vec![operand], Operation::Square);
+                skeleton.push(layer, vec![product], Operation::Relinearize)
+            }
+            StageKind::Product(a, b) => {
+                let operands = vec![skeleton.value_of[*a], skeleton.value_of[*b]];
+                let product = skeleton.push(layer, operands, Operation::Multiply);
+                skeleton.push(layer, vec![product], Operation::Relinearize)
+            }
+            StageKind::Combine { terms, constant } => {
+                let operands = terms
+                    .iter()
+                    .map(|(var, _)| skeleton.value_of[*var])
+                    .collect();
+                let factors = terms.iter().map(|(_, factor)| *factor).collect();
+                let combine = Operation::Combine {
+                    weight_scale_log2: 0.0,
+                    factors,
+                };
+                let sum = skeleton.push(layer, operands, combine);
+                let layout = &plan.layouts[index + 1];
+                let bias = vec![*constant; layout.elements()];
+                skeleton.add_bias(layer, sum, layout, &bias)
+            }
+        };
+        skeleton.value_of.push(value);
+    }
+    Ok(skeleton)
+}
+
+impl Skeleton {
+    fn push(&mut self, layer: &str, inputs: Vec<ValueId>, operation: Operation) -> ValueId {
+        let layer = layer.to_owned();
+        self.steps.push(Step {
+            layer,
+            inputs,
+            operation,
+            estimate: Estimate::default(),
+        });
+        self.gains.push(Gain::default());
+        ValueId(self.steps.len() as u32)
+    }
+
+    /// Adds the bias where the layout has elements, if there is any.
+    fn add_bias(&mut self, layer: &str, value: ValueId, layout: &Layout, bias: &[f64]) -> ValueId {
+        if bias.iter().all(|&b| b == 0.0) {
+            return value;
+        }
+        let cell = |&cell: &u32| bias.get(cell as usize).map_or(0.0, |&b| b as f32);
+        let vector = |cells: &Vec<u32>| {
+            SlotVector::from_dense(&cells.iter().map(cell).collect::<Vec<f32>>())
+        };
+        let values = layout.cells.iter().map(vector).collect();
+        self.push(layer, vec![value], Operation::AddConstant { values })
+    }
+}
+
+fn lower_affine(
+    skeleton: &mut Skeleton,
+    network: &Network,
+    plan: &Plan,
+    index: usize,
+    map: &AffineMap,
+    cost: &CostModel,
+) -> Result<ValueId, CompileError> {
+    let layer = &network.stages[index].layer;
+    let layout = &plan.layouts[index + 1];
+    let Some(choice) = &plan.choices[index] else {
+        return Err(CompileError::LeakyOutput {
+            layer: layer.clone(),
+        });
+    };
+    let assignment = &choice.assignment;
+    let operands = search::operands(map, &plan.layouts);
+    let diagonals = diagonals(assignment, &operands, layout.slots(), cost).ok_or_else(|| {
+        CompileError::LeakyOutput {
+            layer: layer.clone(),
+        }
+    })?;
+    let gain = gain(assignment, &operands, &diagonals);
+    let linear = Linear {
+        outputs: assignment.rows.len() as u32,
+        weight_scale_log2: 0.0,
+        diagonals,
+    };
+    let inputs = map
+        .terms
+        .iter()
+        .map(|(var, _)| skeleton.value_of[*var])
+        .collect();
+    let mut value = skeleton.push(layer, inputs, Operation::Linear(linear));
+    if let Some(last) = skeleton.gains.last_mut() {
+        *last = gain;
+    }
+    if !assignment.folds.is_empty() {
+        let stages = assignment.folds.clone();
+        value = skeleton.push(layer, vec![value], Operation::Fold { stages });
+    }
+    Ok(skeleton.add_bias(layer, value, layout, &map.bias))
+}
+
+fn gain(assignment: &Assignment, operands: &[Operand<'_>], diagonals: &[Diagonal]) -> Gain {
+    let energy = |o: &Operand<'_>| {
+        let sum: f64 = o.matrix.weight.iter().map(|&w| f64::from(w).powi(2)).sum();
+        sum / o.matrix.rows().max(1) as f64
+    };
+    let outputs = assignment.rows.len() as f64;
+    let count = |operand: usize| {
+        diagonals
+            .iter()
+            .filter(|d| d.operand as usize == operand)
+            .count() as f64
+            / outputs
+    };
+    Gain {
+        row_energy: operands.iter().map(energy).collect(),
+        diagonals: (0..operands.len()).map(count).collect(),
+        folded: assignment
+            .folds
+            .iter()
+            .map(|s| s.len() as f64 + 1.0)
+            .product(),
+    }
+}
+
+/// All diagonals of an affine stage, ordered; a single zero diagonal if every weight is zero.
+fn diagonals(
+    assignment: &Assignment,
+    operands: &[Operand<'_>],
+    slots: usize,
+    cost: &CostModel,
+) -> Option<Vec<Diagonal>> {
+    let sets = search::step_sets(assignment, operands, false)?;
+    let split = bsgs::best_split(&sets, cost, 4).split;
+    let filled = fill(assignment, operands);
+    let mut diagonals: Vec<Diagonal> = filled
+        .into_iter()
+        .map(|filled| filled.into_diagonal(split, assignment.modulus, slots))
+        .collect();
+    for output in 0..assignment.rows.len() as u32 {
+        if !diagonals.iter().any(|d| d.output == output) {
+            let values = SlotVector::default();
+            let zero = Diagonal {
+                output,
+                operand: 0,
+                ciphertext: 0,
+                giant: 0,
+                baby: 0,
+                values,
+            };
+            diagonals.push(zero);
+        }
+    }
+    diagonals.sort_by_key(|d| (d.output, d.giant, d.operand, d.ciphertext, d.baby));
+    Some(diagonals)
+}
+
+/// A diagonal over one period.
+struct Filled {
+    output: u32,
+    operand: u32,
+    ciphertext: u32,
+    step: u32,
+    values: Vec<f32>,
+}
+
+impl Filled {
+    fn into_diagonal(self, split: Split, modulus: usize, slots: usize) -> Diagonal {
+        let (giant, baby) = split.apply(self.step, modulus);
+        let dense: Vec<f32> = self.values.iter().copied().cycle().take(slots).collect();
+        Diagonal {
+            output: self.output,
+            operand: self.operand,
+            ciphertext: self.ciphertext,
+            giant,
+            baby,
+            values: SlotVector::from_dense(&dense),
+        }
+    }
+}
+
+fn fill(assignment: &Assignment, operands: &[Operand<'_>]) -> Vec<Filled> {
+    let modulus = assignment.modulus;
+    let widest = operands
+        .iter()
+        .map(|o| o.layout.ciphertexts())
+        .max()
+        .unwrap_or(1);
+    let tables = assignment.rows.len() * operands.len() * widest;
+    let mut index = vec![u32::MAX; tables * modulus];
+    let mut filled: Vec<Filled> = Vec::new();
+    matching::place(assignment, operands, false, |p| {
+        let (output, operand) = (p.output as usize, p.operand as usize);
+        let table = (output * operands.len() + operand) * widest + p.ciphertext as usize;
+        let entry = &mut index[table * modulus + p.step as usize];
+        if *entry == u32::MAX {
+            *entry = filled.len() as u32;
+            filled.push(Filled {
+                output: p.output,
+                operand: p.operand,
+                ciphertext: p.ciphertext,
+                step: p.step,
+                values: vec![0.0; modulus],
+            });
+        }
+        filled[*entry as usize].values[p.slot as usize] += p.weight;
+    });
+    filled
+}

@@ -1,0 +1,44 @@
+//! What the caller may ask of the compiler.
+
+use scuro_program::{Packing, Ring, SecurityTable};
+
+use crate::activations::Replacement;
+
+/// Wishes and limits; `Options::default()` is right for most.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// One image in few ciphertexts (latency), or one element of many images per ciphertext (throughput).
+    pub packing: Packing,
+    /// 128, 192 or 256.
+    pub security_bits: u32,
+    /// Table that certifies the parameters.
+    pub table: SecurityTable,
+    /// Ring.
+    pub ring: Ring,
+    /// Ring degree; otherwise the smallest that serves.
+    pub log_n: Option<u32>,
+    /// Range of the inputs; otherwise that of the calibration data.
+    pub input_range: Option<(f32, f32)>,
+    /// Factor between the largest value on the calibration data and the largest value provided for.
+    pub range_margin: f64,
+    /// Predicted standard deviation of the output error, relative to that of the outputs.
+    pub tolerance: f64,
+    /// Replace operators that ciphertexts cannot compute.
+    pub replace: Option<Replacement>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            packing: Packing::SingleImage,
+            security_bits: 128,
+            table: SecurityTable::Guideline2024,
+            ring: Ring::ConjugateInvariant,
+            log_n: None,
+            input_range: None,
+            range_margin: 2.0,
+            tolerance: 1.0 / 512.0,
+            replace: None,
+        }
+    }
+}

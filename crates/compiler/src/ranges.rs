@@ -1,0 +1,127 @@
+//! Pass: how large the slots of every value grow on calibration data, garbage included.
+
+use scuro_nn::tensor::Tensor;
+use scuro_program::{SlotValue, Step, interpret};
+
+use crate::error::CompileError;
+use crate::layout::Layout;
+
+/// What is known of one value.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Range {
+    /// Largest absolute slot, margin included.
+    pub(crate) max_abs: f64,
+    /// Mean square over all slots.
+    pub(crate) mean_square: f64,
+}
+
+/// Ranges of all values (the query first), and the slots of the result for every example.
+pub(crate) struct Ranges {
+    pub(crate) values: Vec<Range>,
+    pub(crate) results: Vec<SlotValue>,
+}
+
+/// Slot products that calibration may cost.
+const WORK_LIMIT: u64 = 3_000_000_000;
+/// Most examples run.
+const EXAMPLES_LIMIT: usize = 64;
+
+/// Runs the steps on calibration examples.
+///
+/// # Errors
+/// Values that are not finite.
+pub(crate) fn run(
+    steps: &[Step],
+    input: &Layout,
+    calibration: &[Tensor],
+    margin: f64,
+) -> Result<Ranges, CompileError> {
+    let mut values = vec![Range::default(); steps.len() + 1];
+    let mut results = Vec::new();
+    let count = examples(steps, calibration.len());
+    // Spread over the calibration data, which may be ordered by class.
+    for example in (0..count).map(|i| i * calibration.len() / count) {
+        let query = fill(input, &calibration[example].data);
+        let result = trace(steps, query, &mut values)?;
+        results.push(result);
+    }
+    for range in &mut values {
+        range.max_abs *= margin;
+        range.mean_square /= count as f64;
+    }
+    Ok(Ranges { values, results })
+}
+
+fn examples(steps: &[Step], available: usize) -> usize {
+    let work = |step: &Step| match &step.operation {
+        scuro_program::Operation::Linear(linear) => linear
+            .diagonals
+            .iter()
+            .map(|d| d.values.iter().count() as u64)
+            .sum(),
+        scuro_program::Operation::ScalarLinear(matrix) => matrix.column.len() as u64 * 64,
+        _ => 0u64,
+    };
+    let work: u64 = steps.iter().map(work).sum();
+    let affordable = (WORK_LIMIT / work.max(1)).max(2) as usize;
+    available.min(affordable).clamp(1, EXAMPLES_LIMIT)
+}
+
+/// The query's slots for one example.
+pub(crate) fn fill(layout: &Layout, example: &[f32]) -> SlotValue {
+    let cell = |&cell: &u32| example.get(cell as usize).map_or(0.0, |&v| f64::from(v));
+    layout
+        .cells
+        .iter()
+        .map(|cells| cells.iter().map(cell).collect())
+        .collect()
+}
+
+fn trace(
+    steps: &[Step],
+    query: SlotValue,
+    ranges: &mut [Range],
+) -> Result<SlotValue, CompileError> {
+    note(&mut ranges[0], &query);
+    let mut last_use = vec![0; steps.len() + 1];
+    for (index, step) in steps.iter().enumerate() {
+        step.inputs
+            .iter()
+            .for_each(|id| last_use[id.0 as usize] = index);
+    }
+    let mut values = vec![Some(query)];
+    for (index, step) in steps.iter().enumerate() {
+        let empty = SlotValue::new();
+        let operands: Vec<&SlotValue> = step
+            .inputs
+            .iter()
+            .map(|id| values[id.0 as usize].as_ref().unwrap_or(&empty))
+            .collect();
+        let result = interpret(&step.operation, &operands);
+        if result.iter().flatten().any(|v| !v.is_finite()) {
+            let (layer, magnitude_log2) = (step.layer.clone(), f64::INFINITY);
+            return Err(CompileError::Overflow {
+                layer,
+                magnitude_log2,
+            });
+        }
+        note(&mut ranges[index + 1], &result);
+        values.push(Some(result));
+        for id in &step.inputs {
+            if last_use[id.0 as usize] == index {
+                values[id.0 as usize] = None;
+            }
+        }
+    }
+    Ok(values.pop().flatten().unwrap_or_default())
+}
+
+fn note(range: &mut Range, value: &SlotValue) {
+    let count = value.iter().map(Vec::len).sum::<usize>().max(1) as f64;
+    let mut sum = 0.0;
+    for &slot in value.iter().flatten() {
+        range.max_abs = range.max_abs.max(slot.abs());
+        sum += slot * slot;
+    }
+    range.mean_square += sum / count;
+}

@@ -1,0 +1,144 @@
+//! Predictions about a program.
+
+use std::fmt;
+
+use scuro_program::{KeyManifest, Operation, ParameterPlan, Program};
+
+use crate::friendliness::Friendliness;
+
+/// What a program will cost and how well it will compute.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// Evaluation time on one core, microseconds.
+    pub latency_us: f64,
+    /// Memory of the evaluator: prepared weights, keys and ciphertexts.
+    pub evaluator_bytes: u64,
+    /// Evaluation keys, both halves.
+    pub key_bytes: u64,
+    /// Evaluation keys with seeded halves.
+    pub key_bytes_seeded: u64,
+    /// Number of rotation keys.
+    pub rotations: usize,
+    /// Query with seeded halves.
+    pub query_bytes: u64,
+    /// Reply.
+    pub reply_bytes: u64,
+    /// Examples that one query carries.
+    pub examples_per_query: usize,
+    /// Predicted standard deviation of the output error.
+    pub output_error: f64,
+    /// Multiplicative depth: products and weighted sums in sequence that use modulus.
+    pub levels_used: u32,
+    /// What the friendliness pass found.
+    pub friendliness: Friendliness,
+}
+
+impl Report {
+    pub(crate) fn new(program: &Program, friendliness: Friendliness) -> Report {
+        let plan = &program.parameters;
+        let degree = 1u64 << plan.log_n;
+        let query = program.input.ciphertexts() as u64;
+        let result = program
+            .result
+            .0
+            .checked_sub(1)
+            .map(|i| &program.steps[i as usize]);
+        let reply_level = result.map_or(plan.level_max(), |step| step.estimate.level);
+        let bytes = |bits: u32, parts: u64| parts * degree * u64::from(bits).div_ceil(8);
+        let reply = reply_ciphertexts(program) as u64;
+        let key_bytes_seeded = key_bytes(&program.keys, plan);
+        Report {
+            latency_us: program.steps.iter().map(|s| s.estimate.micros).sum(),
+            evaluator_bytes: memory(program) + 2 * key_bytes_seeded,
+            key_bytes: 2 * key_bytes_seeded,
+            key_bytes_seeded,
+            rotations: program.keys.galois.len(),
+            query_bytes: query * bytes(plan.log_q(plan.level_max()), 1),
+            reply_bytes: reply * bytes(plan.log_q(reply_level), 2),
+            examples_per_query: match program.packing {
+                scuro_program::Packing::SingleImage => 1,
+                scuro_program::Packing::Batch => plan.slots(),
+            },
+            output_error: result.map_or(0.0, |step| step.estimate.error),
+            levels_used: plan.level_max() - reply_level,
+            friendliness,
+        }
+    }
+}
+
+fn reply_ciphertexts(program: &Program) -> usize {
+    let last = program.output.addresses.iter().map(|a| a.ciphertext).max();
+    last.map_or(0, |ciphertext| ciphertext as usize + 1)
+}
+
+/// One half of all evaluation keys, packed to the bits of the primes.
+fn key_bytes(keys: &KeyManifest, plan: &ParameterPlan) -> u64 {
+    let special: u32 = plan.p_bits.iter().sum();
+    let alpha = plan.p_bits.len().max(1);
+    let one = |level: u32| {
+        let digits = (level as usize + 1).div_ceil(alpha) as u64;
+        let bits = u64::from(plan.log_q(level) + special);
+        digits * ((bits << plan.log_n) / 8)
+    };
+    keys.relinearize.map_or(0, one) + keys.galois.iter().map(|k| one(k.level)).sum::<u64>()
+}
+
+/// Prepared diagonals and the ciphertexts of the widest step, in 64-bit words.
+fn memory(program: &Program) -> u64 {
+    let plan = &program.parameters;
+    let word_bytes = 8u64 << plan.log_n;
+    let diagonals: u64 = program
+        .steps
+        .iter()
+        .map(|step| match &step.operation {
+            Operation::Linear(linear) => {
+                let limbs = u64::from(step.estimate.level) + 1 + plan.p_bits.len() as u64;
+                linear.diagonals.len() as u64 * limbs * word_bytes
+            }
+            _ => 0,
+        })
+        .sum();
+    let widest = program
+        .steps
+        .iter()
+        .map(|step| match &step.operation {
+            Operation::ScalarLinear(matrix) => {
+                matrix.columns as u64 + matrix.row_starts.len() as u64
+            }
+            Operation::Linear(linear) => 8 + u64::from(linear.outputs),
+            _ => 4,
+        })
+        .max();
+    diagonals + widest.unwrap_or(0) * 3 * plan.q_bits.len() as u64 * word_bytes
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        writeln!(
+            out,
+            "evaluation       {:.1} ms on one core",
+            self.latency_us / 1e3
+        )?;
+        writeln!(out, "evaluator memory {:.0} MiB", mib(self.evaluator_bytes))?;
+        writeln!(
+            out,
+            "keys             {:.1} MiB ({:.1} MiB seeded), {} rotations",
+            mib(self.key_bytes),
+            mib(self.key_bytes_seeded),
+            self.rotations
+        )?;
+        writeln!(
+            out,
+            "query            {:.0} KiB seeded for {} example(s); reply {:.0} KiB",
+            mib(self.query_bytes) * 1024.0,
+            self.examples_per_query,
+            mib(self.reply_bytes) * 1024.0
+        )?;
+        writeln!(
+            out,
+            "output error     {:.2e} (standard deviation)",
+            self.output_error
+        )
+    }
+}
