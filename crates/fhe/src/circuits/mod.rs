@@ -2,4 +2,5 @@
 
 pub mod fold;
 pub mod linear;
+pub mod polynomial;
 pub mod slotwise;

@@ -3,3 +3,4 @@
 mod ckks;
 mod common;
 mod linear;
+mod polynomial;

@@ -144,8 +144,27 @@ impl Evaluator {
         value: f64,
         scale: f64,
     ) -> Result<Ciphertext, Error> {
-        let mut out = self.mul_integer(ciphertext, constant(value, scale, ciphertext.level)?)?;
+        let factor = rounded(value, scale, 62, ciphertext.level)? as i64;
+        let mut out = self.mul_integer(ciphertext, factor)?;
         out.scale *= scale;
+        Ok(out)
+    }
+
+    /// ciphertext + value in every slot, rounded at the ciphertext's scale: no transform needed.
+    ///
+    /// # Errors
+    /// [`Error::ValueTooLarge`] if |value| * scale does not fit 120 bits, [`Error::NotFinite`].
+    pub fn add_constant(&self, ciphertext: &Ciphertext, value: f64) -> Result<Ciphertext, Error> {
+        self.check(ciphertext)?;
+        let rounded = rounded(value, ciphertext.scale, 120, ciphertext.level)?;
+        let mut out = ciphertext.clone();
+        for (i, row) in out.parts[0].rows_mut() {
+            let modulus = self.context.ring().prime(i).modulus();
+            // A constant polynomial has the same value at every root.
+            let residue = modulus.reduce_signed_wide(rounded as i128);
+            row.iter_mut()
+                .for_each(|value| *value = modulus.add(*value, residue));
+        }
         Ok(out)
     }
 
@@ -213,18 +232,19 @@ impl Evaluator {
     }
 }
 
-fn constant(value: f64, scale: f64, level: usize) -> Result<i64, Error> {
+/// round(value * scale), refused from 2^bits on.
+fn rounded(value: f64, scale: f64, bits: u32, level: usize) -> Result<f64, Error> {
     if !value.is_finite() {
         return Err(Error::NotFinite { slot: 0 });
     }
     let scaled = (value * scale).round();
-    let magnitude_bits = scaled.abs().log2();
-    if magnitude_bits >= 62.0 {
+    let (magnitude_bits, modulus_bits) = (scaled.abs().log2(), f64::from(bits));
+    if magnitude_bits >= modulus_bits {
         return Err(Error::ValueTooLarge {
             magnitude_bits,
-            modulus_bits: 62.0,
+            modulus_bits,
             level,
         });
     }
-    Ok(scaled as i64)
+    Ok(scaled)
 }

@@ -1,0 +1,76 @@
+//! Times of the primitives on this machine: `cargo run --release -p scuro-fhe --example timing`.
+#![allow(clippy::print_stdout)]
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use scuro_fhe::ckks::{Encoder, Evaluator};
+use scuro_fhe::keys::KeyManifest;
+use scuro_fhe::owner::{Decryptor, Encryptor, KeyGenerator, SecretKey};
+use scuro_fhe::params::{ParameterSpec, Parameters};
+use scuro_fhe::{Context, Error};
+
+fn time<T>(name: &str, mut f: impl FnMut() -> T) {
+    let mut best = f64::INFINITY;
+    let start = Instant::now();
+    while start.elapsed().as_secs_f64() < 0.4 {
+        let once = Instant::now();
+        black_box(f());
+        best = best.min(once.elapsed().as_secs_f64());
+    }
+    println!("{name:28} {:10.1} us", best * 1e6);
+}
+
+fn run(log_n: u32, q_bits: &[u32], p_bits: &[u32]) -> Result<(), Error> {
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    let context = Context::new(Parameters::new(ParameterSpec::new(log_n, q_bits, p_bits))?)?;
+    let level = context.parameters().max_level();
+    println!(
+        "N = 2^{log_n}, {} + {} limbs, kernel {}",
+        level + 1,
+        p_bits.len(),
+        context.ring().kernel()
+    );
+    let secret = SecretKey::generate(&context, &mut rng);
+    let rotations = [(1, level), (2, level), (3, level)].into();
+    let manifest = KeyManifest { relinearization: Some(level), rotations, conjugation: None };
+    let keys = KeyGenerator::new(&context, &secret)?.evaluation_keys(&manifest, &mut rng)?;
+    let (encoder, evaluator) = (Encoder::new(&context), Evaluator::new(&context));
+    let values: Vec<f64> = (0..encoder.slots()).map(|i| (i as f64 * 0.37).sin()).collect();
+    let scale = 2f64.powi(30);
+    let plain = encoder.encode(&values, level, scale)?;
+    let encryptor = Encryptor::new(&context, &secret)?;
+    let decryptor = Decryptor::new(&context, &secret)?;
+    let seeded = encryptor.encrypt(&plain, &mut rng)?;
+    let x = seeded.expand(&context)?;
+    let y = evaluator.mul(&x, &x)?;
+    let decrypted = decryptor.decrypt(&x)?;
+    let mut limb = x.parts()[0].limb(0).to_vec();
+    time("ntt", || context.ring().prime(0).forward(&mut limb));
+    time("intt", || context.ring().prime(0).inverse(&mut limb));
+    time("encode", || encoder.encode(&values, level, scale));
+    time("encrypt, secret key", || encryptor.encrypt(&plain, &mut rng));
+    time("expand", || seeded.expand(&context));
+    time("decrypt", || decryptor.decrypt(&x));
+    time("decode", || encoder.decode(&decrypted));
+    time("add", || evaluator.add(&x, &x));
+    time("mul_plain", || evaluator.mul_plain(&x, &plain));
+    time("mul", || evaluator.mul(&x, &x));
+    let many = vec![&x; 16];
+    time("inner product of 16", || evaluator.inner_product(&many, &many));
+    time("rescale", || evaluator.rescale(&x));
+    time("relinearize", || evaluator.relinearize(&y, &keys));
+    time("relinearize_rescale", || evaluator.relinearize_rescale(&y, &keys));
+    time("rotate", || evaluator.rotate(&x, 1, &keys));
+    time("rotate_hoisted of 3", || evaluator.rotate_hoisted(&x, &[1, 2, 3], &keys));
+    time("rotate_sum of 4 (radix 4)", || evaluator.rotate_sum(&x, &[0, 1, 2, 3], &keys));
+    Ok(())
+}
+
+fn main() -> Result<(), Error> {
+    run(13, &[41; 4], &[50])?;
+    run(14, &[47; 8], &[50])?;
+    run(15, &[43; 17], &[45, 45, 45])
+}
