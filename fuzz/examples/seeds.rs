@@ -9,11 +9,147 @@ use scuro_fhe::codec;
 use scuro_fhe::keys::KeyManifest;
 use scuro_fhe::owner::{Encryptor, KeyGenerator, SecretKey};
 use scuro_fuzz::CONTEXT;
+use scuro_program::{
+    Diagonal, Estimate, GaloisStep, Gather, InputSpec, KeyManifest as ProgramKeys, Linear,
+    Operation, OutputSpec, Packing, ParameterPlan, PostOperation, Program, Ring, SecurityTable,
+    SlotAddress, SlotVector, Step, ValueId,
+};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 fn main() -> Outcome {
+    stored()?;
+    images()?;
+    program()?;
     fhe()
+}
+
+/// Files that other tools wrote.
+fn stored() -> Outcome {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
+    for folder in std::fs::read_dir(seeds)? {
+        let folder = folder?;
+        if !folder.file_type()?.is_dir() {
+            continue;
+        }
+        for file in std::fs::read_dir(folder.path())? {
+            let file = file?;
+            let (target, name) = (folder.file_name(), file.file_name());
+            let bytes = std::fs::read(file.path())?;
+            write(&target.to_string_lossy(), &name.to_string_lossy(), &bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// Two images of three by two pixels, two labels, and two records of CIFAR-10.
+fn images() -> Outcome {
+    let header = |magic: u32, extents: &[u32]| -> Vec<u8> {
+        [&[magic], extents]
+            .concat()
+            .iter()
+            .flat_map(|word| word.to_be_bytes())
+            .collect()
+    };
+    write(
+        "idx",
+        "images",
+        &[header(0x0803, &[2, 3, 2]), (0..12).collect()].concat(),
+    )?;
+    write(
+        "idx",
+        "labels",
+        &[header(0x0801, &[2]), vec![3, 9]].concat(),
+    )?;
+    let record = |label: u8| [vec![label], vec![label; 3 * 32 * 32]].concat();
+    write("cifar10", "batch", &[record(1), record(9)].concat())?;
+    Ok(())
+}
+
+/// One dense layer and a square.
+fn program() -> Outcome {
+    let slots = 1 << 11;
+    let diagonal = Diagonal {
+        output: 0,
+        operand: 0,
+        ciphertext: 0,
+        giant: 8,
+        baby: 1,
+        values: SlotVector::from_dense(&[&vec![0.5; 40][..], &vec![0.0; slots - 40]].concat()),
+    };
+    let linear = Linear {
+        outputs: 1,
+        weight_scale_log2: 10.0,
+        diagonals: vec![diagonal],
+    };
+    let estimate = |level| Estimate {
+        level,
+        scale_log2: 20.0,
+        ..Estimate::default()
+    };
+    let step = |input, operation, level| Step {
+        layer: "dense".into(),
+        inputs: vec![ValueId(input)],
+        operation,
+        estimate: estimate(level),
+    };
+    let program = Program {
+        name: "tiny".into(),
+        model_digest: [7; 32],
+        notes: vec![("labels".into(), "0,1".into())],
+        parameters: ParameterPlan {
+            ring: Ring::ConjugateInvariant,
+            log_n: 11,
+            q_bits: vec![18, 17],
+            p_bits: vec![18],
+            security_bits: 128,
+            table: SecurityTable::Guideline2024,
+        },
+        packing: Packing::SingleImage,
+        input: InputSpec {
+            shape: vec![2],
+            gather: Gather::Slots(vec![(0..slots as u32).map(|slot| slot % 2).collect()]),
+            scale_log2: 10.0,
+            minimum: 0.0,
+            maximum: 1.0,
+        },
+        steps: vec![
+            step(0, Operation::Linear(linear), 1),
+            step(1, Operation::Square, 1),
+            step(2, Operation::Relinearize, 1),
+            step(3, Operation::Rescale, 0),
+            step(
+                4,
+                Operation::Fold {
+                    stages: vec![vec![1]],
+                },
+                0,
+            ),
+        ],
+        result: ValueId(5),
+        output: OutputSpec {
+            shape: vec![1],
+            addresses: vec![SlotAddress {
+                ciphertext: 0,
+                slot: 3,
+            }],
+            post: PostOperation::Softmax { axis: 0 },
+        },
+        keys: ProgramKeys {
+            relinearize: Some(1),
+            galois: vec![
+                GaloisStep { step: 1, level: 1 },
+                GaloisStep { step: 8, level: 1 },
+            ],
+        },
+    };
+    program.validate()?;
+    write(
+        "program",
+        "tiny",
+        &scuro_fuzz::program_input(&program.to_bytes()),
+    )?;
+    Ok(())
 }
 
 fn write(target: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {

@@ -4,6 +4,7 @@
 //! must write back as the same bytes where the format is canonical. Formats that end in a checksum
 //! get it here, so that mutants reach the parser behind it.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use scuro_fhe::Context;
@@ -12,7 +13,9 @@ use scuro_fhe::codec::{self, CHECKSUM_BYTES, HEADER_BYTES};
 use scuro_fhe::keys::{EvaluationKeys, PublicKey};
 use scuro_fhe::owner::SecretKey;
 use scuro_fhe::params::{ParameterSpec, Parameters};
-use scuro_nn::data::picture;
+use scuro_nn::data::{self, digit_photo, picture};
+use scuro_nn::graph::Graph;
+use scuro_nn::{export, import};
 use scuro_program::Program;
 
 /// Bytes of the digest that ends a program.
@@ -28,10 +31,16 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, in the order of the alphabet.
 pub const TARGETS: &[Target] = &[
+    ("cifar10", cifar10),
     ("fhe_file", fhe_file),
     ("fhe_object", fhe_object),
+    ("idx", idx),
+    ("keras_h5", keras_h5),
+    ("keras_zip", keras_zip),
+    ("onnx", onnx),
     ("picture", picture),
     ("program", program),
+    ("safetensors", safetensors),
 ];
 
 /// The smallest secure set, so that objects are small.
@@ -114,12 +123,90 @@ pub fn program_input(file: &[u8]) -> Vec<u8> {
     file[..file.len() - PROGRAM_DIGEST_BYTES].to_vec()
 }
 
-/// A PNG or JPEG.
+/// A PNG or JPEG, and the digit in it.
 pub fn picture(bytes: &[u8]) {
     if let Ok(picture) = picture::decode(bytes) {
         assert_eq!(
             picture.pixels.len(),
             picture.shape.iter().product::<usize>()
         );
+        // Refusing a picture without a digit is fine; the result has a fixed size.
+        if let Ok(digit) = digit_photo::normalise(&picture) {
+            assert_eq!(digit.len(), 28 * 28);
+        }
     }
+}
+
+/// An idx file, plain or packed, read as images and as labels.
+pub fn idx(bytes: &[u8]) {
+    with_file("idx", bytes, |path| {
+        if let Ok((shape, pixels)) = data::read_idx_images(path) {
+            assert_eq!(pixels.len() % shape.iter().product::<usize>(), 0);
+        }
+        if let Ok(labels) = data::read_idx_labels(path, 10) {
+            assert!(labels.iter().all(|label| *label < 10));
+        }
+    });
+}
+
+/// A batch of CIFAR-10.
+pub fn cifar10(bytes: &[u8]) {
+    with_file("bin", bytes, |path| {
+        if let Ok((pixels, labels)) = data::read_cifar10(path) {
+            assert_eq!(pixels.len(), labels.len() * 3 * 32 * 32);
+        }
+    });
+}
+
+/// An ONNX model.
+pub fn onnx(bytes: &[u8]) {
+    if let Ok(graph) = import::onnx::from_bytes(bytes) {
+        sound(&graph);
+    }
+}
+
+/// A Keras model in one HDF5 file.
+pub fn keras_h5(bytes: &[u8]) {
+    with_file("h5", bytes, |path| open(path, None));
+}
+
+/// A Keras archive.
+pub fn keras_zip(bytes: &[u8]) {
+    with_file("keras", bytes, |path| open(path, None));
+}
+
+/// An architecture file, a zero byte, and a safetensors file.
+pub fn safetensors(bytes: &[u8]) {
+    let mut halves = bytes.splitn(2, |byte| *byte == 0);
+    let (Some(architecture), Some(weights)) = (halves.next(), halves.next()) else {
+        return;
+    };
+    with_file("json", architecture, |architecture| {
+        with_file("safetensors", weights, |path| {
+            open(path, Some(architecture.to_owned()))
+        });
+    });
+}
+
+fn open(path: &Path, architecture: Option<PathBuf>) {
+    if let Ok(graph) = import::open(path, &import::Options { architecture }) {
+        sound(&graph);
+    }
+}
+
+/// An imported graph is a valid one, and one that can be written again.
+fn sound(graph: &Graph) {
+    graph.validate().expect("an importer gives valid graphs");
+    let shapes = graph.shapes().expect("a valid graph has shapes");
+    assert_eq!(shapes.len(), graph.nodes.len());
+    // Not every graph has an ONNX form; writing must not panic.
+    let _ = export::onnx(graph);
+}
+
+/// Calls `read` with a file of its own for this process.
+fn with_file(ending: &str, bytes: &[u8], read: impl FnOnce(&Path)) {
+    let name = format!("scuro-fuzz-{}.{ending}", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    std::fs::write(&path, bytes).expect("the temporary folder is writable");
+    read(&path);
 }
