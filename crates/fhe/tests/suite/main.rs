@@ -3,4 +3,6 @@
 mod ckks;
 mod common;
 mod linear;
+mod misuse;
+mod noise;
 mod polynomial;
