@@ -15,6 +15,9 @@ use scuro_program::{
     SlotAddress, SlotVector, Step, ValueId,
 };
 
+/// Slots of the sample program.
+const SLOTS: usize = 1 << 11;
+
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 fn main() -> Outcome {
@@ -66,34 +69,25 @@ fn images() -> Outcome {
     Ok(())
 }
 
-/// One dense layer and a square.
 fn program() -> Outcome {
-    let slots = 1 << 11;
-    let diagonal = Diagonal {
-        output: 0,
-        operand: 0,
+    let program = sample();
+    program.validate()?;
+    write(
+        "program",
+        "tiny",
+        &scuro_fuzz::program_input(&program.to_bytes()),
+    )?;
+    Ok(())
+}
+
+/// One dense layer and a square.
+fn sample() -> Program {
+    let galois = [1, 8].map(|step| GaloisStep { step, level: 1 });
+    let addresses = vec![SlotAddress {
         ciphertext: 0,
-        giant: 8,
-        baby: 1,
-        values: SlotVector::from_dense(&[&vec![0.5; 40][..], &vec![0.0; slots - 40]].concat()),
-    };
-    let linear = Linear {
-        outputs: 1,
-        weight_scale_log2: 10.0,
-        diagonals: vec![diagonal],
-    };
-    let estimate = |level| Estimate {
-        level,
-        scale_log2: 20.0,
-        ..Estimate::default()
-    };
-    let step = |input, operation, level| Step {
-        layer: "dense".into(),
-        inputs: vec![ValueId(input)],
-        operation,
-        estimate: estimate(level),
-    };
-    let program = Program {
+        slot: 3,
+    }];
+    Program {
         name: "tiny".into(),
         model_digest: [7; 32],
         notes: vec![("labels".into(), "0,1".into())],
@@ -108,56 +102,62 @@ fn program() -> Outcome {
         packing: Packing::SingleImage,
         input: InputSpec {
             shape: vec![2],
-            gather: Gather::Slots(vec![(0..slots as u32).map(|slot| slot % 2).collect()]),
+            gather: Gather::Slots(vec![(0..SLOTS as u32).map(|slot| slot % 2).collect()]),
             scale_log2: 10.0,
             minimum: 0.0,
             maximum: 1.0,
         },
-        steps: vec![
-            step(0, Operation::Linear(linear), 1),
-            step(1, Operation::Square, 1),
-            step(2, Operation::Relinearize, 1),
-            step(3, Operation::Rescale, 0),
-            step(
-                4,
-                Operation::Fold {
-                    stages: vec![vec![1]],
-                },
-                0,
-            ),
-        ],
+        steps: steps(),
         result: ValueId(5),
         output: OutputSpec {
             shape: vec![1],
-            addresses: vec![SlotAddress {
-                ciphertext: 0,
-                slot: 3,
-            }],
+            addresses,
             post: PostOperation::Softmax { axis: 0 },
         },
         keys: ProgramKeys {
             relinearize: Some(1),
-            galois: vec![
-                GaloisStep { step: 1, level: 1 },
-                GaloisStep { step: 8, level: 1 },
-            ],
+            galois: galois.to_vec(),
         },
-    };
-    program.validate()?;
-    write(
-        "program",
-        "tiny",
-        &scuro_fuzz::program_input(&program.to_bytes()),
-    )?;
-    Ok(())
+    }
 }
 
-fn write(target: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {
-    let folder: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("corpus")
-        .join(target);
-    std::fs::create_dir_all(&folder)?;
-    std::fs::write(folder.join(name), bytes)
+fn steps() -> Vec<Step> {
+    let diagonal = Diagonal {
+        output: 0,
+        operand: 0,
+        ciphertext: 0,
+        giant: 8,
+        baby: 1,
+        values: SlotVector::from_dense(&[&vec![0.5; 40][..], &vec![0.0; SLOTS - 40]].concat()),
+    };
+    let linear = Linear {
+        outputs: 1,
+        weight_scale_log2: 10.0,
+        diagonals: vec![diagonal],
+    };
+    let step = |input, operation, level| Step {
+        layer: "dense".into(),
+        inputs: vec![ValueId(input)],
+        operation,
+        estimate: Estimate {
+            level,
+            scale_log2: 20.0,
+            ..Estimate::default()
+        },
+    };
+    vec![
+        step(0, Operation::Linear(linear), 1),
+        step(1, Operation::Square, 1),
+        step(2, Operation::Relinearize, 1),
+        step(3, Operation::Rescale, 0),
+        step(
+            4,
+            Operation::Fold {
+                stages: vec![vec![1]],
+            },
+            0,
+        ),
+    ]
 }
 
 fn fhe() -> Outcome {

@@ -61,11 +61,11 @@ impl File {
         self.path.ends_with(".rs")
     }
 
-    /// Tests may name what the product must not: they live in `tests/`, `tests.rs` or `benches/`.
+    /// Tests, benches and examples may name what the product must not.
     fn is_test(&self) -> bool {
         self.path
             .split('/')
-            .any(|part| matches!(part, "tests" | "tests.rs" | "benches"))
+            .any(|part| matches!(part, "tests" | "tests.rs" | "benches" | "examples"))
     }
 
     /// Name of the workspace crate that the file belongs to, if any.
