@@ -35,10 +35,16 @@ fn run(log_n: u32, q_bits: &[u32], p_bits: &[u32]) -> Result<(), Error> {
     );
     let secret = SecretKey::generate(&context, &mut rng);
     let rotations = [(1, level), (2, level), (3, level)].into();
-    let manifest = KeyManifest { relinearization: Some(level), rotations, conjugation: None };
+    let manifest = KeyManifest {
+        relinearization: Some(level),
+        rotations,
+        conjugation: None,
+    };
     let keys = KeyGenerator::new(&context, &secret)?.evaluation_keys(&manifest, &mut rng)?;
     let (encoder, evaluator) = (Encoder::new(&context), Evaluator::new(&context));
-    let values: Vec<f64> = (0..encoder.slots()).map(|i| (i as f64 * 0.37).sin()).collect();
+    let values: Vec<f64> = (0..encoder.slots())
+        .map(|i| (i as f64 * 0.37).sin())
+        .collect();
     let scale = 2f64.powi(30);
     let plain = encoder.encode(&values, level, scale)?;
     let encryptor = Encryptor::new(&context, &secret)?;
@@ -51,7 +57,9 @@ fn run(log_n: u32, q_bits: &[u32], p_bits: &[u32]) -> Result<(), Error> {
     time("ntt", || context.ring().prime(0).forward(&mut limb));
     time("intt", || context.ring().prime(0).inverse(&mut limb));
     time("encode", || encoder.encode(&values, level, scale));
-    time("encrypt, secret key", || encryptor.encrypt(&plain, &mut rng));
+    time("encrypt, secret key", || {
+        encryptor.encrypt(&plain, &mut rng)
+    });
     time("expand", || seeded.expand(&context));
     time("decrypt", || decryptor.decrypt(&x));
     time("decode", || encoder.decode(&decrypted));
@@ -59,13 +67,21 @@ fn run(log_n: u32, q_bits: &[u32], p_bits: &[u32]) -> Result<(), Error> {
     time("mul_plain", || evaluator.mul_plain(&x, &plain));
     time("mul", || evaluator.mul(&x, &x));
     let many = vec![&x; 16];
-    time("inner product of 16", || evaluator.inner_product(&many, &many));
+    time("inner product of 16", || {
+        evaluator.inner_product(&many, &many)
+    });
     time("rescale", || evaluator.rescale(&x));
     time("relinearize", || evaluator.relinearize(&y, &keys));
-    time("relinearize_rescale", || evaluator.relinearize_rescale(&y, &keys));
+    time("relinearize_rescale", || {
+        evaluator.relinearize_rescale(&y, &keys)
+    });
     time("rotate", || evaluator.rotate(&x, 1, &keys));
-    time("rotate_hoisted of 3", || evaluator.rotate_hoisted(&x, &[1, 2, 3], &keys));
-    time("rotate_sum of 4 (radix 4)", || evaluator.rotate_sum(&x, &[0, 1, 2, 3], &keys));
+    time("rotate_hoisted of 3", || {
+        evaluator.rotate_hoisted(&x, &[1, 2, 3], &keys)
+    });
+    time("rotate_sum of 4 (radix 4)", || {
+        evaluator.rotate_sum(&x, &[0, 1, 2, 3], &keys)
+    });
     Ok(())
 }
 

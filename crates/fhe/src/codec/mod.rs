@@ -10,8 +10,6 @@ mod bytes;
 mod error;
 mod objects;
 mod parameters;
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 

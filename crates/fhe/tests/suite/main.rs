@@ -1,6 +1,7 @@
 //! Homomorphic operations end to end, through the public interface only.
 
 mod ckks;
+mod codec;
 mod common;
 mod linear;
 mod misuse;
