@@ -160,6 +160,14 @@ fn steps() -> Vec<Step> {
     ]
 }
 
+fn write(target: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    let folder: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("corpus")
+        .join(target);
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join(name), bytes)
+}
+
 fn fhe() -> Outcome {
     let context = &*CONTEXT;
     let mut rng = ChaCha20Rng::seed_from_u64(1);
