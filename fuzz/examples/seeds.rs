@@ -1,9 +1,11 @@
-//! Writes valid inputs for every target to `corpus/`, so that fuzzing starts behind the first checks.
+//! Writes valid inputs for every target to `corpus/`, so that fuzzing starts behind the first
+//! checks.
 
 use std::path::{Path, PathBuf};
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
+use scuro_client::{Bundle, BundleKind};
 use scuro_fhe::ckks::Encoder;
 use scuro_fhe::codec;
 use scuro_fhe::keys::KeyManifest;
@@ -75,7 +77,7 @@ fn program() -> Outcome {
     write(
         "program",
         "tiny",
-        &scuro_fuzz::program_input(&program.to_bytes()),
+        &scuro_fuzz::without_digest(&program.to_bytes()),
     )?;
     Ok(())
 }
@@ -197,6 +199,18 @@ fn fhe() -> Outcome {
         ("seeded_ciphertext", seeded.to_bytes(context)),
         ("secret_key", secret.to_bytes().to_vec()),
     ];
+    let bundle = Bundle {
+        kind: BundleKind::Query,
+        program: [7; 32],
+        images: 1,
+        group: 1,
+        ciphertexts: vec![seeded.to_bytes(context)],
+    };
+    write(
+        "bundle",
+        "query",
+        &scuro_fuzz::without_digest(&bundle.to_bytes()),
+    )?;
     for (name, bytes) in objects {
         write("fhe_file", name, &bytes)?;
         write("fhe_object", name, &scuro_fuzz::fhe_object_input(&bytes))?;

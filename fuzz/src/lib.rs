@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
+use scuro_client::Bundle;
 use scuro_fhe::Context;
 use scuro_fhe::ckks::{Ciphertext, SeededCiphertext};
 use scuro_fhe::codec::{self, CHECKSUM_BYTES, HEADER_BYTES};
@@ -18,8 +19,8 @@ use scuro_nn::graph::Graph;
 use scuro_nn::{export, import};
 use scuro_program::Program;
 
-/// Bytes of the digest that ends a program.
-const PROGRAM_DIGEST_BYTES: usize = 32;
+/// Bytes of the digest that ends a program or a bundle.
+const DIGEST_BYTES: usize = 32;
 /// Place of the kind in the header of a cryptographic object.
 const KIND_AT: usize = 6;
 /// Kinds of cryptographic objects: parameters, public key, evaluation keys, ciphertext, seeded
@@ -31,6 +32,7 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, in the order of the alphabet.
 pub const TARGETS: &[Target] = &[
+    ("bundle", bundle),
     ("cifar10", cifar10),
     ("fhe_file", fhe_file),
     ("fhe_object", fhe_object),
@@ -109,18 +111,29 @@ pub fn fhe_object_input(object: &[u8]) -> Vec<u8> {
     [&[kind as u8], content].concat()
 }
 
+/// A query or a reply without its digest.
+pub fn bundle(body: &[u8]) {
+    let bytes = with_digest(body);
+    if let Ok(bundle) = Bundle::from_bytes(&bytes) {
+        assert_eq!(bundle.to_bytes(), bytes, "a bundle has one encoding");
+    }
+}
+
 /// A compiled program without its digest.
 pub fn program(body: &[u8]) {
-    let mut bytes = body.to_vec();
-    bytes.extend_from_slice(blake3::hash(body).as_bytes());
+    let bytes = with_digest(body);
     if let Ok(program) = Program::from_bytes(&bytes) {
         assert_eq!(program.to_bytes(), bytes, "a program has one encoding");
     }
 }
 
-/// What [`program`] takes of a whole file.
-pub fn program_input(file: &[u8]) -> Vec<u8> {
-    file[..file.len() - PROGRAM_DIGEST_BYTES].to_vec()
+fn with_digest(body: &[u8]) -> Vec<u8> {
+    [body, blake3::hash(body).as_bytes()].concat()
+}
+
+/// What [`program`] and [`bundle`] take of a whole file.
+pub fn without_digest(file: &[u8]) -> Vec<u8> {
+    file[..file.len() - DIGEST_BYTES].to_vec()
 }
 
 /// A PNG or JPEG, and the digit in it.
