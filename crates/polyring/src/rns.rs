@@ -77,22 +77,55 @@ impl BaseConverter {
             return;
         }
         let n = ring.degree();
-        let mut rows = AlignedBuffer::zeroed(n * (xs.len() + 1));
-        let (digits, overflow) = rows.split_at_mut(n * xs.len());
-        for ((digit, x), (i, &inverse)) in digits
-            .chunks_exact_mut(n)
-            .zip(xs)
-            .zip(self.from.iter().zip(&self.inverses))
+        let mut rows = AlignedBuffer::zeroed(n * self.prepared_rows());
+        for (row, x) in rows.chunks_exact_mut(n).zip(xs) {
+            row.copy_from_slice(x);
+        }
+        self.prepare(ring, &mut rows);
+        for (target, out) in outs.iter_mut().enumerate() {
+            self.convert_row(ring, target, out, &rows);
+        }
+    }
+
+    /// Number of rows that [`BaseConverter::prepare`] works on: one per source prime, and one for the
+    /// overflow unless there is a single source prime.
+    pub fn prepared_rows(&self) -> usize {
+        match self.from.len() {
+            1 => 1,
+            sources => sources + 1,
+        }
+    }
+
+    /// First half of [`BaseConverter::convert`], in place: source coefficients to digits and overflow.
+    ///
+    /// Shape:  [`BaseConverter::prepared_rows`] rows, the first ones coefficients, the last anything
+    pub fn prepare(&self, ring: &Ring, rows: &mut [u64]) {
+        let n = ring.degree();
+        assert_eq!(rows.len(), n * self.prepared_rows(), "rows to prepare");
+        if self.from.len() == 1 {
+            return;
+        }
+        let (digits, overflow) = rows.split_at_mut(n * self.from.len());
+        for (digit, (i, &inverse)) in
+            digits.chunks_exact_mut(n).zip(self.from.iter().zip(&self.inverses))
         {
-            ring.prime(i).mul_scalar(digit, x, inverse);
+            ring.prime(i).mul_scalar_assign(digit, inverse);
         }
         ring.kernel()
             .ops()
             .round_quotient_sum(overflow, digits, &self.reciprocals);
-        let rows: Vec<&[u64]> = rows.chunks_exact(n).collect();
-        for ((out, j), weights) in outs.iter_mut().zip(self.to.iter()).zip(&self.weights) {
-            ring.prime(j).weighted_sum(out, weights, &rows);
+    }
+
+    /// Second half of [`BaseConverter::convert`]: the row of one target prime from prepared rows.
+    pub fn convert_row(&self, ring: &Ring, target: usize, out: &mut [u64], prepared: &[u64]) {
+        let prime = ring.prime(self.to.modulus_index(target));
+        if self.from.len() == 1 {
+            let source = ring.prime(self.from.modulus_index(0)).modulus();
+            prime.lift_centred(out, prepared, source);
+            return;
         }
+        let rows: Vec<&[u64]> = prepared.chunks_exact(ring.degree()).collect();
+        prime.weighted_sum(out, &self.weights[target], &rows);
     }
 }
 
