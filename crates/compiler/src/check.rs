@@ -14,7 +14,6 @@ const SYNTHETIC_EXAMPLES: u64 = 16;
 /// # Errors
 /// Shapes that do not fit, or weights that are not finite.
 pub(crate) fn graph(graph: &Graph) -> Result<(), CompileError> {
-    graph.validate()?;
     for node in &graph.nodes {
         for (tensor, values) in node.op.parameters() {
             if let Some(index) = values.first_non_finite() {
@@ -27,6 +26,7 @@ pub(crate) fn graph(graph: &Graph) -> Result<(), CompileError> {
             }
         }
     }
+    graph.validate()?;
     Ok(())
 }
 

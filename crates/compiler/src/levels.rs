@@ -23,6 +23,10 @@ pub(crate) use emit::emit;
 pub(crate) const PRIME_BITS_MAX: u32 = 50;
 /// Most ciphertext primes tried.
 const LIMBS_MAX: usize = 40;
+/// Plans within this factor of the fastest are compared by the size of their queries.
+const COMPARABLE: f64 = 1.15;
+/// Most of them.
+const CLOSE_PLANS: usize = 8;
 /// Modulus bits left unused below the largest value.
 const HEADROOM_BITS: f64 = 1.5;
 
@@ -112,7 +116,7 @@ pub(crate) fn choose(chain: &Chain<'_>) -> Result<LevelPlan, f64> {
     let patterns = pattern::patterns(chain);
     let mut best_error = f64::INFINITY;
     for limbs in 1..=LIMBS_MAX {
-        let mut best: Option<(f64, LevelPlan)> = None;
+        let mut found: Vec<(f64, LevelPlan)> = Vec::new();
         for drops in &patterns {
             let dropped = pattern::dropped(chain, drops);
             if dropped >= limbs || dropped + 2 < limbs {
@@ -123,18 +127,32 @@ pub(crate) fn choose(chain: &Chain<'_>) -> Result<LevelPlan, f64> {
                     continue;
                 };
                 best_error = best_error.min(plan.error);
-                let micros = micros(chain, &plan);
-                let better = best.as_ref().is_none_or(|(least, _)| micros < *least);
-                if plan.error <= chain.bounds.tolerance && better {
-                    best = Some((micros, plan));
+                if plan.error <= chain.bounds.tolerance {
+                    found.push((micros(chain, &plan), plan));
                 }
             }
         }
-        if let Some((_, plan)) = best {
-            return Ok(shrink(chain, plan));
+        if let Some(plan) = smallest(chain, found) {
+            return Ok(plan);
         }
     }
     Err(best_error)
+}
+
+/// Of the plans that are about as fast as the fastest, the one that can do with the smallest modulus.
+fn smallest(chain: &Chain<'_>, mut found: Vec<(f64, LevelPlan)>) -> Option<LevelPlan> {
+    found.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let fastest = found.first()?.0;
+    let close = found
+        .into_iter()
+        .take_while(|(micros, _)| *micros <= fastest * COMPARABLE);
+    let shrunk = close.take(CLOSE_PLANS).map(|(_, plan)| shrink(chain, plan));
+    shrunk.min_by(|a, b| {
+        let bits = |plan: &LevelPlan| plan.primes.iter().sum::<f64>();
+        bits(a)
+            .total_cmp(&bits(b))
+            .then(a.error.total_cmp(&b.error))
+    })
 }
 
 /// Sizes and numbers of special primes worth trying.
@@ -158,19 +176,24 @@ fn descend(
         .log_qp
         .checked_sub(taken)?
         .min(PRIME_BITS_MAX * limbs as u32);
-    descent::run(chain, drops, limbs, special, modulus)
+    descent::run(chain, drops, limbs, special, modulus, None)
 }
 
 /// The same pattern with the smallest modulus that still meets the tolerance: smaller queries.
 fn shrink(chain: &Chain<'_>, plan: LevelPlan) -> LevelPlan {
     let mut best = plan;
-    for _ in 0..24 {
-        let total: f64 = best.primes.iter().sum();
-        let limbs = best.primes.len();
-        let smaller = descent::run(chain, &best.drops, limbs, best.special, total as u32 - 2);
-        match smaller {
-            Some(plan) if plan.error <= chain.bounds.tolerance => best = plan,
-            _ => break,
+    for cut in [8, 4, 2, 1] {
+        loop {
+            let total = best.primes.iter().sum::<f64>() as u32;
+            let Some(modulus) = total.checked_sub(cut) else {
+                break;
+            };
+            let (limbs, special) = (best.primes.len(), best.special);
+            let smaller = descent::run(chain, &best.drops, limbs, special, modulus, Some(&best));
+            match smaller {
+                Some(plan) if plan.error <= chain.bounds.tolerance => best = plan,
+                _ => break,
+            }
         }
     }
     best

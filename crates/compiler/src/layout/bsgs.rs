@@ -1,7 +1,5 @@
 //! Baby-step giant-step split of a set of diagonals.
 
-use std::collections::BTreeSet;
-
 use crate::cost::CostModel;
 
 /// The rotations of an affine stage: per (output, operand, ciphertext) the sorted steps.
@@ -57,58 +55,89 @@ pub(crate) struct SplitCost {
 
 /// The cheapest split at a number of limbs.
 pub(crate) fn best_split(sets: &StepSets, cost: &CostModel, limbs: usize) -> SplitCost {
-    let mut best: Option<SplitCost> = None;
+    let mut counter = Counter::new(sets);
+    let split = Split {
+        width: 1,
+        centred: false,
+    };
+    let mut best = counter.price(sets, split, cost, limbs);
     let mut width = 1;
     while width <= sets.modulus {
         for centred in [false, true] {
-            let candidate = price(sets, Split { width, centred }, cost, limbs);
-            if best.is_none_or(|b| candidate.micros < b.micros) {
-                best = Some(candidate);
+            let candidate = counter.price(sets, Split { width, centred }, cost, limbs);
+            if candidate.micros < best.micros {
+                best = candidate;
             }
         }
         width *= 2;
     }
-    // `modulus >= 1`, so the loop ran.
-    best.unwrap_or_else(|| {
-        price(
-            sets,
-            Split {
-                width: 1,
-                centred: false,
-            },
-            cost,
-            limbs,
-        )
-    })
+    best
 }
 
-fn price(sets: &StepSets, split: Split, cost: &CostModel, limbs: usize) -> SplitCost {
-    let mut babies: BTreeSet<(usize, u32)> = BTreeSet::new();
-    let mut giants: BTreeSet<(u32, u32)> = BTreeSet::new();
-    let mut steps: BTreeSet<u32> = BTreeSet::new();
-    for group in &sets.groups {
-        for &step in &group.steps {
-            let (giant, baby) = split.apply(step, sets.modulus);
-            giants.insert((group.output, giant));
-            if baby != 0 {
-                babies.insert((group.input, baby));
-            }
-            steps.extend([giant, baby]);
+/// Counts distinct rotations; a mark equal to the current round means seen.
+struct Counter {
+    round: u32,
+    inputs: usize,
+    babies: Vec<u32>,
+    giants: Vec<u32>,
+    keys: Vec<u32>,
+}
+
+impl Counter {
+    fn new(sets: &StepSets) -> Counter {
+        let inputs = sets.groups.iter().map(|g| g.input + 1).max().unwrap_or(0);
+        Counter {
+            round: 0,
+            inputs,
+            babies: vec![0; inputs * sets.modulus],
+            giants: vec![0; sets.outputs * sets.modulus],
+            keys: vec![0; sets.modulus],
         }
     }
-    let inputs: BTreeSet<usize> = babies.iter().map(|&(input, _)| input).collect();
-    let turned = giants.iter().filter(|&&(_, g)| g != 0).count();
-    steps.remove(&0);
-    let micros = inputs.len() as f64 * cost.decompose(limbs)
-        + babies.len() as f64 * cost.baby(limbs)
-        + turned as f64 * cost.rotation(limbs)
-        + sets.outputs as f64 * cost.mod_down(limbs)
-        + sets.diagonals() as f64 * cost.diagonal(limbs)
-        + steps.len() as f64 * cost.key_penalty();
-    SplitCost {
-        split,
-        babies: babies.len(),
-        giants: turned,
-        micros,
+
+    fn price(
+        &mut self,
+        sets: &StepSets,
+        split: Split,
+        cost: &CostModel,
+        limbs: usize,
+    ) -> SplitCost {
+        self.round += 1;
+        let round = self.round;
+        let mut first = |mark: &mut u32| std::mem::replace(mark, round) != round;
+        let (mut babies, mut giants, mut keys) = (0, 0, 0);
+        let mut rotated = vec![false; self.inputs];
+        for group in &sets.groups {
+            let (input, output) = (
+                group.input * sets.modulus,
+                group.output as usize * sets.modulus,
+            );
+            for &step in &group.steps {
+                let (giant, baby) = split.apply(step, sets.modulus);
+                let (giant, baby) = (giant as usize, baby as usize);
+                if baby != 0 && first(&mut self.babies[input + baby]) {
+                    babies += 1;
+                    rotated[group.input] = true;
+                    keys += usize::from(first(&mut self.keys[baby]));
+                }
+                if giant != 0 && first(&mut self.giants[output + giant]) {
+                    giants += 1;
+                    keys += usize::from(first(&mut self.keys[giant]));
+                }
+            }
+        }
+        let decomposed = rotated.iter().filter(|&&r| r).count();
+        let micros = decomposed as f64 * cost.decompose(limbs)
+            + babies as f64 * cost.baby(limbs)
+            + giants as f64 * cost.rotation(limbs)
+            + sets.outputs as f64 * cost.mod_down(limbs)
+            + sets.diagonals() as f64 * cost.diagonal(limbs)
+            + keys as f64 * cost.key_penalty();
+        SplitCost {
+            split,
+            babies,
+            giants,
+            micros,
+        }
     }
 }

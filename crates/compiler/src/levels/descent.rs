@@ -10,6 +10,17 @@ const OVERFLOW_PENALTY: f64 = 64.0;
 const SCALE_MIN: f64 = 4.0;
 /// Rounds of descent at most.
 const ROUNDS: usize = 60;
+/// Sign of the first move, and the second move as a multiple of the first: squares double what precedes them.
+const MOVES: [(f64, f64); 8] = [
+    (1.0, 1.0),
+    (-1.0, 1.0),
+    (1.0, -1.0),
+    (-1.0, -1.0),
+    (1.0, 2.0),
+    (-1.0, 2.0),
+    (1.0, -2.0),
+    (-1.0, -2.0),
+];
 
 /// The best plan of a pattern within `modulus` bits, or `None` if no plan fits.
 pub(super) fn run(
@@ -18,6 +29,7 @@ pub(super) fn run(
     limbs: usize,
     special: (u32, usize),
     modulus: u32,
+    warm: Option<&LevelPlan>,
 ) -> Option<LevelPlan> {
     let prime_min = chain.bounds.log_n + 10;
     if modulus < prime_min * limbs as u32 {
@@ -69,6 +81,19 @@ fn start(chain: &Chain<'_>, limbs: usize, modulus: u32) -> Vec<f64> {
     point
 }
 
+/// The point of an earlier plan, its widest primes narrowed to the modulus.
+fn restart(plan: &LevelPlan, weighted: &[usize], modulus: u32) -> Vec<f64> {
+    let mut point = vec![plan.input_scale];
+    point.extend(weighted.iter().map(|&step| plan.weight_scales[step]));
+    let mut primes = plan.primes.clone();
+    while primes.iter().sum::<f64>() > f64::from(modulus) {
+        let widest = (0..primes.len()).max_by(|&a, &b| primes[a].total_cmp(&primes[b]));
+        primes[widest.unwrap_or(0)] -= 1.0;
+    }
+    point.extend(primes);
+    point
+}
+
 struct State {
     weighted: Vec<usize>,
     point: Vec<f64>,
@@ -91,7 +116,7 @@ impl State {
         plan
     }
 
-    /// One round over all single moves and exchanges; whether anything improved.
+    /// One round over all single moves and pairs of moves; whether anything improved.
     fn improve(
         &mut self,
         step: f64,
@@ -102,24 +127,28 @@ impl State {
     ) -> bool {
         let size = self.point.len();
         let mut improved = false;
-        for i in 0..size {
-            for j in 0..=size {
-                for sign in [1.0, -1.0] {
-                    let before = self.point.clone();
-                    self.point[i] += sign * step;
-                    if j < size {
-                        self.point[j] -= sign * step;
-                    }
-                    let value = match i != j && self.allowed(prime_min) {
-                        true => objective(&self.plan(template)),
-                        false => f64::INFINITY,
-                    };
-                    if value < *best - 1e-3 {
-                        *best = value;
-                        improved = true;
-                    } else {
-                        self.point = before;
-                    }
+        for (i, j) in (0..size).flat_map(|i| (0..=size).map(move |j| (i, j))) {
+            for (sign, factor) in MOVES {
+                if i == j || (j == size && factor != 1.0) {
+                    continue;
+                }
+                let (old_i, old_j) = (self.point[i], self.point.get(j).copied());
+                self.point[i] += sign * step;
+                if j < size {
+                    self.point[j] += sign * factor * step;
+                }
+                let value = match self.allowed(prime_min) {
+                    true => objective(&self.plan(template)),
+                    false => f64::INFINITY,
+                };
+                if value < *best - 1e-3 {
+                    *best = value;
+                    improved = true;
+                    continue;
+                }
+                self.point[i] = old_i;
+                if let Some(old) = old_j {
+                    self.point[j] = old;
                 }
             }
         }

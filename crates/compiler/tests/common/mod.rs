@@ -30,7 +30,9 @@ impl Random {
 
     pub fn tensor(&mut self, shape: &[usize], scale: f32) -> Tensor {
         let count = shape.iter().product();
-        let data = (0..count).map(|_| (2.0 * self.unit() - 1.0) * scale).collect();
+        let data = (0..count)
+            .map(|_| (2.0 * self.unit() - 1.0) * scale)
+            .collect();
         Tensor::new(shape.to_vec(), data).unwrap()
     }
 
@@ -51,39 +53,71 @@ pub fn conv(
     groups: usize,
 ) -> Op {
     let fan_in = (depth / groups * kernel[0] * kernel[1]) as f32;
-    let weight = random.tensor(&[maps, depth / groups, kernel[0], kernel[1]], (3.0 / fan_in).sqrt());
+    let weight = random.tensor(
+        &[maps, depth / groups, kernel[0], kernel[1]],
+        (3.0 / fan_in).sqrt(),
+    );
     let bias = Some(random.tensor(&[maps], 0.2));
-    let window = Window { kernel, stride, padding };
-    Op::Conv2d { weight, bias, window, dilation: [1, 1], groups }
+    let window = Window {
+        kernel,
+        stride,
+        padding,
+    };
+    Op::Conv2d {
+        weight,
+        bias,
+        window,
+        dilation: [1, 1],
+        groups,
+    }
 }
 
 pub fn dense(random: &mut Random, outputs: usize, inputs: usize) -> Op {
     let weight = random.tensor(&[outputs, inputs], (3.0 / inputs as f32).sqrt());
-    Op::Dense { weight, bias: Some(random.tensor(&[outputs], 0.2)) }
+    Op::Dense {
+        weight,
+        bias: Some(random.tensor(&[outputs], 0.2)),
+    }
 }
 
 /// Convolution 5x5 stride 2 with 5 maps, square, 100, square, 10.
 pub fn cryptonets(random: &mut Random) -> Graph {
     let mut net = GraphBuilder::new("cryptonets", [1, 28, 28]);
-    let padding = Padding { top: 1, left: 1, bottom: 0, right: 0 };
-    net.then(conv(random, 5, 1, [5, 5], [2, 2], padding, 1)).then(Op::Square).then(Op::Flatten);
-    net.then(dense(random, 100, 845)).then(Op::Square).then(dense(random, 10, 100));
+    let padding = Padding {
+        top: 1,
+        left: 1,
+        bottom: 0,
+        right: 0,
+    };
+    net.then(conv(random, 5, 1, [5, 5], [2, 2], padding, 1))
+        .then(Op::Square)
+        .then(Op::Flatten);
+    net.then(dense(random, 100, 845))
+        .then(Op::Square)
+        .then(dense(random, 10, 100));
     net.finish().unwrap()
 }
 
 /// The query's slots of one image.
 pub fn query(program: &Program, image: &[f32]) -> SlotValue {
-    let Gather::Slots(maps) = &program.input.gather else { panic!("batch program") };
+    let Gather::Slots(maps) = &program.input.gather else {
+        panic!("batch program")
+    };
     let cell = |&e: &u32| image.get(e as usize).map_or(0.0, |&v| f64::from(v));
-    maps.iter().map(|map| map.iter().map(cell).collect()).collect()
+    maps.iter()
+        .map(|map| map.iter().map(cell).collect())
+        .collect()
 }
 
 /// Slots of the result in clear.
 pub fn run(program: &Program, query: SlotValue) -> SlotValue {
     let mut values = vec![query];
     for step in &program.steps {
-        let operands: Vec<&SlotValue> =
-            step.inputs.iter().map(|id| &values[id.0 as usize]).collect();
+        let operands: Vec<&SlotValue> = step
+            .inputs
+            .iter()
+            .map(|id| &values[id.0 as usize])
+            .collect();
         values.push(interpret(&step.operation, &operands));
     }
     values.swap_remove(program.result.0 as usize)
