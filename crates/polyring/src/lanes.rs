@@ -215,6 +215,15 @@ impl Lanes {
         self.kernel.ops().add_assign(self.modulus, x, y);
     }
 
+    /// acc += w·x
+    pub fn multiply_add(&self, acc: &mut [u64], x: &[u64], w: u64) {
+        assert_eq!(acc.len(), x.len(), "lengths differ");
+        let w = self.modulus.multiplier(w);
+        self.kernel
+            .ops()
+            .mul_scalar_add_assign(self.modulus, acc, x, w);
+    }
+
     /// outs = (a_0·b_0, a_0·b_1 + a_1·b_0, a_1·b_1)
     pub fn tensor(&self, outs: [&mut [u64]; 3], a: [&[u64]; 2], b: [&[u64]; 2]) {
         let len = outs[0].len();

@@ -43,6 +43,15 @@ pub enum SlotwiseStep {
         /// One number per ciphertext.
         values: Vec<f64>,
     },
+    /// out_i = Σ_k factors_k·in_k,i, each factor rounded to an integer multiple of 1/(scale / scale of in_k).
+    Combine {
+        /// Values of equal counts.
+        operands: Vec<usize>,
+        /// One per operand.
+        factors: Vec<f64>,
+        /// Scale of the result.
+        scale: f64,
+    },
     /// left_i·right_i: three parts. Both need two parts and equal counts.
     Multiply {
         /// Left factors.
@@ -189,15 +198,10 @@ impl SlotwiseCircuit {
         modulus: impl Fn(usize) -> Modulus,
         level: usize,
     ) -> Result<Vec<Vec<Vec<u64>>>, Error> {
-        let step = |step: &SlotwiseStep, q: Modulus| match step {
-            SlotwiseStep::AddScalars { operand, values } => {
-                let scale = forms[*operand].scale;
-                let encode = |(slot, &value): (usize, &f64)| {
-                    residue(value * scale, q).ok_or(Error::NotFinite { slot })
-                };
-                values.iter().enumerate().map(encode).collect()
-            }
-            _ => Ok(Vec::new()),
+        let step = |step: &SlotwiseStep, q: Modulus| {
+            let scaled = step.scaled_constants(forms).into_iter().enumerate();
+            let encode = |(slot, value)| residue(value, q).ok_or(Error::NotFinite { slot });
+            scaled.map(encode).collect()
         };
         let limb = |i| {
             self.steps
@@ -210,9 +214,28 @@ impl SlotwiseCircuit {
 }
 
 impl SlotwiseStep {
+    /// Constants in units of the ciphertexts' integers.
+    fn scaled_constants(&self, forms: &[Form]) -> Vec<f64> {
+        match self {
+            Self::AddScalars { operand, values } => values
+                .iter()
+                .map(|value| value * forms[*operand].scale)
+                .collect(),
+            Self::Combine {
+                operands,
+                factors,
+                scale,
+            } => {
+                let scaled = |(f, &operand): (&f64, &usize)| f * scale / forms[operand].scale;
+                factors.iter().zip(operands).map(scaled).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     fn operands(&self) -> Vec<usize> {
         match self {
-            Self::Matrix { operands, .. } => operands.clone(),
+            Self::Matrix { operands, .. } | Self::Combine { operands, .. } => operands.clone(),
             Self::AddScalars { operand, .. } => vec![*operand],
             Self::Multiply { left, right } => vec![*left, *right],
         }
@@ -247,6 +270,18 @@ impl SlotwiseStep {
                     count: matrix.rows(),
                     parts,
                     scale: first.scale * weight_scale,
+                })
+            }
+            Self::Combine { factors, scale, .. } => {
+                check_count(factors.len(), operands.len())?;
+                operands
+                    .iter()
+                    .try_for_each(|form| check_count(form.count, first.count))?;
+                let parts = operands.iter().map(|form| form.parts).max().unwrap_or(2);
+                Ok(Form {
+                    count: first.count,
+                    parts,
+                    scale: *scale,
                 })
             }
             Self::AddScalars { values, .. } => {

@@ -201,6 +201,33 @@ fn values_used_twice_and_products_of_two_values_are_kept_apart() {
 }
 
 #[test]
+fn combinations_bring_different_scales_and_parts_together() {
+    let mut fixture = Fixture::new();
+    let slots = fixture.context.parameters().slots();
+    let x = values(&mut fixture.rng, 2, slots);
+    let y = values(&mut fixture.rng, 2, slots);
+    let inputs = [
+        fixture.encrypt(&x, SCALE),
+        fixture.encrypt(&y, 1000.0 * SCALE),
+    ];
+    let circuit = SlotwiseCircuit {
+        inputs: 2,
+        steps: vec![
+            SlotwiseStep::Multiply { left: 0, right: 0 },
+            SlotwiseStep::Combine {
+                operands: vec![1, 2, 0],
+                factors: vec![-0.5, 2.0, 1.0],
+                scale: SCALE * SCALE * 4096.0,
+            },
+        ],
+        outputs: vec![3],
+    };
+    let outputs = fixture.apply(&circuit, &[&inputs[0], &inputs[1]]).unwrap();
+    let expected = |p: usize| -0.5 * y[1][p] + 2.0 * x[1][p] * x[1][p] + x[1][p];
+    assert_close(&fixture.decrypt(&outputs[0][1]), expected, 1e-4);
+}
+
+#[test]
 fn lists_that_do_not_fit_are_refused() {
     let mut fixture = Fixture::new();
     let x = fixture.encrypt(&[vec![1.0], vec![2.0]], SCALE);

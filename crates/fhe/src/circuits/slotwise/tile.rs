@@ -66,6 +66,7 @@ impl<'a> Workspace<'a> {
     fn step(&mut self, index: usize, input: &Input<'_>) {
         match &self.circuit.steps[index] {
             SlotwiseStep::Matrix { operands, .. } => self.matrix(index, operands, input),
+            SlotwiseStep::Combine { operands, .. } => self.combine(index, operands, input),
             SlotwiseStep::AddScalars { operand, .. } => self.add_scalars(index, *operand, input),
             SlotwiseStep::Multiply { left, right } => self.multiply(index, *left, *right, input),
         }
@@ -107,6 +108,25 @@ impl<'a> Workspace<'a> {
             let buffer = &self.buffers[self.places[value - self.circuit.inputs]];
             tiles.extend(&buffer.as_chunks::<TILE>().0[part * form.count..][..form.count]);
         }
+    }
+
+    fn combine(&mut self, index: usize, operands: &[usize], input: &Input<'_>) {
+        let place = self.places[index];
+        let mut out = std::mem::take(&mut self.buffers[place]);
+        out.fill(0);
+        let form = self.forms[self.circuit.inputs + index];
+        let mut tiles = Vec::with_capacity(form.count);
+        for (&operand, &factor) in operands.iter().zip(&self.constants[index]) {
+            for part in 0..self.forms[operand].parts {
+                tiles.clear();
+                self.gather(operand, part, input, &mut tiles);
+                let sums = &mut out.as_chunks_mut::<TILE>().0[part * form.count..];
+                for (sum, tile) in sums.iter_mut().zip(&tiles) {
+                    self.lanes.multiply_add(sum, *tile, factor);
+                }
+            }
+        }
+        self.buffers[place] = out;
     }
 
     fn add_scalars(&mut self, index: usize, operand: usize, input: &Input<'_>) {
@@ -212,7 +232,11 @@ fn assign_places(circuit: &SlotwiseCircuit, forms: &[Form]) -> (Vec<usize>, Vec<
     for (index, step) in circuit.steps.iter().enumerate() {
         let value = step.operands()[0];
         let later = &circuit.steps[index + 1..];
-        let in_place = !matches!(step, SlotwiseStep::Matrix { .. })
+        let changes = matches!(
+            step,
+            SlotwiseStep::AddScalars { .. } | SlotwiseStep::Multiply { .. }
+        );
+        let in_place = changes
             && value >= circuit.inputs
             && !circuit.outputs.contains(&value)
             && !later.iter().any(|step| step.operands().contains(&value));
