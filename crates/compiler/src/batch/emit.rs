@@ -77,12 +77,11 @@ fn parameter_plan(schedule: &Schedule) -> ParameterPlan {
 
 fn dump(network: &Network, schedule: &Schedule, parameters: &ParameterPlan) -> String {
     let mut text = format!(
-        "N = 2^{}, q {:?} + p {:?} bits, input scale 2^{}, weights of {} bits, {:.0} us a batch\n",
+        "N = 2^{}, q {:?} + p {:?} bits, input scale 2^{}, {:.0} us a batch\n",
         parameters.log_n,
         parameters.q_bits,
         parameters.p_bits,
         schedule.setting.input_scale_log2,
-        schedule.setting.weight_bits,
         schedule.micros,
     );
     for (var, (state, treatment)) in schedule.states.iter().zip(&schedule.treatments).enumerate() {
@@ -190,8 +189,8 @@ impl Emitter<'_> {
             .iter()
             .map(|&(var, _)| self.schedule.states[var])
             .collect();
-        let setting = &self.schedule.setting;
-        let alignment = align_matrices(setting, self.statistics, index, &states);
+        let weight_bits = self.schedule.treatments[index + 1].weight_bits;
+        let alignment = align_matrices(&self.statistics.matrices[index], weight_bits, &states);
         let terms: Vec<ValueId> = (0..map.terms.len())
             .map(|term| {
                 let (var, matrix) = &map.terms[term];

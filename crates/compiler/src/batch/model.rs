@@ -23,8 +23,6 @@ pub(super) struct Setting {
     pub(super) parameters: Parameters,
     pub(super) q_bits: u32,
     pub(super) input_scale_log2: f64,
-    /// Bits of an integer weight, sign included.
-    pub(super) weight_bits: u32,
     noise: NoiseModel,
 }
 
@@ -39,18 +37,12 @@ pub(super) struct State {
 }
 
 impl Setting {
-    pub(super) fn new(
-        parameters: Parameters,
-        q_bits: u32,
-        input_scale_log2: f64,
-        weight_bits: u32,
-    ) -> Self {
+    pub(super) fn new(parameters: Parameters, q_bits: u32, input_scale_log2: f64) -> Self {
         let noise = NoiseModel::new(&parameters);
         Self {
             parameters,
             q_bits,
             input_scale_log2,
-            weight_bits,
             noise,
         }
     }
@@ -65,12 +57,6 @@ impl Setting {
             parts: 2,
             error,
         }
-    }
-
-    /// Largest scale at which weights up to `max_abs` fit the bits of a weight.
-    pub(super) fn weight_scale_log2(&self, max_abs: f64) -> f64 {
-        let largest = (1i64 << (self.weight_bits - 1)) - 1;
-        (largest as f64 / max_abs.max(1e-12)).log2()
     }
 
     /// Error of a matrix's result.
@@ -157,4 +143,10 @@ impl Setting {
     fn transforms(&self, count: usize, transforms: usize) -> f64 {
         TRANSFORM_MICROS * (count * transforms) as f64 * self.relative_degree()
     }
+}
+
+/// Largest scale at which weights up to `max_abs` fit `weight_bits`, sign included.
+pub(super) fn weight_scale_log2(max_abs: f64, weight_bits: u32) -> f64 {
+    let largest = (1i64 << (weight_bits - 1)) - 1;
+    (largest as f64 / max_abs.max(1e-12)).log2()
 }

@@ -8,8 +8,8 @@ use scuro_fhe::params::{
     LOG_N_MAX, LOG_N_MIN, ParameterSpec, Parameters, SecurityLevel, SecurityTable, max_log_qp,
 };
 
-use super::model::{Setting, State};
-use super::statistics::Statistics;
+use super::model::{Setting, State, weight_scale_log2};
+use super::statistics::{MatrixStatistics, Statistics};
 use crate::error::CompileError;
 use crate::normalise::{Network, StageKind, Var};
 use crate::options::Options;
@@ -18,19 +18,22 @@ use crate::options::Options;
 const LIMBS_MAX: usize = 12;
 /// Prime sizes that are tried: with weights of 12 bits one 52-bit multiply-add takes a product.
 const PRIME_BITS: [u32; 7] = [28, 30, 32, 34, 36, 38, 40];
-const WEIGHT_BITS: [u32; 3] = [12, 10, 8];
+/// Bits of an integer weight, sign included, that are tried for each stage.
+const WEIGHT_BITS: [u32; 4] = [12, 11, 10, 8];
 const INPUT_SCALES: std::ops::RangeInclusive<u32> = 10..=34;
 /// Size of the special prime, where the bound leaves room.
 const SPECIAL_BITS: u32 = 50;
 const SPECIAL_BITS_MIN: u32 = 24;
 /// Partial schedules that are kept after each stage.
-const BEAM: usize = 256;
+const BEAM: usize = 512;
 /// Bits of a factor where operands of different scales are added.
 const FACTOR_BITS: f64 = 11.0;
 
-/// What is done with the result of a stage.
+/// How a stage is computed and what is done with its result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Treatment {
+    /// Bits of its weights, if it has any.
+    pub(super) weight_bits: u32,
     pub(super) relinearize: bool,
     pub(super) rescales: usize,
 }
@@ -174,16 +177,8 @@ fn settings(limbs: usize, options: &Options) -> Result<Vec<Setting>, CompileErro
         let Ok(parameters) = Parameters::new(spec) else {
             continue;
         };
-        for input_scale in INPUT_SCALES.step_by(3) {
-            settings.extend(WEIGHT_BITS.map(|weight_bits| {
-                Setting::new(
-                    parameters.clone(),
-                    q_bits,
-                    f64::from(input_scale),
-                    weight_bits,
-                )
-            }));
-        }
+        let setting = |scale: u32| Setting::new(parameters.clone(), q_bits, f64::from(scale));
+        settings.extend(INPUT_SCALES.step_by(2).map(setting));
     }
     Ok(settings)
 }
@@ -259,36 +254,39 @@ impl Search<'_> {
 
     /// All ways to go on with a stage.
     fn extend(&self, partial: &Partial, stage: usize) -> Vec<Partial> {
-        let Some((raw, micros)) = self.compute(partial, stage) else {
+        let bits: &[u32] = match self.network.stages[stage].kind {
+            StageKind::Affine(_) => &WEIGHT_BITS,
+            _ => &WEIGHT_BITS[..1],
+        };
+        bits.iter()
+            .flat_map(|&bits| self.extend_with(partial, stage, bits))
+            .collect()
+    }
+
+    fn extend_with(&self, partial: &Partial, stage: usize, weight_bits: u32) -> Vec<Partial> {
+        let Some((raw, micros)) = self.compute(partial, stage, weight_bits) else {
             return Vec::new();
         };
         let var: Var = stage + 1;
-        let spread = self.statistics.spreads[var];
-        if !self.setting.fits(&raw, spread.max_abs) {
+        if !self
+            .setting
+            .fits(&raw, self.statistics.spreads[var].max_abs)
+        {
             return Vec::new();
         }
+        let count = self.network.elements(var);
         let must = var == self.network.output || self.statistics.multiplied[var];
-        let choices = [false, true].into_iter().flat_map(|relinearize| {
-            (0..=2).map(move |rescales| Treatment {
-                relinearize,
-                rescales,
-            })
-        });
-        let useful = |t: &Treatment| {
-            let three = raw.parts == 3;
-            t.relinearize == three || (three && !must && t.rescales <= 1)
-        };
-        choices
-            .filter(useful)
-            .filter_map(|treatment| {
-                let (state, more) = self.treat(raw, treatment, self.network.elements(var))?;
+        let treated = treatments(raw.parts == 3, must, weight_bits)
+            .into_iter()
+            .map(|treatment| {
+                let (state, more) = self.treat(raw, treatment, count)?;
                 let mut next = partial.clone();
                 next.states.push(state);
                 next.treatments.push(treatment);
                 next.micros += micros + more;
                 Some(next)
-            })
-            .collect()
+            });
+        treated.flatten().collect()
     }
 
     fn treat(&self, raw: State, treatment: Treatment, count: usize) -> Option<(State, f64)> {
@@ -305,11 +303,11 @@ impl Search<'_> {
     }
 
     /// The result of a stage before treatment, and its time.
-    fn compute(&self, partial: &Partial, stage: usize) -> Option<(State, f64)> {
+    fn compute(&self, partial: &Partial, stage: usize, weight_bits: u32) -> Option<(State, f64)> {
         match &self.network.stages[stage].kind {
             StageKind::Affine(map) => {
                 let vars: Vec<Var> = map.terms.iter().map(|&(var, _)| var).collect();
-                self.affine(partial, stage, &vars)
+                self.affine(partial, stage, &vars, weight_bits)
             }
             StageKind::Square(of) => self.product(partial, *of, *of),
             StageKind::Product(a, b) => self.product(partial, *a, *b),
@@ -317,10 +315,16 @@ impl Search<'_> {
         }
     }
 
-    fn affine(&self, partial: &Partial, stage: usize, vars: &[Var]) -> Option<(State, f64)> {
+    fn affine(
+        &self,
+        partial: &Partial,
+        stage: usize,
+        vars: &[Var],
+        weight_bits: u32,
+    ) -> Option<(State, f64)> {
         let matrices = &self.statistics.matrices[stage];
         let states: Vec<State> = vars.iter().map(|&var| partial.states[var]).collect();
-        let alignment = align_matrices(self.setting, self.statistics, stage, &states);
+        let alignment = align_matrices(matrices, weight_bits, &states);
         let mut error = 0f64;
         let mut micros = 0.0;
         for (i, state) in states.iter().enumerate() {
@@ -411,9 +415,28 @@ impl Search<'_> {
     }
 }
 
+/// What may be done with a result; one that `must` have two parts is relinearised.
+fn treatments(three_parts: bool, must: bool, weight_bits: u32) -> Vec<Treatment> {
+    let treatment = |relinearize, rescales| Treatment {
+        weight_bits,
+        relinearize,
+        rescales,
+    };
+    let mut treatments: Vec<Treatment> = (0..=2).map(|n| treatment(three_parts, n)).collect();
+    if three_parts && !must {
+        treatments.extend([treatment(false, 0), treatment(false, 1)]);
+    }
+    treatments
+}
+
 /// The cheapest of those that look alike in what is still read, at most [`BEAM`].
 fn prune(mut partials: Vec<Partial>, live: &[Var]) -> Vec<Partial> {
-    partials.sort_by(|a, b| a.micros.total_cmp(&b.micros));
+    let error = |p: &Partial| p.states.last().map_or(0.0, |state| state.error);
+    partials.sort_by(|a, b| {
+        a.micros
+            .total_cmp(&b.micros)
+            .then(error(a).total_cmp(&error(b)))
+    });
     let mut seen: HashSet<Vec<[i64; 4]>> = HashSet::new();
     partials.retain(|partial| {
         let fingerprint = |&var: &Var| {
@@ -430,15 +453,13 @@ fn prune(mut partials: Vec<Partial>, live: &[Var]) -> Vec<Partial> {
 
 /// Scales of the weights of an affine stage: as many bits as allowed, a few less where that saves a lift.
 pub(super) fn align_matrices(
-    setting: &Setting,
-    statistics: &Statistics,
-    stage: usize,
+    matrices: &[MatrixStatistics],
+    weight_bits: u32,
     states: &[State],
 ) -> Alignment {
-    let matrices = &statistics.matrices[stage];
     let most: Vec<f64> = matrices
         .iter()
-        .map(|m| setting.weight_scale_log2(m.max_abs))
+        .map(|m| weight_scale_log2(m.max_abs, weight_bits))
         .collect();
     let sums: Vec<f64> = states
         .iter()
