@@ -87,6 +87,13 @@ impl ScalarMatrix {
         self.columns
     }
 
+    /// Bytes of the laid out weights.
+    pub fn memory_bytes(&self) -> usize {
+        let weights: usize = self.panels.iter().map(Vec::len).sum();
+        let columns: usize = self.blocks.iter().map(|block| block.columns.len()).sum();
+        weights * size_of::<u64>() + columns * size_of::<u32>()
+    }
+
     /// Multiplications for one position, sums over the shared columns not counted.
     pub fn products(&self) -> usize {
         let rows = |block: &Block| {

@@ -106,8 +106,9 @@ impl BaseConverter {
             return;
         }
         let (digits, overflow) = rows.split_at_mut(n * self.from.len());
-        for (digit, (i, &inverse)) in
-            digits.chunks_exact_mut(n).zip(self.from.iter().zip(&self.inverses))
+        for (digit, (i, &inverse)) in digits
+            .chunks_exact_mut(n)
+            .zip(self.from.iter().zip(&self.inverses))
         {
             ring.prime(i).mul_scalar_assign(digit, inverse);
         }

@@ -25,10 +25,8 @@ const LENGTH_MIN: usize = 256;
 const BLOCK: usize = 128;
 /// log2 of [`BLOCK`].
 const BLOCK_STAGES: u32 = 7;
-/// Words of constants per block: 15 pairs and padding, then for both halves seven pairs of eight.
-const BLOCK_WORDS: usize = 32 + 2 * HALF_WORDS;
-/// Words of constants for the last three stages of half a block.
-const HALF_WORDS: usize = 14 * 8;
+/// Words of constants per block: 15 pairs and padding, then 14 pairs of eight.
+const BLOCK_WORDS: usize = 32 + 28 * 8;
 /// Moduli of at most this size are transformed without reductions between stages: (2·16 + 2)·q < 2^52.
 const LAZY_BITS: u32 = 46;
 
@@ -58,7 +56,7 @@ pub(super) fn tables(tree: &TwiddleTree) -> NttTables {
     let mut node = 1;
     for &stages in pass_stages(length) {
         for root in node..2 * node {
-            for at in subtree(root, stages) {
+            for at in subtree(&[root], stages) {
                 forward.extend(pair.of(tree.forward[at]));
             }
             forward.extend([0; 2]);
@@ -71,7 +69,7 @@ pub(super) fn tables(tree: &TwiddleTree) -> NttTables {
         node >>= stages;
         for root in node..2 * node {
             let scale = if root == 1 { tree.scale } else { 1 };
-            for at in subtree(root, stages) {
+            for at in subtree(&[root], stages) {
                 let scale = if at == 1 { tree.scale } else { 1 };
                 inverse.extend(pair.of(tree.modulus.mul(tree.inverse[at], scale)));
             }
@@ -84,32 +82,30 @@ pub(super) fn tables(tree: &TwiddleTree) -> NttTables {
     }
 }
 
-/// The nodes of `stages` levels below and including `root`: root, left subtree, right subtree.
-fn subtree(root: usize, stages: u32) -> Vec<usize> {
-    if stages == 0 {
-        return Vec::new();
-    }
-    let mut nodes = vec![root];
-    nodes.extend(subtree(2 * root, stages - 1));
-    nodes.extend(subtree(2 * root + 1, stages - 1));
-    nodes
+/// The nodes of `stages` levels below and including `roots`, level after level.
+fn subtree(roots: &[usize], stages: u32) -> Vec<usize> {
+    let below = |level| {
+        roots
+            .iter()
+            .flat_map(move |root| (root << level)..((root + 1) << level))
+    };
+    (0..stages).flat_map(below).collect()
 }
 
 fn block_constants(out: &mut Vec<u64>, pair: &MontgomeryPair, constants: &[u64]) {
     let blocks = constants.len() / BLOCK;
     for root in blocks..2 * blocks {
-        for at in subtree(root, 4) {
+        for at in subtree(&[root], 4) {
             out.extend(pair.of(constants[at]));
         }
         out.extend([0; 2]);
-        for half in [2 * root, 2 * root + 1] {
-            // After the transposition lane r belongs to the r-th of eight factors.
-            let lanes: Vec<Vec<usize>> = (0..8).map(|lane| subtree(8 * half + lane, 3)).collect();
-            for place in 0..7 {
-                let pairs = lanes.iter().map(|nodes| pair.of(constants[nodes[place]]));
-                let (first, second): (Vec<u64>, Vec<u64>) = pairs.map(<(u64, u64)>::from).unzip();
-                out.extend(first.iter().chain(&second));
-            }
+        // After the transposition of each half lane r belongs to the r-th of its eight factors.
+        let lane_nodes = |lane| subtree(&[16 * root + lane, 16 * root + 8 + lane], 3);
+        let lanes: Vec<Vec<usize>> = (0..8).map(lane_nodes).collect();
+        for place in 0..14 {
+            let pairs = lanes.iter().map(|nodes| pair.of(constants[nodes[place]]));
+            let (first, second): (Vec<u64>, Vec<u64>) = pairs.map(<(u64, u64)>::from).unzip();
+            out.extend(first.iter().chain(&second));
         }
     }
 }
@@ -261,32 +257,79 @@ unsafe fn constant<const VECTOR: bool>(table: *const u64, at: usize) -> [__m512i
     }
 }
 
-/// A forward and an inverse tree of butterflies in registers: one level, then both halves, or the reverse.
+/// `BLOCKS` splittings of `2·HALF` vectors each, with the constants from place `at` on.
 ///
-/// Expands to `fn $forward` and `fn $inverse` on arrays of `2·$half` vectors, which call those of `$half` vectors.
-/// SAFETY of both: `table` has the constants of `2·$half - 1` nodes, as [`subtree`] orders them, from place `at` on.
-macro_rules! radix {
-    ($forward:ident, $inverse:ident, $half:literal, $bound:ident, $($lower:ident, $upper:ident)?) => {
+/// # Safety
+/// `table` has `at + BLOCKS` pairs.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+unsafe fn split_stage<
+    const LAZY: bool,
+    const VECTOR: bool,
+    const HALF: usize,
+    const BLOCKS: usize,
+>(
+    c: &Constants,
+    v: &mut [__m512i],
+    table: *const u64,
+    at: usize,
+) {
+    for (block, v) in v.chunks_exact_mut(2 * HALF).take(BLOCKS).enumerate() {
+        // SAFETY: the contract of this function.
+        let w = unsafe { constant::<VECTOR>(table, at + block) };
+        for i in 0..HALF {
+            [v[i], v[i + HALF]] = c.split::<LAZY>(v[i], v[i + HALF], w);
+        }
+    }
+}
+
+/// `BLOCKS` mergings to `2·HALF` vectors each, with the constants from place `at` on.
+///
+/// # Safety
+/// `table` has `at + BLOCKS` pairs.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+unsafe fn merge_stage<
+    const LAZY: bool,
+    const VECTOR: bool,
+    const HALF: usize,
+    const BLOCKS: usize,
+>(
+    c: &Constants,
+    v: &mut [__m512i],
+    table: *const u64,
+    at: usize,
+) {
+    // Lazy sums double in every stage of a pass, from 2q.
+    let bound = match HALF {
+        1 => c.q2,
+        2 => c.q4,
+        4 => c.q8,
+        _ => c.q16,
+    };
+    for (block, v) in v.chunks_exact_mut(2 * HALF).take(BLOCKS).enumerate() {
+        // SAFETY: the contract of this function.
+        let w = unsafe { constant::<VECTOR>(table, at + block) };
+        for i in 0..HALF {
+            [v[i], v[i + HALF]] = c.merge::<LAZY>(v[i], v[i + HALF], w, bound);
+        }
+    }
+}
+
+/// A forward and an inverse tree of butterflies in registers, from the listed stages (half length, count, first constant).
+///
+/// Expands to `fn $forward` and `fn $inverse`; both need a table of pairs for all nodes in level order.
+macro_rules! tree {
+    ($forward:ident, $inverse:ident, [$(($half:literal, $count:literal, $at:literal))*], [$(($i_half:literal, $i_count:literal, $i_at:literal))*]) => {
         #[inline]
         #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
         unsafe fn $forward<const LAZY: bool, const VECTOR: bool>(
             c: &Constants,
             v: &mut [__m512i],
             table: *const u64,
-            at: usize,
         ) {
-            // SAFETY: the contract of the macro.
-            let w = unsafe { constant::<VECTOR>(table, at) };
-            for i in 0..$half {
-                [v[i], v[i + $half]] = c.split::<LAZY>(v[i], v[i + $half], w);
-            }
-            $(
-                // SAFETY: each half has $half - 1 nodes.
-                unsafe {
-                    $lower::<LAZY, VECTOR>(c, &mut v[..$half], table, at + 1);
-                    $lower::<LAZY, VECTOR>(c, &mut v[$half..], table, at + $half);
-                }
-            )?
+            // SAFETY: the caller's table has all pairs.
+            unsafe { $(split_stage::<LAZY, VECTOR, $half, $count>(c, v, table, $at);)* }
         }
 
         #[inline]
@@ -295,32 +338,42 @@ macro_rules! radix {
             c: &Constants,
             v: &mut [__m512i],
             table: *const u64,
-            at: usize,
         ) {
-            $(
-                // SAFETY: each half has $half - 1 nodes.
-                unsafe {
-                    $upper::<LAZY, VECTOR>(c, &mut v[..$half], table, at + 1);
-                    $upper::<LAZY, VECTOR>(c, &mut v[$half..], table, at + $half);
-                }
-            )?
-            // SAFETY: the contract of the macro.
-            let w = unsafe { constant::<VECTOR>(table, at) };
-            for i in 0..$half {
-                [v[i], v[i + $half]] = c.merge::<LAZY>(v[i], v[i + $half], w, c.$bound);
-            }
+            // SAFETY: the caller's table has all pairs.
+            unsafe { $(merge_stage::<LAZY, VECTOR, $i_half, $i_count>(c, v, table, $i_at);)* }
         }
     };
 }
 
-radix!(forward_2, inverse_2, 1, q2,);
-radix!(forward_4, inverse_4, 2, q4, forward_2, inverse_2);
-radix!(forward_8, inverse_8, 4, q8, forward_4, inverse_4);
-radix!(forward_16, inverse_16, 8, q16, forward_8, inverse_8);
+tree!(forward_2, inverse_2, [(1, 1, 0)], [(1, 1, 0)]);
+tree!(
+    forward_4,
+    inverse_4,
+    [(2, 1, 0)(1, 2, 1)],
+    [(1, 2, 1)(2, 1, 0)]
+);
+tree!(
+    forward_8,
+    inverse_8,
+    [(4, 1, 0)(2, 2, 1)(1, 4, 3)],
+    [(1, 4, 3)(2, 2, 1)(4, 1, 0)]
+);
+tree!(
+    forward_16,
+    inverse_16,
+    [(8, 1, 0)(4, 2, 1)(2, 4, 3)(1, 8, 7)],
+    [(1, 8, 7)(2, 4, 3)(4, 2, 1)(8, 1, 0)]
+);
+tree!(
+    forward_8_twice,
+    inverse_8_twice,
+    [(4, 2, 0)(2, 4, 2)(1, 8, 6)],
+    [(1, 8, 6)(2, 4, 2)(4, 2, 0)]
+);
 
 /// One pass of the forward and of the inverse transform over a whole polynomial, `$radix` vectors at a time.
 macro_rules! pass {
-    ($forward:ident, $inverse:ident, $radix:literal, $split:ident, $merge:ident, $merge_halves:expr) => {
+    ($forward:ident, $inverse:ident, $radix:literal, $split:ident, $merge:ident) => {
         /// Bounds of the first lazy pass: `offset` is added to the values that no constant multiplies.
         #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
         fn $forward<const LAZY: bool>(
@@ -347,7 +400,7 @@ macro_rules! pass {
                         }
                     }
                     // SAFETY: the chunk has $radix - 1 pairs.
-                    unsafe { $split::<LAZY, false>(c, &mut v, table.as_ptr(), 0) };
+                    unsafe { $split::<LAZY, false>(c, &mut v, table.as_ptr()) };
                     for (k, v) in v.iter().enumerate() {
                         // SAFETY: as for the loads.
                         unsafe { store(start.add(k * stride), *v) };
@@ -358,7 +411,7 @@ macro_rules! pass {
 
         /// Bounds: [0, 2q) -> [0, 2q), or [0, q) in the last pass
         #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-        fn $inverse<const LAZY: bool>(
+        fn $inverse<const LAZY: bool, const LAST: bool>(
             c: &Constants,
             values: &mut [u64],
             blocks: usize,
@@ -378,9 +431,9 @@ macro_rules! pass {
                         *v = unsafe { load(start.add(k * stride)) };
                     }
                     // SAFETY: the chunk has $radix - 1 pairs.
-                    unsafe { $merge::<LAZY, false>(c, &mut v, table.as_ptr(), 0) };
+                    unsafe { $merge::<LAZY, false>(c, &mut v, table.as_ptr()) };
                     let (sums, products) = v.split_at_mut($radix / 2);
-                    if blocks == 1 {
+                    if LAST {
                         for sum in sums {
                             *sum = c.subtract_once(c.positive_product(*sum, scale), c.q);
                         }
@@ -402,17 +455,10 @@ macro_rules! pass {
     };
 }
 
-pass!(forward_pass_2, inverse_pass_2, 2, forward_2, inverse_2, 1);
-pass!(forward_pass_4, inverse_pass_4, 4, forward_4, inverse_4, 2);
-pass!(forward_pass_8, inverse_pass_8, 8, forward_8, inverse_8, 4);
-pass!(
-    forward_pass_16,
-    inverse_pass_16,
-    16,
-    forward_16,
-    inverse_16,
-    8
-);
+pass!(forward_pass_2, inverse_pass_2, 2, forward_2, inverse_2);
+pass!(forward_pass_4, inverse_pass_4, 4, forward_4, inverse_4);
+pass!(forward_pass_8, inverse_pass_8, 8, forward_8, inverse_8);
+pass!(forward_pass_16, inverse_pass_16, 16, forward_16, inverse_16);
 
 /// The last seven stages of the forward transform, on every block of 128; fully reduces.
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
@@ -423,16 +469,12 @@ fn forward_blocks<const LAZY: bool>(c: &Constants, values: &mut [u64], table: &[
     {
         let mut v = read_block(block);
         let table = table.as_ptr();
-        // SAFETY: the chunk has 15 pairs, two words of padding, then twice seven pairs of vectors.
-        unsafe { forward_16::<LAZY, false>(c, &mut v, table, 0) };
-        let (low, high) = v.split_at_mut(8);
-        transpose(low);
-        transpose(high);
+        // SAFETY: the chunk has 15 pairs, two words of padding, then 14 pairs of vectors.
+        unsafe { forward_16::<LAZY, false>(c, &mut v, table) };
+        transpose(&mut v[..8]);
+        transpose(&mut v[8..]);
         // SAFETY: as above.
-        unsafe {
-            forward_8::<LAZY, true>(c, low, table.add(32), 0);
-            forward_8::<LAZY, true>(c, high, table.add(32 + HALF_WORDS), 0);
-        }
+        unsafe { forward_8_twice::<LAZY, true>(c, &mut v, table.add(32)) };
         for v in &mut v {
             let partly = if LAZY {
                 c.barrett(*v)
@@ -454,20 +496,16 @@ fn inverse_blocks<const LAZY: bool>(c: &Constants, values: &mut [u64], table: &[
     {
         let mut v = read_block(block);
         let table = table.as_ptr();
-        let (low, high) = v.split_at_mut(8);
         // SAFETY: as in `forward_blocks`.
-        unsafe {
-            inverse_8::<LAZY, true>(c, low, table.add(32), 0);
-            inverse_8::<LAZY, true>(c, high, table.add(32 + HALF_WORDS), 0);
+        unsafe { inverse_8_twice::<LAZY, true>(c, &mut v, table.add(32)) };
+        for half in v.chunks_exact_mut(8) {
+            if LAZY {
+                half[..4].iter_mut().for_each(|v| *v = c.barrett(*v));
+            }
+            transpose(half);
         }
-        if LAZY {
-            low[..4].iter_mut().for_each(|v| *v = c.barrett(*v));
-            high[..4].iter_mut().for_each(|v| *v = c.barrett(*v));
-        }
-        transpose(low);
-        transpose(high);
         // SAFETY: as in `forward_blocks`.
-        unsafe { inverse_16::<LAZY, false>(c, &mut v, table, 0) };
+        unsafe { inverse_16::<LAZY, false>(c, &mut v, table) };
         if LAZY {
             v[..8].iter_mut().for_each(|v| *v = c.barrett(*v));
         }
@@ -497,43 +535,90 @@ fn write_block(block: &mut [u64], rows: &[__m512i; 16]) {
     }
 }
 
+/// The first pass runs over the whole polynomial; then each of its parts goes through all others while it is in the
+/// nearest cache.
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
 fn forward_all<const LAZY: bool>(plan: &NttPlan, values: &mut [u64]) {
     let c = Constants::new(plan.modulus());
-    let mut table = &plan.tables().forward[..];
-    let mut blocks = 1;
-    let stages = u64::from(values.len().trailing_zeros());
+    let (length, passes) = (values.len(), pass_stages(values.len()));
+    let (table, rest) = plan.tables().forward.split_at(2 << passes[0]);
     // Enough that no later stage makes a value negative.
-    let mut offset = _mm512_set1_epi64((stages * plan.modulus().value()) as i64);
-    for &stages in pass_stages(values.len()) {
-        let (now, rest) = table.split_at(2 * blocks << stages);
-        match stages {
-            1 => forward_pass_2::<LAZY>(&c, values, blocks, now, offset),
-            2 => forward_pass_4::<LAZY>(&c, values, blocks, now, offset),
-            3 => forward_pass_8::<LAZY>(&c, values, blocks, now, offset),
-            _ => forward_pass_16::<LAZY>(&c, values, blocks, now, offset),
+    let offset = u64::from(length.trailing_zeros()) * plan.modulus().value();
+    forward_pass::<LAZY>(
+        &c,
+        values,
+        1,
+        passes[0],
+        table,
+        _mm512_set1_epi64(offset as i64),
+    );
+    let parts = 1 << passes[0];
+    for (i, part) in values.chunks_exact_mut(length / parts).enumerate() {
+        let (mut table, mut blocks) = (rest, 1);
+        for &stages in &passes[1..] {
+            let words = (2 * blocks) << stages;
+            let (all, rest) = table.split_at(parts * words);
+            forward_pass::<LAZY>(&c, part, blocks, stages, &all[i * words..], c.zero);
+            (table, blocks) = (rest, blocks << stages);
         }
-        (table, blocks, offset) = (rest, blocks << stages, c.zero);
+        forward_blocks::<LAZY>(&c, part, &table[i * blocks * BLOCK_WORDS..]);
     }
-    forward_blocks::<LAZY>(&c, values, table);
 }
 
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+fn forward_pass<const LAZY: bool>(
+    c: &Constants,
+    values: &mut [u64],
+    blocks: usize,
+    stages: u32,
+    table: &[u64],
+    offset: __m512i,
+) {
+    match stages {
+        1 => forward_pass_2::<LAZY>(c, values, blocks, table, offset),
+        2 => forward_pass_4::<LAZY>(c, values, blocks, table, offset),
+        3 => forward_pass_8::<LAZY>(c, values, blocks, table, offset),
+        _ => forward_pass_16::<LAZY>(c, values, blocks, table, offset),
+    }
+}
+
+/// As [`forward_all`], backwards.
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
 fn inverse_all<const LAZY: bool>(plan: &NttPlan, values: &mut [u64]) {
     let c = Constants::new(plan.modulus());
-    let mut blocks = values.len() / BLOCK;
-    let (now, mut table) = plan.tables().inverse.split_at(blocks * BLOCK_WORDS);
-    inverse_blocks::<LAZY>(&c, values, now);
-    for &stages in pass_stages(values.len()).iter().rev() {
-        blocks >>= stages;
-        let (now, rest) = table.split_at(2 * blocks << stages);
-        match stages {
-            1 => inverse_pass_2::<LAZY>(&c, values, blocks, now),
-            2 => inverse_pass_4::<LAZY>(&c, values, blocks, now),
-            3 => inverse_pass_8::<LAZY>(&c, values, blocks, now),
-            _ => inverse_pass_16::<LAZY>(&c, values, blocks, now),
+    let (length, passes) = (values.len(), pass_stages(values.len()));
+    let (blocks_table, rest) = plan.tables().inverse.split_at(length / BLOCK * BLOCK_WORDS);
+    let parts = 1 << passes[0];
+    for (i, part) in values.chunks_exact_mut(length / parts).enumerate() {
+        let (mut table, mut blocks) = (rest, part.len() / BLOCK);
+        inverse_blocks::<LAZY>(&c, part, &blocks_table[i * blocks * BLOCK_WORDS..]);
+        for &stages in passes[1..].iter().rev() {
+            blocks >>= stages;
+            let words = (2 * blocks) << stages;
+            let (all, rest) = table.split_at(parts * words);
+            inverse_pass::<LAZY, false>(&c, part, blocks, stages, &all[i * words..]);
+            table = rest;
         }
-        table = rest;
+    }
+    let last = plan.tables().inverse.len() - (2 << passes[0]);
+    inverse_pass::<LAZY, true>(&c, values, 1, passes[0], &plan.tables().inverse[last..]);
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+fn inverse_pass<const LAZY: bool, const LAST: bool>(
+    c: &Constants,
+    values: &mut [u64],
+    blocks: usize,
+    stages: u32,
+    table: &[u64],
+) {
+    match stages {
+        1 => inverse_pass_2::<LAZY, LAST>(c, values, blocks, table),
+        2 => inverse_pass_4::<LAZY, LAST>(c, values, blocks, table),
+        3 => inverse_pass_8::<LAZY, LAST>(c, values, blocks, table),
+        _ => inverse_pass_16::<LAZY, LAST>(c, values, blocks, table),
     }
 }
 
