@@ -1,6 +1,8 @@
 //! Measures the training engine on random data: images per second of the nets of decision 0003.
 
-use scuro_train::architectures::{Activation, architecture};
+use scuro_nn::graph::{Graph, GraphBuilder, Op, Window};
+use scuro_nn::tensor::Tensor;
+use scuro_train::architectures::architecture;
 use scuro_train::{BatchReport, Examples, Progress, TrainConfig, train};
 use std::error::Error;
 use std::io::{self, Write};
@@ -18,35 +20,90 @@ impl Progress for Watch {
     }
 }
 
+/// Conv 6 of 5x5, pool, conv 16 of 5x5, pool, 120, 84, 10: 44,426 weights.
+fn survey_net(activation: Op) -> Result<Graph, Box<dyn Error>> {
+    let filled = |shape: &[usize]| {
+        let len: usize = shape.iter().product();
+        let scale = 1.0 / shape.iter().skip(1).product::<usize>().max(1) as f32;
+        let value = |i: usize| ((i * 7919 % 211) as f32 / 105.0 - 1.0) * scale;
+        Tensor {
+            shape: shape.to_vec(),
+            data: (0..len).map(value).collect(),
+        }
+    };
+    let mut net = GraphBuilder::new("survey", [1, 28, 28]);
+    for (maps, inputs) in [(6, 1), (16, 6)] {
+        let window = Window::valid([5, 5], [1, 1]);
+        let (weight, bias) = (filled(&[maps, inputs, 5, 5]), Some(filled(&[maps])));
+        net.then(Op::Conv2d {
+            weight,
+            bias,
+            window,
+            dilation: [1, 1],
+            groups: 1,
+        });
+        let window = Window::valid([2, 2], [2, 2]);
+        net.then(activation.clone()).then(Op::AvgPool {
+            window,
+            count_padding: true,
+        });
+    }
+    net.then(Op::Flatten);
+    for (outputs, inputs) in [(120, 256), (84, 120)] {
+        let (weight, bias) = (filled(&[outputs, inputs]), Some(filled(&[outputs])));
+        net.then(Op::Dense { weight, bias })
+            .then(activation.clone());
+    }
+    net.then(Op::Dense {
+        weight: filled(&[10, 84]),
+        bias: Some(filled(&[10])),
+    });
+    Ok(net.finish()?)
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let threads = std::env::args().nth(1).map(|t| t.parse()).transpose()?;
-    for (name, activation, count) in [
-        ("lenet5", Activation::Tanh, 12_800),
-        ("lenet5", Activation::Relu, 12_800),
-        ("lenet5", Activation::Square, 12_800),
-        ("cryptonets", Activation::Square, 25_600),
-        ("lenet", Activation::Square, 3_840),
-        ("cifar10-cnn", Activation::Relu, 640),
+    let cubic = Op::Polynomial {
+        coefficients: vec![0.0, 0.5, 0.2, 0.01],
+    };
+    let mut cases = Vec::new();
+    for op in [Op::Tanh, Op::Relu, Op::Square, cubic] {
+        cases.push((
+            format!("survey net, {}", op.name()),
+            survey_net(op)?,
+            12_800,
+        ));
+    }
+    for (name, count) in [
+        ("cryptonets", 25_600),
+        ("lenet", 3_840),
+        ("cifar10-cnn", 640),
     ] {
-        let made = architecture(name, Some(activation), 1)?;
-        let shape = made.graph.input_shape().to_vec();
-        let len = count * shape.iter().product::<usize>();
-        let images = (0..len)
-            .map(|i| (i * 7919 % 1013) as f32 / 1013.0)
-            .collect();
-        let examples = Examples::new(shape, images, (0..count).map(|i| i * 31 % 10).collect())?;
-        let base = TrainConfig::default();
-        let config = TrainConfig {
-            epochs: 1,
-            learning_rate: 1e-4,
-            validation: 0.0,
-            threads,
-            ..base
-        };
-        let mut watch = Watch(None, 0.0);
-        train(made.graph, &examples, &config, &mut watch)?;
-        let rate = config.batch as f64 / watch.1;
-        writeln!(io::stdout(), "{name} {activation:?}: {rate:.0} images/s")?;
+        cases.push((name.to_owned(), architecture(name, None, 1)?.graph, count));
+    }
+    for (name, graph, count) in cases {
+        let rate = measure(graph, count, threads)?;
+        writeln!(io::stdout(), "{name}: {rate:.0} images/s")?;
     }
     Ok(())
+}
+
+fn measure(graph: Graph, count: usize, threads: Option<usize>) -> Result<f64, Box<dyn Error>> {
+    let shape = graph.input_shape().to_vec();
+    let len = count * shape.iter().product::<usize>();
+    let images = (0..len)
+        .map(|i| (i * 7919 % 1013) as f32 / 1013.0)
+        .collect();
+    let examples = Examples::new(shape, images, (0..count).map(|i| i * 31 % 10).collect())?;
+    let base = TrainConfig::default();
+    let config = TrainConfig {
+        epochs: 1,
+        learning_rate: 1e-4,
+        validation: 0.0,
+        threads,
+        ..base
+    };
+    let mut watch = Watch(None, 0.0);
+    train(graph, &examples, &config, &mut watch)?;
+    Ok(config.batch as f64 / watch.1)
 }

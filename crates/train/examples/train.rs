@@ -1,4 +1,5 @@
-//! Trains an architecture by its recipe: `train ARCHITECTURE DATA[,DATA] SEED EPOCHS DATA_FOLDER OUT`.
+//! Trains an architecture by its recipe:
+//! `train ARCHITECTURE DATA[,DATA] SEED EPOCHS DATA_FOLDER OUT`.
 //!
 //! `-` for EPOCHS keeps the recipe's number; a number also leaves its teacher out.
 
@@ -29,7 +30,7 @@ impl Progress for Lines {
         let held_out = r.validation_accuracy.unwrap_or(f64::NAN);
         let _ = writeln!(
             io::stdout(),
-            "epoch {:3}  loss {:.4}  penalty {:.4}  accuracy {:.4}  held out {held_out:.4}  {rate:.0}/s",
+            "epoch {:3} loss {:.4} penalty {:.4} accuracy {:.4} held out {held_out:.4} {rate:.0}/s",
             r.epoch,
             r.loss,
             r.penalty,

@@ -42,7 +42,8 @@ pub(crate) fn cross_entropy(
     for (example, ((z, out), &label)) in rows.zip(labels).enumerate() {
         let hard = 1.0 - teacher.map_or(0.0, |t| f64::from(t.weight));
         let p = softmax(z, 1.0);
-        total -= hard * p[label].max(f64::MIN_POSITIVE).ln();
+        // A clamp, unlike a maximum, lets NaN through to the check of the caller.
+        total -= hard * p[label].clamp(f64::MIN_POSITIVE, 1.0).ln();
         for (c, (out, p)) in out.iter_mut().zip(&p).enumerate() {
             *out = (hard * (p - f64::from(u8::from(c == label))) / batch) as f32;
         }
@@ -65,7 +66,7 @@ fn add_soft(z: &[f32], soft: &[f32], t: &SoftTargets<'_>, batch: f64, out: &mut 
     let mut divergence = 0.0;
     for ((out, p), q) in out.iter_mut().zip(&p).zip(&q) {
         *out += (weight * temperature * (p - q) / batch) as f32;
-        divergence += q * (q.max(f64::MIN_POSITIVE) / p.max(f64::MIN_POSITIVE)).ln();
+        divergence += q * (q.max(f64::MIN_POSITIVE) / p.clamp(f64::MIN_POSITIVE, 1.0)).ln();
     }
     weight * temperature * temperature * divergence
 }
@@ -108,6 +109,11 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn logits_that_are_not_numbers_give_a_loss_that_is_none() {
+        assert!(cross_entropy(&[f32::NAN, 1.0], &[1], 2, None).mean.is_nan());
     }
 
     #[test]

@@ -213,3 +213,71 @@ pub(crate) fn clip_norm(gradients: &mut ParameterGradients, limit: f32) -> f32 {
     }
     norm
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The weight after `gradients.len()` steps from 1 at a rate of 0.1.
+    fn walk(rule: Optimiser, gradients: &[f32]) -> f32 {
+        let (mut w, mut first, mut second) = ([1.0], [0.0], [0.0]);
+        for (step, g) in gradients.iter().enumerate() {
+            update(
+                rule,
+                step as i32 + 1,
+                0.1,
+                &mut w,
+                &[*g],
+                &mut first,
+                &mut second,
+            );
+        }
+        w[0]
+    }
+
+    /// The expected values follow from the formulas in double precision.
+    #[test]
+    fn updates_follow_keras_step_by_step() {
+        let gradients = [0.5, -0.2, 0.3];
+        let cases = [
+            (Optimiser::sgd(0.0, false), 1.0 - 0.1 * 0.6),
+            (Optimiser::sgd(0.9, false), 0.8725),
+            (Optimiser::sgd(0.9, true), 0.825_25),
+            (Optimiser::adam(), 0.810_996),
+            (Optimiser::rms_prop(), 0.641_111),
+        ];
+        for (rule, expected) in cases {
+            let found = walk(rule, &gradients);
+            assert!(
+                (found - expected).abs() < 1e-4,
+                "{rule:?}: {found}, expected {expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn schedules_start_warm_end_low_and_step_by_epochs() {
+        let cosine = Schedule::Cosine { floor: 0.1 };
+        let shares = [0, 9, 10, 55, 100].map(|step| cosine.share(step, 100, 10, 10));
+        for (found, expected) in shares.into_iter().zip([0.1, 1.0, 1.0, 0.55, 0.1]) {
+            assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+        }
+        let step = Schedule::Step {
+            epochs: 2,
+            factor: 0.5,
+        };
+        assert_eq!(
+            [0, 19, 20, 40].map(|s| step.share(s, 100, 10, 0)),
+            [1.0, 1.0, 0.5, 0.25]
+        );
+    }
+
+    #[test]
+    fn clipping_keeps_the_direction() {
+        let mut gradients = vec![vec![vec![3.0], vec![]], vec![vec![-4.0]]];
+        assert_eq!(clip_norm(&mut gradients, 1.0), 5.0);
+        assert_eq!(gradients, vec![vec![vec![0.6], vec![]], vec![vec![-0.8]]]);
+        clip_norm(&mut gradients, 2.0);
+        assert_eq!(gradients[1][0], [-0.8]);
+    }
+}
