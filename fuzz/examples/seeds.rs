@@ -25,6 +25,7 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 fn main() -> Outcome {
     stored()?;
     images()?;
+    safetensors()?;
     program()?;
     fhe()
 }
@@ -68,6 +69,24 @@ fn images() -> Outcome {
     )?;
     let record = |label: u8| [vec![label], vec![label; 3 * 32 * 32]].concat();
     write("cifar10", "batch", &[record(1), record(9)].concat())?;
+    Ok(())
+}
+
+/// A dense layer in an architecture file, a zero byte, and its weights.
+fn safetensors() -> Outcome {
+    let architecture = r#"{"name": "tiny", "input": [4], "layers": [
+        {"op": "dense", "weight": "w", "bias": "b"}, {"op": "square"}]}"#;
+    let header = r#"{"w":{"dtype":"F32","shape":[2,4],"data_offsets":[0,32]},
+        "b":{"dtype":"F32","shape":[2],"data_offsets":[32,40]}}"#;
+    let length = (header.len() as u64).to_le_bytes();
+    let parts = [
+        architecture.as_bytes(),
+        &[0],
+        &length,
+        header.as_bytes(),
+        &[0; 40],
+    ];
+    write("safetensors", "dense", &parts.concat())?;
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 //! must write back as the same bytes where the format is canonical. Formats that end in a checksum
 //! get it here, so that mutants reach the parser behind it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use scuro_client::Bundle;
@@ -180,12 +180,16 @@ pub fn onnx(bytes: &[u8]) {
 
 /// A Keras model in one HDF5 file.
 pub fn keras_h5(bytes: &[u8]) {
-    with_file("h5", bytes, |path| open(path, None));
+    if let Ok(graph) = import::keras::from_h5(bytes) {
+        sound(&graph);
+    }
 }
 
 /// A Keras archive.
 pub fn keras_zip(bytes: &[u8]) {
-    with_file("keras", bytes, |path| open(path, None));
+    if let Ok(graph) = import::keras::from_archive(bytes) {
+        sound(&graph);
+    }
 }
 
 /// An architecture file, a zero byte, and a safetensors file.
@@ -194,15 +198,7 @@ pub fn safetensors(bytes: &[u8]) {
     let (Some(architecture), Some(weights)) = (halves.next(), halves.next()) else {
         return;
     };
-    with_file("json", architecture, |architecture| {
-        with_file("safetensors", weights, |path| {
-            open(path, Some(architecture.to_owned()))
-        });
-    });
-}
-
-fn open(path: &Path, architecture: Option<PathBuf>) {
-    if let Ok(graph) = import::open(path, &import::Options { architecture }) {
+    if let Ok(graph) = import::safetensors::from_bytes(weights, architecture) {
         sound(&graph);
     }
 }
