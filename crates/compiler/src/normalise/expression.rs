@@ -10,6 +10,19 @@ const MAX_COMPOSITION_WORK: usize = 2_000_000_000;
 /// Entries by which a composition may exceed twice its parts before it is refused.
 const COMPOSITION_SLACK: usize = 100_000;
 
+/// Most entries per row of a local map (pools, scalings).
+const LOCAL_ENTRIES: usize = 64;
+
+/// Whether every row reads most columns: more columns then cost no further diagonals.
+fn is_full(matrix: &Sparse) -> bool {
+    2 * matrix.nonzeros() > matrix.rows() * matrix.columns
+}
+
+/// Whether rows read few columns, and no column is read by many rows.
+fn is_local(matrix: &Sparse) -> bool {
+    matrix.nonzeros() <= LOCAL_ENTRIES * matrix.rows() && matrix.columns <= LOCAL_ENTRIES * matrix.rows()
+}
+
 /// `sum_i matrix_i * x_i + bias`; a missing matrix is the identity.
 #[derive(Debug, Clone)]
 pub(super) struct Expression {
@@ -174,7 +187,8 @@ impl Expression {
                     }
                     let product = matrix.product(inner);
                     let parts = matrix.nonzeros() + inner.nonzeros();
-                    if product.nonzeros() > 2 * parts + COMPOSITION_SLACK {
+                    let larger = product.nonzeros() > 2 * parts + COMPOSITION_SLACK;
+                    if larger && !(is_full(matrix) && is_local(inner)) {
                         return None;
                     }
                     product
