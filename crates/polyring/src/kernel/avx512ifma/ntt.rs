@@ -25,6 +25,8 @@ const LENGTH_MIN: usize = 256;
 const BLOCK: usize = 128;
 /// log2 of [`BLOCK`].
 const BLOCK_STAGES: u32 = 7;
+/// Vectors in registers at once.
+const VECTORS: usize = 16;
 /// Words of constants per block: 15 pairs and padding, then 14 pairs of eight.
 const BLOCK_WORDS: usize = 32 + 28 * 8;
 /// Moduli of at most this size are transformed without reductions between stages: (2·16 + 2)·q < 2^52.
@@ -202,6 +204,29 @@ impl Constants {
         _mm512_sub_epi64(x, _mm512_madd52lo_epu64(self.zero, quotient, self.q))
     }
 
+    /// Reduces the sums and products of the last stage of an inverse pass: to [0, 2q), or to [0, q) and scaled if `LAST`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+    fn finish_pass<const LAZY: bool, const LAST: bool>(
+        &self,
+        v: &mut [__m512i; VECTORS],
+        scale: [__m512i; 2],
+    ) {
+        let (sums, products) = v.split_at_mut(VECTORS / 2);
+        if LAST {
+            for sum in sums {
+                *sum = self.subtract_once(self.positive_product(*sum, scale), self.q);
+            }
+            for product in products {
+                *product = self.subtract_once(*product, self.q);
+            }
+        } else if LAZY {
+            for sum in sums {
+                *sum = self.barrett(*sum);
+            }
+        }
+    }
+
     /// (x + w·y, x - w·y); not lazy: [0, 4q) -> [0, 4q), lazy: q more to both sides
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
@@ -300,7 +325,7 @@ unsafe fn merge_stage<
     table: *const u64,
     at: usize,
 ) {
-    // Lazy sums double in every stage of a pass, from 2q.
+    // Lazy sums double in every stage of a pass, from 2q, and no pass has more stages than the block.
     let bound = match HALF {
         1 => c.q2,
         2 => c.q4,
@@ -318,7 +343,7 @@ unsafe fn merge_stage<
 
 /// A forward and an inverse tree of butterflies in registers, from the listed stages (half length, count, first constant).
 ///
-/// Expands to `fn $forward` and `fn $inverse`; both need a table of pairs for all nodes in level order.
+/// Expands to `fn $forward` and `fn $inverse` on 16 vectors; both need a table of pairs for all nodes in level order.
 macro_rules! tree {
     ($forward:ident, $inverse:ident, [$(($half:literal, $count:literal, $at:literal))*], [$(($i_half:literal, $i_count:literal, $i_at:literal))*]) => {
         #[inline]
@@ -345,18 +370,18 @@ macro_rules! tree {
     };
 }
 
-tree!(forward_2, inverse_2, [(1, 1, 0)], [(1, 1, 0)]);
+tree!(forward_2, inverse_2, [(8, 1, 0)], [(8, 1, 0)]);
 tree!(
     forward_4,
     inverse_4,
-    [(2, 1, 0)(1, 2, 1)],
-    [(1, 2, 1)(2, 1, 0)]
+    [(8, 1, 0)(4, 2, 1)],
+    [(4, 2, 1)(8, 1, 0)]
 );
 tree!(
     forward_8,
     inverse_8,
-    [(4, 1, 0)(2, 2, 1)(1, 4, 3)],
-    [(1, 4, 3)(2, 2, 1)(4, 1, 0)]
+    [(8, 1, 0)(4, 2, 1)(2, 4, 3)],
+    [(2, 4, 3)(4, 2, 1)(8, 1, 0)]
 );
 tree!(
     forward_16,
@@ -371,7 +396,40 @@ tree!(
     [(1, 8, 6)(2, 4, 2)(4, 2, 0)]
 );
 
-/// One pass of the forward and of the inverse transform over a whole polynomial, `$radix` vectors at a time.
+/// The vectors of one step of a pass: `RADIX` rows `stride` words apart, of 16/`RADIX` vectors each.
+///
+/// # Safety
+/// All rows are in one allocation.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+unsafe fn read_rows<const RADIX: usize>(start: *const u64, stride: usize) -> [__m512i; VECTORS] {
+    let mut v = [_mm512_setzero_si512(); VECTORS];
+    for (k, v) in v.iter_mut().enumerate() {
+        let (row, column) = (k / (VECTORS / RADIX), k % (VECTORS / RADIX));
+        // SAFETY: the contract of this function.
+        *v = unsafe { load(start.add(row * stride + 8 * column)) };
+    }
+    v
+}
+
+/// As [`read_rows`].
+///
+/// # Safety
+/// All rows are in one allocation.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+unsafe fn write_rows<const RADIX: usize>(start: *mut u64, stride: usize, v: &[__m512i; VECTORS]) {
+    for (k, v) in v.iter().enumerate() {
+        let (row, column) = (k / (VECTORS / RADIX), k % (VECTORS / RADIX));
+        // SAFETY: the contract of this function.
+        unsafe { store(start.add(row * stride + 8 * column), *v) };
+    }
+}
+
+/// One pass of the forward and of the inverse transform over a whole polynomial, `$radix` rows at a time.
+///
+/// Expands to `fn $forward` and `fn $inverse`, which differ in the tree only. Strides are at least [`BLOCK`] words, so a
+/// step of 16 vectors never leaves its rows.
 macro_rules! pass {
     ($forward:ident, $inverse:ident, $radix:literal, $split:ident, $merge:ident) => {
         /// Bounds of the first lazy pass: `offset` is added to the values that no constant multiplies.
@@ -383,27 +441,22 @@ macro_rules! pass {
             table: &[u64],
             offset: __m512i,
         ) {
-            let length = values.len() / blocks;
-            let stride = length / $radix;
+            let stride = values.len() / blocks / $radix;
             let tables = table.chunks_exact(2 * $radix);
-            for (block, table) in values.chunks_exact_mut(length).zip(tables) {
-                for j in (0..stride).step_by(8) {
+            for (block, table) in values.chunks_exact_mut(stride * $radix).zip(tables) {
+                for j in (0..stride).step_by(8 * VECTORS / $radix) {
                     let start = block[j..].as_mut_ptr();
-                    let mut v = [c.zero; $radix];
-                    for (k, v) in v.iter_mut().enumerate() {
-                        // SAFETY: j + 8 <= stride, so row k ends within the block of $radix strides.
-                        *v = unsafe { load(start.add(k * stride)) };
-                    }
+                    // SAFETY: the block has $radix rows, and j + 128/$radix <= stride.
+                    let mut v = unsafe { read_rows::<$radix>(start, stride) };
                     if LAZY {
-                        for v in &mut v[..$radix / 2] {
+                        for v in &mut v[..VECTORS / 2] {
                             *v = _mm512_add_epi64(*v, offset);
                         }
                     }
-                    // SAFETY: the chunk has $radix - 1 pairs.
-                    unsafe { $split::<LAZY, false>(c, &mut v, table.as_ptr()) };
-                    for (k, v) in v.iter().enumerate() {
-                        // SAFETY: as for the loads.
-                        unsafe { store(start.add(k * stride), *v) };
+                    // SAFETY: the chunk has $radix - 1 pairs; the rows are those that were read.
+                    unsafe {
+                        $split::<LAZY, false>(c, &mut v, table.as_ptr());
+                        write_rows::<$radix>(start, stride, &v);
                     }
                 }
             }
@@ -417,38 +470,20 @@ macro_rules! pass {
             blocks: usize,
             table: &[u64],
         ) {
-            let length = values.len() / blocks;
-            let stride = length / $radix;
+            let stride = values.len() / blocks / $radix;
             let tables = table.chunks_exact(2 * $radix);
-            for (block, table) in values.chunks_exact_mut(length).zip(tables) {
+            for (block, table) in values.chunks_exact_mut(stride * $radix).zip(tables) {
                 // SAFETY: the last of the $radix pairs is the scale.
                 let scale = unsafe { constant::<false>(table.as_ptr(), $radix - 1) };
-                for j in (0..stride).step_by(8) {
+                for j in (0..stride).step_by(8 * VECTORS / $radix) {
                     let start = block[j..].as_mut_ptr();
-                    let mut v = [c.zero; $radix];
-                    for (k, v) in v.iter_mut().enumerate() {
-                        // SAFETY: j + 8 <= stride, so row k ends within the block of $radix strides.
-                        *v = unsafe { load(start.add(k * stride)) };
-                    }
+                    // SAFETY: the block has $radix rows, and j + 128/$radix <= stride.
+                    let mut v = unsafe { read_rows::<$radix>(start, stride) };
                     // SAFETY: the chunk has $radix - 1 pairs.
                     unsafe { $merge::<LAZY, false>(c, &mut v, table.as_ptr()) };
-                    let (sums, products) = v.split_at_mut($radix / 2);
-                    if LAST {
-                        for sum in sums {
-                            *sum = c.subtract_once(c.positive_product(*sum, scale), c.q);
-                        }
-                        for product in products {
-                            *product = c.subtract_once(*product, c.q);
-                        }
-                    } else if LAZY {
-                        for sum in sums {
-                            *sum = c.barrett(*sum);
-                        }
-                    }
-                    for (k, v) in v.iter().enumerate() {
-                        // SAFETY: as for the loads.
-                        unsafe { store(start.add(k * stride), *v) };
-                    }
+                    c.finish_pass::<LAZY, LAST>(&mut v, scale);
+                    // SAFETY: the rows are those that were read.
+                    unsafe { write_rows::<$radix>(start, stride, &v) };
                 }
             }
         }
@@ -467,7 +502,8 @@ fn forward_blocks<const LAZY: bool>(c: &Constants, values: &mut [u64], table: &[
         .chunks_exact_mut(BLOCK)
         .zip(table.chunks_exact(BLOCK_WORDS))
     {
-        let mut v = read_block(block);
+        // SAFETY: a block has 16 rows of eight words.
+        let mut v = unsafe { read_rows::<VECTORS>(block.as_ptr(), 8) };
         let table = table.as_ptr();
         // SAFETY: the chunk has 15 pairs, two words of padding, then 14 pairs of vectors.
         unsafe { forward_16::<LAZY, false>(c, &mut v, table) };
@@ -483,7 +519,8 @@ fn forward_blocks<const LAZY: bool>(c: &Constants, values: &mut [u64], table: &[
             };
             *v = c.subtract_once(partly, c.q);
         }
-        write_block(block, &v);
+        // SAFETY: as for the reading.
+        unsafe { write_rows::<VECTORS>(block.as_mut_ptr(), 8, &v) };
     }
 }
 
@@ -494,7 +531,8 @@ fn inverse_blocks<const LAZY: bool>(c: &Constants, values: &mut [u64], table: &[
         .chunks_exact_mut(BLOCK)
         .zip(table.chunks_exact(BLOCK_WORDS))
     {
-        let mut v = read_block(block);
+        // SAFETY: a block has 16 rows of eight words.
+        let mut v = unsafe { read_rows::<VECTORS>(block.as_ptr(), 8) };
         let table = table.as_ptr();
         // SAFETY: as in `forward_blocks`.
         unsafe { inverse_8_twice::<LAZY, true>(c, &mut v, table.add(32)) };
@@ -506,32 +544,9 @@ fn inverse_blocks<const LAZY: bool>(c: &Constants, values: &mut [u64], table: &[
         }
         // SAFETY: as in `forward_blocks`.
         unsafe { inverse_16::<LAZY, false>(c, &mut v, table) };
-        if LAZY {
-            v[..8].iter_mut().for_each(|v| *v = c.barrett(*v));
-        }
-        write_block(block, &v);
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn read_block(block: &[u64]) -> [__m512i; 16] {
-    assert_eq!(block.len(), BLOCK);
-    let mut rows = [_mm512_setzero_si512(); 16];
-    for (k, row) in rows.iter_mut().enumerate() {
-        // SAFETY: 8·k + 8 <= BLOCK.
-        *row = unsafe { load(block.as_ptr().add(8 * k)) };
-    }
-    rows
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn write_block(block: &mut [u64], rows: &[__m512i; 16]) {
-    assert_eq!(block.len(), BLOCK);
-    for (k, row) in rows.iter().enumerate() {
-        // SAFETY: 8·k + 8 <= BLOCK.
-        unsafe { store(block.as_mut_ptr().add(8 * k), *row) };
+        c.finish_pass::<LAZY, false>(&mut v, [c.zero; 2]);
+        // SAFETY: as for the reading.
+        unsafe { write_rows::<VECTORS>(block.as_mut_ptr(), 8, &v) };
     }
 }
 
