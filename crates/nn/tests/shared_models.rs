@@ -123,6 +123,21 @@ fn marabou_channels_last_network_scores_as_stated() {
 }
 
 #[test]
+fn marabou_keras_network_scores_as_stated() {
+    check("cnn_max_mnist2.h5", "mnist", &unit(), 0.9823);
+}
+
+#[test]
+fn keras_dense_network_scores_as_stated() {
+    check("mnist-mlp-64-32.h5", "mnist", &unit(), 0.9634);
+}
+
+#[test]
+fn keras_residual_network_scores_as_stated() {
+    check("cifar10-resnet8-mlperf-tiny.h5", "cifar10", &Preprocess::raw(), 0.8719);
+}
+
+#[test]
 fn oval_cifar_network_scores_as_stated() {
     check(
         "cifar_base_kw.onnx",

@@ -211,13 +211,7 @@ fn infer_op(op: &Op, operands: &[&Shape]) -> Fault<Shape> {
             Ok(vec![c, 1, 1])
         }
         Op::Dense { weight, bias } => dense_shape(operands[0], weight, bias.as_ref()),
-        Op::BatchNorm { .. } => {
-            let channels = *operands[0].first().ok_or(rank(1, operands[0]))?;
-            for (name, tensor) in op.parameters() {
-                check_parameter(name, tensor, &[channels])?;
-            }
-            Ok(first())
-        }
+        Op::BatchNorm { .. } => batch_norm_shape(op, operands[0]),
         Op::Flatten => Ok(vec![operands[0].iter().product()]),
         Op::Reshape { shape } => {
             if element_count(shape) != element_count(operands[0]) {
@@ -239,16 +233,7 @@ fn infer_op(op: &Op, operands: &[&Shape]) -> Fault<Shape> {
             Ok(permuted(operands[0], permutation))
         }
         Op::Concat { axis } => concat_shape(operands, *axis),
-        Op::Polynomial { coefficients } if coefficients.is_empty() => {
-            Err(NodeFault::NoCoefficients)
-        }
-        Op::Polynomial { coefficients } => match coefficients.iter().position(|c| !c.is_finite()) {
-            Some(position) => Err(NodeFault::NonFinite {
-                parameter: "coefficients",
-                position,
-            }),
-            None => Ok(first()),
-        },
+        Op::Polynomial { coefficients } => check_coefficients(coefficients).map(|()| first()),
         Op::Softmax { axis } | Op::LogSoftmax { axis } => {
             let rank = operands[0].len();
             if *axis < rank {
@@ -261,6 +246,25 @@ fn infer_op(op: &Op, operands: &[&Shape]) -> Fault<Shape> {
         Op::Add | Op::Sub | Op::Mul => {
             unreachable!("binary operators are inferred by their caller")
         }
+    }
+}
+
+fn batch_norm_shape(op: &Op, input: &Shape) -> Fault<Shape> {
+    let channels = *input.first().ok_or(rank(1, input))?;
+    for (name, tensor) in op.parameters() {
+        check_parameter(name, tensor, &[channels])?;
+    }
+    Ok(input.clone())
+}
+
+fn check_coefficients(coefficients: &[f32]) -> Fault<()> {
+    match coefficients.iter().position(|c| !c.is_finite()) {
+        _ if coefficients.is_empty() => Err(NodeFault::NoCoefficients),
+        Some(position) => Err(NodeFault::NonFinite {
+            parameter: "coefficients",
+            position,
+        }),
+        None => Ok(()),
     }
 }
 

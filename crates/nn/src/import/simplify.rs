@@ -16,6 +16,7 @@ pub(super) fn simplify(mut graph: Graph) -> Result<Graph> {
     for _ in 0..=graph.nodes.len() {
         let mut changed = transpose::absorb_in_input(&mut graph);
         changed |= transpose::compose(&mut graph);
+        changed |= transpose::of_unit_axes(&mut graph)?;
         changed |= transpose::sink_below_pointwise(&mut graph);
         changed |= transpose::fold_into_dense(&mut graph)?;
         changed |= join_biases(&mut graph);

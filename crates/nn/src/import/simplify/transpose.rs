@@ -32,6 +32,29 @@ pub(super) fn absorb_in_input(graph: &mut Graph) -> bool {
     true
 }
 
+/// A transpose that only moves axes of extent 1 is a reshape.
+pub(super) fn of_unit_axes(graph: &mut Graph) -> Result<bool> {
+    let uses = graph.use_counts();
+    let shapes = graph.shapes()?;
+    for position in (0..graph.nodes.len()).filter(|&p| uses[p] > 0) {
+        let Some(permutation) = permutation(graph, NodeId(position)) else {
+            continue;
+        };
+        let from = &shapes[graph.nodes[position].inputs[0].0];
+        let moved: Vec<usize> = permutation
+            .into_iter()
+            .filter(|&axis| from[axis] != 1)
+            .collect();
+        if moved.is_sorted() {
+            graph.nodes[position].op = Op::Reshape {
+                shape: shapes[position].clone(),
+            };
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// A transpose of a transpose is one; one that moves nothing is none.
 pub(super) fn compose(graph: &mut Graph) -> bool {
     let uses = graph.use_counts();
