@@ -1,3 +1,29 @@
-//! One binary, `scuro`: verbs only.
+//! One binary, `scuro`: verbs only. The work is done by the crates below it.
 
-fn main() {}
+mod app;
+mod bench;
+mod compiled;
+mod context;
+mod data;
+mod errors;
+mod evaluator;
+mod files;
+mod html;
+mod inputs;
+mod machine;
+mod noise;
+mod output;
+mod progress;
+mod report;
+mod scoring;
+mod secrets;
+mod style;
+mod table;
+mod terminal;
+mod units;
+mod verbs;
+mod workspace;
+
+fn main() -> std::process::ExitCode {
+    app::run()
+}

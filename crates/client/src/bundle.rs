@@ -1,8 +1,9 @@
 //! Queries and replies as bytes: some ciphertexts, and which program they are for.
 //!
-//! Layout, little-endian: magic `SCUROBND`, version u16, kind u8, program digest, images u32, ciphertexts per
-//! evaluation u32, count u32, then `count` times (length u32, bytes), then the BLAKE3 digest of everything before.
-//! The ciphertexts themselves are checked by `scuro_fhe` when they are decoded.
+//! Layout, little-endian: magic `SCUROBND`, version u16, kind u8, program digest, images u32,
+//! ciphertexts per evaluation u32, count u32, then `count` times (length u32, bytes), then the
+//! BLAKE3 digest of everything before. The ciphertexts themselves are checked by `scuro_fhe` when
+//! they are decoded.
 
 use crate::error::BundleError;
 

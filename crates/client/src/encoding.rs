@@ -7,8 +7,9 @@ use crate::error::Error;
 /// The slot vectors of one run of `program`, one a query ciphertext: a single image, or a batch.
 ///
 /// # Errors
-/// [`Error::ImageShape`], [`Error::ImageNotFinite`] and [`Error::ImageOutOfRange`] name the first bad image;
-/// [`Error::NoImages`] and [`Error::TooManyImages`] if the number does not fit the packing.
+/// [`Error::ImageShape`], [`Error::ImageNotFinite`] and [`Error::ImageOutOfRange`] name the first
+/// bad image; [`Error::NoImages`] and [`Error::TooManyImages`] if the number does not fit the
+/// packing.
 pub fn gather(program: &Program, images: &[&[f32]]) -> Result<Vec<Vec<f64>>, Error> {
     let limit = images_per_run(program);
     match images.len() {
@@ -22,12 +23,7 @@ pub fn gather(program: &Program, images: &[&[f32]]) -> Result<Vec<Vec<f64>>, Err
     Ok(match &program.input.gather {
         Gather::Slots(maps) => maps.iter().map(|map| fill_slots(map, images[0])).collect(),
         Gather::Batch => (0..program.input.elements())
-            .map(|element| {
-                images
-                    .iter()
-                    .map(|image| f64::from(image[element]))
-                    .collect()
-            })
+            .map(|element| column(images, element, program.slots()))
             .collect(),
     })
 }
@@ -91,6 +87,13 @@ fn fill_slots(map: &[u32], image: &[f32]) -> Vec<f64> {
         index => image.get(index as usize).copied().map_or(0.0, f64::from),
     };
     map.iter().map(value).collect()
+}
+
+/// One element of every image; slots without an image hold zero.
+fn column(images: &[&[f32]], element: usize, slots: usize) -> Vec<f64> {
+    let mut column: Vec<f64> = images.iter().map(|image| f64::from(image[element])).collect();
+    column.resize(slots, 0.0);
+    column
 }
 
 fn scores(output: &OutputSpec, slots: &[Vec<f64>], offset: usize) -> Result<Vec<f64>, Error> {

@@ -1,8 +1,9 @@
 //! The side that owns the data: open a compiled model, make keys, encrypt images, read the answer.
 //!
-//! A [`Model`] is a program with its encryption parameters; both sides open it. The data owner's [`Client`] holds a
-//! secret key; [`PublicClient`] can only encrypt. What travels is a [`Bundle`] of ciphertexts: the evaluator opens it
-//! with [`Model::open_query`] and closes its answer with [`Model::seal_reply`], neither of which can name a secret.
+//! A [`Model`] is a program with its encryption parameters; both sides open it. The data owner's
+//! [`Client`] holds a secret key; [`PublicClient`] can only encrypt. What travels is a [`Bundle`]
+//! of ciphertexts: the evaluator opens it with [`Model::open_query`] and closes its answer with
+//! [`Model::seal_reply`], neither of which can name a secret.
 //!
 //! Nothing here opens a connection or a file, and all randomness is an argument.
 

@@ -24,8 +24,8 @@ impl Model {
     /// Opens the bytes of a compiled model.
     ///
     /// # Errors
-    /// [`Error::Program`] if the bytes are no program; [`Error::Fhe`] if its parameters are refused: below the
-    /// security level, above all.
+    /// [`Error::Program`] if the bytes are no program; [`Error::Fhe`] if its parameters are
+    /// refused: below the security level, above all.
     pub fn open(bytes: &[u8]) -> Result<Self, Error> {
         Self::new(Program::from_bytes(bytes)?)
     }
@@ -81,7 +81,8 @@ impl Model {
     /// The evaluator's side: the ciphertexts of a query, one list a run of the program.
     ///
     /// # Errors
-    /// [`Error::WrongKind`], [`Error::WrongProgram`], [`Error::CiphertextCount`]; [`Error::Fhe`] for a bad ciphertext.
+    /// [`Error::WrongKind`], [`Error::WrongProgram`], [`Error::CiphertextCount`]; [`Error::Fhe`]
+    /// for a bad ciphertext.
     pub fn open_query(&self, bundle: &Bundle) -> Result<Vec<Vec<Ciphertext>>, Error> {
         self.check(bundle, BundleKind::Query)?;
         let expected = self.program.input.ciphertexts();
@@ -157,7 +158,8 @@ impl Model {
     }
 }
 
-/// The numbers of a program as a request to the homomorphic library, which makes the primes and checks the bound.
+/// The numbers of a program as a request to the homomorphic library, which makes the primes and
+/// checks the bound.
 ///
 /// # Errors
 /// [`Error::SecurityLevel`] for a level that no table has.

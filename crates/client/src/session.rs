@@ -87,7 +87,8 @@ impl Client {
     /// Decrypts a reply: one prediction an image.
     ///
     /// # Errors
-    /// [`Error::WrongKind`], [`Error::WrongProgram`], or [`Error::Fhe`]: above all a reply under another key.
+    /// [`Error::WrongKind`], [`Error::WrongProgram`], or [`Error::Fhe`]: above all a reply under
+    /// another key.
     pub fn decrypt(&self, reply: &Bundle) -> Result<Vec<Prediction>, Error> {
         self.model.check(reply, BundleKind::Reply)?;
         let program = self.model.program();

@@ -1,0 +1,342 @@
+//! From a model file to a compiled model: the steps that `plan`, `compile`, `simulate`, `accuracy`,
+//! `predict` and `demo` share.
+
+use std::path::{Path, PathBuf};
+
+use scuro_client::Model;
+use scuro_compiler::activations::Replacement;
+use scuro_compiler::{Compilation, Options};
+use scuro_nn::data::Preprocess;
+use scuro_nn::graph::Graph;
+use scuro_program::{MAGIC, Packing, Program, Ring, SecurityTable};
+
+use crate::context::Context;
+use crate::errors::{At, Failure};
+use crate::files;
+use crate::inputs::{self, Examples, InputArguments};
+use crate::progress::Progress;
+
+/// Images that calibrate the ranges, unless `--calibration` says otherwise.
+const CALIBRATION_IMAGES: usize = 256;
+
+/// How images are packed into ciphertexts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum PackingChoice {
+    /// One image in as few ciphertexts as possible: lowest latency.
+    #[default]
+    Image,
+    /// As many images as slots, one ciphertext a pixel: highest throughput.
+    Batch,
+}
+
+/// Ring of the ciphertexts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum RingChoice {
+    /// Conjugate-invariant: N real slots.
+    #[default]
+    Real,
+    /// Power-of-two cyclotomic: N / 2 complex slots.
+    Standard,
+}
+
+/// Table that certifies the parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum TableChoice {
+    /// Security guidelines of 2024.
+    #[default]
+    #[value(name = "2024")]
+    Guideline2024,
+    /// HomomorphicEncryption.org standard of 2018.
+    #[value(name = "2018")]
+    Standard2018,
+}
+
+/// Arguments of a compilation.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct CompileArguments {
+    /// Bits of security: 128, 192 or 256.
+    #[arg(long, default_value_t = 128, value_parser = security_level)]
+    pub(crate) security: u32,
+    /// Table that certifies the parameters.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) table: TableChoice,
+    /// How images are packed into ciphertexts.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) packing: PackingChoice,
+    /// Ring of the ciphertexts.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) ring: RingChoice,
+    /// log2 of the ring degree [default: the cheapest that fits].
+    #[arg(long, value_name = "BITS")]
+    pub(crate) log_n: Option<u32>,
+    /// Factor between the ranges seen and the ranges allowed.
+    #[arg(long, value_name = "FACTOR")]
+    pub(crate) margin: Option<f64>,
+    /// Replace ReLU, sigmoid and tanh by polynomials of this degree, fitted on the calibration
+    /// data.
+    #[arg(long, value_name = "DEGREE")]
+    pub(crate) approximate: Option<usize>,
+    /// Images that calibrate the ranges.
+    #[arg(long, value_name = "COUNT", default_value_t = CALIBRATION_IMAGES)]
+    pub(crate) calibration: usize,
+}
+
+fn security_level(text: &str) -> Result<u32, String> {
+    match text {
+        "128" => Ok(128),
+        "192" => Ok(192),
+        "256" => Ok(256),
+        _ => Err("128, 192 or 256".into()),
+    }
+}
+
+impl CompileArguments {
+    /// The arguments as `scuro demo` uses them.
+    pub(crate) fn standard(security: u32) -> Self {
+        Self {
+            security,
+            table: TableChoice::default(),
+            packing: PackingChoice::default(),
+            ring: RingChoice::default(),
+            log_n: None,
+            margin: None,
+            approximate: None,
+            calibration: CALIBRATION_IMAGES,
+        }
+    }
+
+    fn options(&self) -> Options {
+        let usual = Options::default();
+        Options {
+            packing: match self.packing {
+                PackingChoice::Image => Packing::SingleImage,
+                PackingChoice::Batch => Packing::Batch,
+            },
+            security_bits: self.security,
+            table: match self.table {
+                TableChoice::Guideline2024 => SecurityTable::Guideline2024,
+                TableChoice::Standard2018 => SecurityTable::Standard2018,
+            },
+            ring: match self.ring {
+                RingChoice::Real => Ring::ConjugateInvariant,
+                RingChoice::Standard => Ring::Standard,
+            },
+            log_n: self.log_n,
+            range_margin: self.margin.unwrap_or(usual.range_margin),
+            replace: self.approximate.map(|degree| Replacement { degree }),
+            ..usual
+        }
+    }
+}
+
+/// A compiled model ready for use.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    /// Program and parameters.
+    pub(crate) model: Model,
+    /// How pixels become inputs.
+    pub(crate) preprocess: Preprocess,
+    /// What the compiler predicts; absent for a program read from a file.
+    pub(crate) compilation: Option<Compilation>,
+    /// The network, unless only the program was given.
+    pub(crate) graph: Option<Graph>,
+}
+
+/// Where a model comes from.
+#[derive(Debug, Clone)]
+pub(crate) enum Source<'a> {
+    /// A network or compiled program on disk.
+    File {
+        /// The file.
+        path: &'a Path,
+        /// Architecture of a safetensors file.
+        architecture: Option<&'a Path>,
+    },
+    /// The demo's network.
+    BuiltIn,
+}
+
+/// The network that is part of the binary.
+pub(crate) const BUILT_IN: &[u8] = include_bytes!("../assets/demo-cryptonets.onnx");
+
+impl Source<'_> {
+    /// The network.
+    pub(crate) fn network(&self) -> Result<Graph, Failure> {
+        match self {
+            Source::File { path, architecture } => inputs::load_network(path, *architecture),
+            Source::BuiltIn => Ok(scuro_nn::import::onnx::from_bytes(BUILT_IN)?),
+        }
+    }
+}
+
+/// Opens a compiled program, or compiles a network with the calibration data `data`.
+pub(crate) fn open(
+    context: &Context,
+    source: &Source<'_>,
+    data: Option<&str>,
+    input: &InputArguments,
+    arguments: &CompileArguments,
+) -> Result<Compiled, Failure> {
+    if let Source::File { path, .. } = source
+        && let Some(program) = read_program(path)?
+    {
+        return from_program(program, input).at(path.display());
+    }
+    let graph = source.network()?;
+    compile(context, graph, data, input, arguments)
+}
+
+/// The program in a file, or nothing if the file is something else.
+pub(crate) fn read_program(path: &Path) -> Result<Option<Program>, Failure> {
+    let bytes = files::read(path)?;
+    if !bytes.starts_with(&MAGIC) {
+        return Ok(None);
+    }
+    Program::from_bytes(&bytes).map(Some).at(path.display())
+}
+
+/// Opens a compiled model that must be one.
+pub(crate) fn open_model(path: &Path) -> Result<Compiled, Failure> {
+    let bytes = files::read(path)?;
+    let program = Program::from_bytes(&bytes).at(path.display())?;
+    from_program(program, &InputArguments::default()).at(path.display())
+}
+
+fn from_program(program: Program, input: &InputArguments) -> Result<Compiled, Failure> {
+    let noted = preprocess_of(&program);
+    let preprocess = if input.is_default() {
+        noted
+    } else {
+        input.preprocess()
+    };
+    Ok(Compiled {
+        model: Model::new(program)?,
+        preprocess,
+        compilation: None,
+        graph: None,
+    })
+}
+
+/// Compiles a network.
+pub(crate) fn compile(
+    context: &Context,
+    graph: Graph,
+    data: Option<&str>,
+    input: &InputArguments,
+    arguments: &CompileArguments,
+) -> Result<Compiled, Failure> {
+    input.check_resize(graph.input_shape())?;
+    let preprocess = input.preprocess();
+    let images = calibration_images(context, data, &graph, &preprocess, arguments.calibration)?;
+    let tensors = images.tensors(images.len())?;
+    let spinner = Progress::spinner(context, "compiling");
+    let mut compilation = scuro_compiler::compile(&graph, &arguments.options(), &tensors)?;
+    drop(spinner);
+    note_preprocess(&mut compilation.program, &preprocess, &images);
+    let model = Model::new(compilation.program.clone())?;
+    Ok(Compiled {
+        model,
+        preprocess,
+        compilation: Some(compilation),
+        graph: Some(graph),
+    })
+}
+
+/// The named data, or the training part of whatever fits the network: MNIST or CIFAR-10 if present,
+/// else generated.
+fn calibration_images(
+    context: &Context,
+    data: Option<&str>,
+    graph: &Graph,
+    preprocess: &Preprocess,
+    count: usize,
+) -> Result<Examples, Failure> {
+    let named = |name: &str| {
+        let data = inputs::load(context, name, Some(count))?;
+        Examples::new(data, preprocess, graph.input_shape())
+    };
+    if let Some(name) = data {
+        return named(name);
+    }
+    let colour = graph.input_shape().contains(&3) || graph.input_shape() == [3072];
+    let usual = if colour {
+        "cifar10:train"
+    } else {
+        "mnist:train"
+    };
+    match named(usual) {
+        Ok(images) => Ok(images),
+        Err(failure) if !colour => {
+            context.detail(format!("{failure}: calibrating on generated digits"));
+            named("generated:train")
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+const NOTE_SCALE: &str = "input-scale";
+const NOTE_MEAN: &str = "input-mean";
+const NOTE_STD: &str = "input-std";
+/// Which images the ranges come from.
+pub(crate) const NOTE_CALIBRATION: &str = "calibration";
+
+/// Writes the preprocessing into the program, so that `encrypt` and `predict` need no flags.
+fn note_preprocess(program: &mut Program, preprocess: &Preprocess, images: &Examples) {
+    let list = |values: &[f32]| {
+        values
+            .iter()
+            .map(f32::to_string)
+            .collect::<Vec<_>>()
+            .join(",")
+    };
+    let calibration = format!("{} images of {}", images.len(), images.data.name);
+    let notes = [
+        (NOTE_SCALE, preprocess.scale.to_string()),
+        (NOTE_MEAN, list(&preprocess.mean)),
+        (NOTE_STD, list(&preprocess.std)),
+        (NOTE_CALIBRATION, calibration),
+    ];
+    program
+        .notes
+        .extend(notes.map(|(key, value)| (key.to_string(), value)));
+}
+
+/// The preprocessing that a program was calibrated with.
+fn preprocess_of(program: &Program) -> Preprocess {
+    let usual = Preprocess::default();
+    let list = |key: &str| -> Option<Vec<f32>> {
+        program
+            .note(key)?
+            .split(',')
+            .map(|value| value.parse().ok())
+            .collect()
+    };
+    Preprocess {
+        scale: program
+            .note(NOTE_SCALE)
+            .and_then(|v| v.parse().ok())
+            .unwrap_or(usual.scale),
+        mean: list(NOTE_MEAN).unwrap_or(usual.mean),
+        std: list(NOTE_STD).unwrap_or(usual.std),
+    }
+}
+
+/// Arguments that name a model.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ModelArguments {
+    /// Network (.onnx, .h5, .keras, .safetensors) or compiled model (.scuro).
+    pub(crate) model: PathBuf,
+    /// Architecture file of a .safetensors model.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) architecture: Option<PathBuf>,
+}
+
+impl ModelArguments {
+    /// The model's place.
+    pub(crate) fn source(&self) -> Source<'_> {
+        Source::File {
+            path: &self.model,
+            architecture: self.architecture.as_deref(),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The evaluator: runs a program on ciphertexts. It holds no secret key and could not name one.
+
+use std::collections::BTreeMap;
+
+use scuro_client::Model;
+use scuro_fhe::ckks::Ciphertext;
+use scuro_fhe::keys::EvaluationKeys;
+use scuro_runtime::encrypted::Prepared;
+use serde::{Deserialize, Serialize};
+
+use crate::errors::Failure;
+
+/// A program with its weights encoded, and the keys it needs.
+#[derive(Debug)]
+pub(crate) struct Evaluator {
+    model: Model,
+    keys: EvaluationKeys,
+    prepared: Prepared,
+    threads: usize,
+    /// Times of each step over all runs.
+    times: BTreeMap<usize, Vec<f64>>,
+}
+
+/// The time of one step.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct StepTime {
+    /// Index in the program.
+    pub(crate) step: usize,
+    /// Layer that it belongs to.
+    pub(crate) layer: String,
+    /// What it computes.
+    pub(crate) operation: String,
+    /// Median milliseconds.
+    pub(crate) milliseconds: f64,
+}
+
+impl Evaluator {
+    /// Encodes the weights of `model` and checks that `keys` holds every key it needs.
+    pub(crate) fn new(model: Model, keys: EvaluationKeys, threads: usize) -> Result<Self, Failure> {
+        let prepared = Prepared::new(model.program(), model.context().clone())?;
+        Ok(Self {
+            model,
+            keys,
+            prepared,
+            threads,
+            times: BTreeMap::new(),
+        })
+    }
+
+    /// The model.
+    pub(crate) fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Runs the program once.
+    pub(crate) fn run(&mut self, query: &[Ciphertext]) -> Result<Vec<Ciphertext>, Failure> {
+        let times = &mut self.times;
+        let mut observe = |event: scuro_runtime::Observation<'_>| {
+            times
+                .entry(event.step)
+                .or_default()
+                .push(event.elapsed.as_secs_f64() * 1e3);
+        };
+        Ok(self
+            .prepared
+            .evaluate(&self.keys, query, self.threads, &mut observe)?)
+    }
+
+    /// Runs the program once without keeping times, from several threads at a time.
+    pub(crate) fn run_shared(&self, query: &[Ciphertext]) -> Result<Vec<Ciphertext>, Failure> {
+        Ok(self.prepared.evaluate(&self.keys, query, 1, &mut |_| {})?)
+    }
+
+    /// The median time of each step.
+    pub(crate) fn step_times(&self) -> Vec<StepTime> {
+        let steps = &self.model.program().steps;
+        let time = |(&step, times): (&usize, &Vec<f64>)| {
+            let mut times = times.clone();
+            times.sort_by(f64::total_cmp);
+            let (layer, operation) = steps.get(step).map_or((String::new(), ""), |s| {
+                (s.layer.clone(), s.operation.name())
+            });
+            let milliseconds = times[times.len() / 2];
+            StepTime {
+                step,
+                layer,
+                operation: operation.to_string(),
+                milliseconds,
+            }
+        };
+        self.times.iter().map(time).collect()
+    }
+}

@@ -1,0 +1,180 @@
+//! Arguments about data that several verbs share, and what they mean.
+
+use std::path::{Path, PathBuf};
+
+use scuro_nn::data::{self, Dataset, DatasetName, Preprocess};
+use scuro_nn::tensor::Tensor;
+
+use crate::context::Context;
+use crate::data::search_path;
+use crate::errors::{At, Failure};
+
+/// How pixels become the network's inputs: `(pixel * scale - mean) / std`.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct InputArguments {
+    /// Factor for pixels of 0..255, as number or fraction [default: 1/255].
+    #[arg(long, value_name = "S", value_parser = fraction)]
+    pub(crate) input_scale: Option<f32>,
+    /// Subtracted after scaling: one value, or one a channel.
+    #[arg(long, value_name = "M", num_args = 1.., value_delimiter = ',')]
+    #[arg(allow_negative_numbers = true)]
+    pub(crate) mean: Vec<f32>,
+    /// Divides after the mean: one value, or one a channel.
+    #[arg(long, value_name = "S", num_args = 1.., value_delimiter = ',')]
+    pub(crate) std: Vec<f32>,
+    /// Height and width to shrink images to by block means (taken from the network if not given).
+    #[arg(long, value_name = "PIXELS")]
+    pub(crate) resize: Option<usize>,
+}
+
+impl InputArguments {
+    /// Whether nothing was given.
+    pub(crate) fn is_default(&self) -> bool {
+        self.input_scale.is_none() && self.mean.is_empty() && self.std.is_empty()
+    }
+
+    /// The preprocessing.
+    pub(crate) fn preprocess(&self) -> Preprocess {
+        let usual = Preprocess::default();
+        let or = |given: &[f32], usual: Vec<f32>| {
+            if given.is_empty() {
+                usual
+            } else {
+                given.to_vec()
+            }
+        };
+        Preprocess {
+            scale: self.input_scale.unwrap_or(usual.scale),
+            mean: or(&self.mean, usual.mean),
+            std: or(&self.std, usual.std),
+        }
+    }
+
+    /// Refuses a `--resize` that is not the network's size.
+    pub(crate) fn check_resize(&self, network: &[usize]) -> Result<(), Failure> {
+        match self.resize {
+            Some(side) if !network.contains(&side) && network.len() > 1 => {
+                let message = format!("--resize {side}, but the network takes {network:?}");
+                Err(Failure::bad_input("input.resize", message)
+                    .hint("leave --resize out: the size is taken from the network"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// `0.00392`, or `1/255`.
+fn fraction(text: &str) -> Result<f32, String> {
+    let number = |part: &str| {
+        part.trim()
+            .parse::<f64>()
+            .map_err(|error| error.to_string())
+    };
+    let value = match text.split_once('/') {
+        Some((above, below)) => number(above)? / number(below)?,
+        None => number(text)?,
+    };
+    if value.is_finite() {
+        Ok(value as f32)
+    } else {
+        Err("not a finite number".into())
+    }
+}
+
+/// Loads `mnist`, `mnist:train`, `generated`, ..., or the same below a folder: `DIR/mnist:test`.
+pub(crate) fn load(
+    context: &Context,
+    name: &str,
+    limit: Option<usize>,
+) -> Result<Dataset, Failure> {
+    let (folder, name) = match name.rsplit_once('/') {
+        Some((folder, name)) => (Some(PathBuf::from(folder)), name),
+        None => (None, name),
+    };
+    let name: DatasetName = name.parse()?;
+    let mut search: Vec<PathBuf> = folder.into_iter().collect();
+    search.extend(search_path(context));
+    Ok(data::load(name, &search, limit)?)
+}
+
+/// MNIST's test set if it is on this machine, else generated digits.
+pub(crate) fn digits(context: &Context, limit: usize) -> Result<Dataset, Failure> {
+    match load(context, "mnist:test", Some(limit)) {
+        Ok(data) => Ok(data),
+        Err(failure) => {
+            context.note(format!("{failure}: using generated digits"));
+            load(context, "generated:test", Some(limit))
+        }
+    }
+}
+
+/// A data set ready for a network: images as the network's inputs.
+#[derive(Debug)]
+pub(crate) struct Examples {
+    /// Images and labels.
+    pub(crate) data: Dataset,
+    prepared: data::Prepared,
+    shape: Vec<usize>,
+}
+
+impl Examples {
+    /// Checks that the images fit a network of this input shape.
+    pub(crate) fn new(
+        data: Dataset,
+        preprocess: &Preprocess,
+        network: &[usize],
+    ) -> Result<Self, Failure> {
+        let prepared = preprocess.prepare(data.shape, network)?;
+        Ok(Self {
+            data,
+            prepared,
+            shape: network.to_vec(),
+        })
+    }
+
+    /// Number of images.
+    pub(crate) fn len(&self) -> usize {
+        self.data.len()
+    }
+
+    /// The network's input for image `index`.
+    pub(crate) fn input(&self, index: usize) -> Vec<f32> {
+        let mut values = vec![0.0; self.shape.iter().product()];
+        self.prepared.fill(self.data.image(index), &mut values);
+        values
+    }
+
+    /// The first `count` inputs as tensors.
+    pub(crate) fn tensors(&self, count: usize) -> Result<Vec<Tensor>, Failure> {
+        let tensor = |i| Ok(Tensor::new(self.shape.clone(), self.input(i))?);
+        (0..count.min(self.len())).map(tensor).collect()
+    }
+
+    /// The true label of image `index`.
+    pub(crate) fn label(&self, index: usize) -> usize {
+        usize::from(self.data.labels[index])
+    }
+}
+
+/// Reads a network of any supported format.
+pub(crate) fn load_network(
+    path: &Path,
+    architecture: Option<&Path>,
+) -> Result<scuro_nn::graph::Graph, Failure> {
+    let options = scuro_nn::import::Options {
+        architecture: architecture.map(Path::to_path_buf),
+    };
+    scuro_nn::import::open(path, &options).at(path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scales_are_numbers_or_fractions() {
+        assert_eq!(fraction("1/255"), Ok(1.0 / 255.0));
+        assert_eq!(fraction("2"), Ok(2.0));
+        assert!(fraction("1/0").is_err() && fraction("x").is_err());
+    }
+}

@@ -1,0 +1,239 @@
+//! `scuro accuracy model.onnx --data mnist --mode encrypted`
+
+use std::time::Instant;
+
+use serde_json::json;
+
+use crate::compiled::{self, CompileArguments, Compiled, ModelArguments, Source};
+use crate::context::Context;
+use crate::errors::Failure;
+use crate::inputs::{self, Examples, InputArguments};
+use crate::output::Reply;
+use crate::report::{argmax, worst_difference};
+use crate::scoring::{self, Mode, Scores};
+use crate::table::Table;
+use crate::{machine, units};
+
+/// Arguments of `scuro accuracy`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    /// Data set: `mnist`, `mnist:train`, `cifar10`, `generated`, or a folder before it.
+    #[arg(long, value_name = "NAME[:split]")]
+    data: String,
+    /// How the model is run.
+    #[arg(long, value_enum, default_value_t)]
+    mode: Mode,
+    /// Only the first images.
+    #[arg(long, value_name = "COUNT")]
+    limit: Option<usize>,
+    #[command(flatten)]
+    input: InputArguments,
+    /// Data set for the ranges, if the model must be compiled [default: its training part].
+    #[arg(long, value_name = "NAME[:split]")]
+    calibrate_on: Option<String>,
+    #[command(flatten)]
+    compile: CompileArguments,
+}
+
+/// What a scoring found.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Score {
+    /// Name of the model.
+    pub(crate) model: String,
+    /// Name of the data set.
+    pub(crate) data: String,
+    /// How the model was run.
+    pub(crate) mode: String,
+    /// Images scored.
+    pub(crate) images: usize,
+    /// Images classified right.
+    pub(crate) correct: usize,
+    /// Share of images classified right.
+    pub(crate) accuracy: f64,
+    /// Share classified right by the clear model.
+    pub(crate) clear_accuracy: f64,
+    /// Share of images with the clear model's answer.
+    pub(crate) agreement: f64,
+    /// Images with another answer than the clear model's.
+    pub(crate) disagreements: Vec<usize>,
+    /// Largest |score - clear score|.
+    pub(crate) worst_logit_error: f64,
+    /// Seconds it took.
+    pub(crate) seconds: f64,
+    /// Threads used.
+    pub(crate) threads: usize,
+}
+
+/// Scores the model.
+pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Failure> {
+    let source = arguments.model.source();
+    let score = if arguments.mode == Mode::Clear && !is_program(&source)? {
+        score_network(context, &source, &arguments)?
+    } else {
+        let calibration = arguments.calibrate_on.as_deref();
+        let compiled = compiled::open(
+            context,
+            &source,
+            calibration,
+            &arguments.input,
+            &arguments.compile,
+        )?;
+        let data = inputs::load(context, &arguments.data, arguments.limit)?;
+        score_compiled(context, &compiled, data, arguments.mode)?
+    };
+    reply(context, &score)
+}
+
+fn is_program(source: &Source<'_>) -> Result<bool, Failure> {
+    match source {
+        Source::File { path, .. } => Ok(compiled::read_program(path)?.is_some()),
+        Source::BuiltIn => Ok(false),
+    }
+}
+
+fn score_network(
+    context: &Context,
+    source: &Source<'_>,
+    arguments: &Arguments,
+) -> Result<Score, Failure> {
+    let graph = source.network()?;
+    arguments.input.check_resize(graph.input_shape())?;
+    let data = inputs::load(context, &arguments.data, arguments.limit)?;
+    let examples = Examples::new(data, &arguments.input.preprocess(), graph.input_shape())?;
+    let start = Instant::now();
+    let scores = scoring::reference(&graph, &examples)?;
+    check_classes(&scores, &examples)?;
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(count(
+        &graph.name,
+        &examples,
+        Mode::Clear,
+        &scores,
+        &scores,
+        seconds,
+        context,
+    ))
+}
+
+/// Scores a compiled model, against its network if there is one, else against its clear program.
+pub(crate) fn score_compiled(
+    context: &Context,
+    compiled: &Compiled,
+    data: scuro_nn::data::Dataset,
+    mode: Mode,
+) -> Result<Score, Failure> {
+    let model = &compiled.model;
+    let shape: Vec<usize> = model
+        .program()
+        .input
+        .shape
+        .iter()
+        .map(|&d| d as usize)
+        .collect();
+    let examples = Examples::new(data, &compiled.preprocess, &shape)?;
+    let clear = match &compiled.graph {
+        Some(graph) => scoring::reference(&scoring::without_softmax(graph), &examples)?,
+        None => scoring::clear_program(context, model, &examples)?,
+    };
+    check_classes(&clear, &examples)?;
+    let start = Instant::now();
+    let scores = match mode {
+        Mode::Clear => scoring::clear_program(context, model, &examples)?,
+        Mode::Simulate => scoring::simulated(context, model, &examples)?,
+        Mode::Encrypted => scoring::encrypted(context, model, &examples)?,
+    };
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(count(
+        &model.program().name,
+        &examples,
+        mode,
+        &scores,
+        &clear,
+        seconds,
+        context,
+    ))
+}
+
+fn check_classes(scores: &Scores, examples: &Examples) -> Result<(), Failure> {
+    let (found, classes) = (
+        scores.first().map_or(0, Vec::len),
+        examples.data.classes.len(),
+    );
+    if scores.is_empty() || found == classes {
+        return Ok(());
+    }
+    let message = format!("the model gives {found} values, the data has {classes} classes");
+    Err(Failure::bad_input("accuracy.classes", message)
+        .hint("choose the data set it was trained on"))
+}
+
+fn count(
+    model: &str,
+    examples: &Examples,
+    mode: Mode,
+    scores: &Scores,
+    clear: &Scores,
+    seconds: f64,
+    context: &Context,
+) -> Score {
+    let right = |scores: &Scores| {
+        (0..examples.len())
+            .filter(|&i| argmax(&scores[i]) == examples.label(i))
+            .count()
+    };
+    let disagreements: Vec<usize> = (0..examples.len())
+        .filter(|&i| argmax(&scores[i]) != argmax(&clear[i]))
+        .collect();
+    let images = examples.len();
+    let share = |part: usize| part as f64 / images.max(1) as f64;
+    let errors = scores
+        .iter()
+        .zip(clear)
+        .map(|(a, b)| worst_difference(a, b));
+    Score {
+        model: model.to_string(),
+        data: examples.data.name.to_string(),
+        mode: mode.to_string(),
+        images,
+        correct: right(scores),
+        accuracy: share(right(scores)),
+        clear_accuracy: share(right(clear)),
+        agreement: share(images - disagreements.len()),
+        disagreements,
+        worst_logit_error: errors.fold(0.0, f64::max),
+        seconds,
+        threads: context.thread_count(),
+    }
+}
+
+fn reply(context: &Context, score: &Score) -> Result<Reply, Failure> {
+    let mut table = Table::new(&[]);
+    let correct = format!("{} of {} right", score.correct, score.images);
+    table.row(["model", score.model.as_str()]);
+    table.row(["data", &score.data]);
+    table.row(["mode", &score.mode]);
+    table.row(["accuracy", &format!("{:.4}  ({correct})", score.accuracy)]);
+    if score.mode != "clear" || score.worst_logit_error > 0.0 {
+        table.row(["clear accuracy", &format!("{:.4}", score.clear_accuracy)]);
+        table.row(["agreement with clear", &format!("{:.4}", score.agreement)]);
+        table.row([
+            "worst score error",
+            &units::significant(score.worst_logit_error),
+        ]);
+    }
+    let rate = score.images as f64 / score.seconds.max(1e-9);
+    table.row([
+        "time",
+        &format!(
+            "{:.1} s  ({} images/s)",
+            score.seconds,
+            units::significant(rate)
+        ),
+    ]);
+    let mut data = serde_json::to_value(score)
+        .map_err(|error| Failure::internal(format!("the score is not JSON: {error}")))?;
+    data["machine"] = json!(machine::Machine::detect());
+    Ok(Reply::new(data, table.render(context.style)))
+}

@@ -1,0 +1,145 @@
+//! `scuro bench he`: figures with targets and peers.
+
+use std::path::PathBuf;
+
+use crate::bench::{self, Case, Outcome, Results, Settings};
+use crate::context::Context;
+use crate::errors::Failure;
+use crate::machine::Machine;
+use crate::output::Reply;
+use crate::progress::Progress;
+use crate::table::Table;
+use crate::{files, units};
+
+const METHOD: &str = "processor time; value is the median of the samples";
+
+/// Arguments of `scuro bench`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Group or case: `he`, `mnist`, `he.ntt`, `he.ntt.n8192`; all if left out.
+    wanted: Option<String>,
+    /// Only list the cases.
+    #[arg(long)]
+    list: bool,
+    /// Samples of each case.
+    #[arg(long, value_name = "COUNT")]
+    samples: Option<usize>,
+    /// Whole test sets too; takes minutes.
+    #[arg(long)]
+    full: bool,
+    /// Network for the LeNet cases.
+    #[arg(long, value_name = "FILE")]
+    lenet: Option<PathBuf>,
+    /// Network for the CryptoNets cases [default: the built-in one].
+    #[arg(long, value_name = "FILE")]
+    cryptonets: Option<PathBuf>,
+    /// Write the JSON to a file too.
+    #[arg(long, short, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// Measures.
+pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Failure> {
+    let cases = bench::select(arguments.wanted.as_deref());
+    if cases.is_empty() {
+        let wanted = arguments.wanted.unwrap_or_default();
+        return Err(
+            Failure::bad_input("bench.unknown", format!("no case `{wanted}`"))
+                .hint("see `scuro bench --list`"),
+        );
+    }
+    if arguments.list {
+        return Ok(list(context, &cases));
+    }
+    let settings = Settings {
+        context,
+        samples: arguments.samples,
+        threads: context.threads.max(1),
+        full: arguments.full,
+        lenet: arguments.lenet,
+        cryptonets: arguments.cryptonets,
+    };
+    let results = Results {
+        header: Machine::detect(),
+        method: METHOD.into(),
+        cases: measure(&cases, &settings),
+    };
+    let data = serde_json::to_value(&results)
+        .map_err(|error| Failure::internal(format!("the results are not JSON: {error}")))?;
+    if let Some(path) = &arguments.out {
+        files::write(path, format!("{data:#}\n").as_bytes())?;
+    }
+    let rows = data["cases"].as_array().cloned().unwrap_or_default();
+    Ok(Reply::new(data, table(context, &results)).with_rows(rows))
+}
+
+fn measure(cases: &[&Case], settings: &Settings<'_>) -> Vec<Outcome> {
+    let progress = Progress::bar(settings.context, "benchmark", cases.len());
+    let one = |case: &&Case| {
+        progress.say(case.id);
+        let outcome = case.run(settings);
+        progress.advance(1);
+        outcome
+    };
+    cases.iter().map(one).collect()
+}
+
+fn list(context: &Context, cases: &[&Case]) -> Reply {
+    let mut table = Table::new(&["id", "target", "unit", "about"]);
+    let mut rows = Vec::new();
+    for case in cases {
+        let target = case.target.map_or("–".to_string(), units::significant);
+        table.row([case.id, &target, case.unit, case.about]);
+        rows.push(serde_json::json!({
+            "id": case.id, "target": case.target, "unit": case.unit, "better": case.better,
+            "about": case.about,
+        }));
+    }
+    Reply::new(
+        serde_json::json!({ "cases": rows }),
+        table.render(context.style),
+    )
+    .with_rows(rows)
+}
+
+fn table(context: &Context, results: &Results) -> String {
+    let mut table = Table::new(&["case", "value", "unit", "target", "", "best peer"]);
+    let mut notes = String::new();
+    for case in &results.cases {
+        let mark = if case.holds {
+            context.style.good("holds")
+        } else {
+            context.style.bad("no")
+        };
+        table.row([
+            case.id.clone(),
+            case.value.map_or("–".into(), units::significant),
+            case.unit.clone(),
+            case.target.map_or("–".into(), units::significant),
+            mark,
+            best_peer(case),
+        ]);
+        if !case.note.is_empty() {
+            notes.push_str(&format!("{}: {}\n", case.id, case.note));
+        }
+    }
+    let header = results.header.summary();
+    format!(
+        "{header}\n{METHOD}\n\n{}\n{notes}",
+        table.render(context.style)
+    )
+}
+
+fn best_peer(case: &Outcome) -> String {
+    let sign = match case.better {
+        bench::Better::Lower => 1.0,
+        bench::Better::Higher => -1.0,
+    };
+    let best = case
+        .peers
+        .iter()
+        .min_by(|a, b| (sign * a.value).total_cmp(&(sign * b.value)));
+    best.map_or(String::new(), |peer| {
+        format!("{} {}", units::significant(peer.value), peer.name)
+    })
+}

@@ -1,0 +1,148 @@
+//! `scuro evaluate model.scuro --keys evaluation.keys query.ct -o reply.ct`: the untrusted side.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use scuro_client::Bundle;
+use scuro_fhe::keys::EvaluationKeys;
+use serde::{Deserialize, Serialize};
+
+use crate::context::Context;
+use crate::errors::{At, Failure};
+use crate::evaluator::{Evaluator, StepTime};
+use crate::output::Reply;
+use crate::progress::Progress;
+use crate::table::Table;
+use crate::{compiled, files, machine, units};
+
+/// Arguments of `scuro evaluate`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Compiled model.
+    model: PathBuf,
+    /// Queries of `scuro encrypt`; with more than one, `--out` is a folder.
+    #[arg(required = true)]
+    queries: Vec<PathBuf>,
+    /// Evaluation keys.
+    #[arg(long, value_name = "FILE")]
+    keys: PathBuf,
+    /// The reply.
+    #[arg(long, short)]
+    out: PathBuf,
+}
+
+/// What an evaluation took.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Account {
+    /// Milliseconds to read program and keys and to prepare the weights.
+    pub(crate) load_ms: f64,
+    /// One entry a query.
+    pub(crate) queries: Vec<QueryAccount>,
+    /// Median time of each step of the program over all runs.
+    pub(crate) steps: Vec<StepTime>,
+    /// Most memory held.
+    pub(crate) peak_memory_bytes: Option<u64>,
+    /// Threads used.
+    pub(crate) threads: usize,
+}
+
+/// What one query took.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct QueryAccount {
+    /// The reply.
+    pub(crate) reply: PathBuf,
+    /// Images in it.
+    pub(crate) images: u32,
+    /// Size of the reply.
+    pub(crate) bytes: u64,
+    /// Milliseconds in the network.
+    pub(crate) evaluate_ms: f64,
+}
+
+/// Evaluates the queries.
+pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Failure> {
+    let start = Instant::now();
+    let compiled = compiled::open_model(&arguments.model)?;
+    let key_bytes = files::read(&arguments.keys)?;
+    let keys = EvaluationKeys::from_bytes(&key_bytes, compiled.model.context());
+    let keys = keys.at(arguments.keys.display())?;
+    drop(key_bytes);
+    let mut evaluator = Evaluator::new(compiled.model, keys, context.thread_count())?;
+    let load_ms = start.elapsed().as_secs_f64() * 1e3;
+    let progress = Progress::bar(context, "evaluating", arguments.queries.len());
+    let mut queries = Vec::new();
+    for query in &arguments.queries {
+        queries.push(one(&mut evaluator, query, &reply_path(&arguments, query))?);
+        progress.advance(1);
+    }
+    drop(progress);
+    let account = Account {
+        load_ms,
+        queries,
+        steps: evaluator.step_times(),
+        peak_memory_bytes: machine::peak_memory(),
+        threads: context.thread_count(),
+    };
+    answer(context, &account)
+}
+
+/// `--out` itself, or the query's name in it if there are several.
+fn reply_path(arguments: &Arguments, query: &std::path::Path) -> PathBuf {
+    match query.file_name() {
+        Some(name) if arguments.queries.len() > 1 => arguments.out.join(name),
+        _ => arguments.out.clone(),
+    }
+}
+
+fn one(
+    evaluator: &mut Evaluator,
+    query: &std::path::Path,
+    out: &std::path::Path,
+) -> Result<QueryAccount, Failure> {
+    let bundle = Bundle::from_bytes(&files::read(query)?).at(query.display())?;
+    let runs = evaluator.model().open_query(&bundle).at(query.display())?;
+    let start = Instant::now();
+    let answers = runs
+        .iter()
+        .map(|run| evaluator.run(run))
+        .collect::<Result<Vec<_>, _>>()?;
+    let evaluate_ms = start.elapsed().as_secs_f64() * 1e3;
+    let reply = evaluator.model().seal_reply(&bundle, &answers)?;
+    let bytes = reply.to_bytes();
+    files::write(out, &bytes)?;
+    let (images, bytes) = (reply.images, bytes.len() as u64);
+    Ok(QueryAccount {
+        reply: out.to_path_buf(),
+        images,
+        bytes,
+        evaluate_ms,
+    })
+}
+
+fn answer(context: &Context, account: &Account) -> Result<Reply, Failure> {
+    let mut table = Table::new(&["reply", "images", "size", "time, ms"]);
+    for query in &account.queries {
+        table.row([
+            query.reply.display().to_string(),
+            query.images.to_string(),
+            units::bytes(query.bytes),
+            units::significant(query.evaluate_ms),
+        ]);
+    }
+    let mut steps = Table::new(&["layer", "step", "time, ms"]);
+    for step in &account.steps {
+        steps.row([
+            &step.layer,
+            &step.operation,
+            &units::significant(step.milliseconds),
+        ]);
+    }
+    let human = format!(
+        "{}\n{}",
+        table.render(context.style),
+        steps.render(context.style)
+    );
+    let data = serde_json::to_value(account)
+        .map_err(|error| Failure::internal(format!("the account is not JSON: {error}")))?;
+    Ok(Reply::new(data, human))
+}

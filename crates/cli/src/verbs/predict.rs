@@ -1,0 +1,213 @@
+//! `scuro predict digit.png`: one picture, encrypted from end to end.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use scuro_client::{Client, KeySet, Model, Prediction, gather, scatter};
+use scuro_nn::data::{Preprocess, digit_photo, picture};
+use scuro_runtime::simulate::Simulator;
+use serde_json::json;
+
+use crate::compiled::{self, CompileArguments, Source};
+use crate::context::Context;
+use crate::errors::Failure;
+use crate::evaluator::Evaluator;
+use crate::inputs::InputArguments;
+use crate::output::Reply;
+use crate::progress::Progress;
+use crate::scoring::Mode;
+use crate::terminal::Picture;
+use crate::verbs::decrypt;
+use crate::{secrets, units};
+
+/// Arguments of `scuro predict`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Pictures (PNG or JPEG): drawn or photographed, any size, dark on light or light on dark.
+    #[arg(required = true)]
+    images: Vec<PathBuf>,
+    /// Network or compiled model [default: the built-in digit network].
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// How the model is run.
+    #[arg(long, value_enum, default_value = "encrypted")]
+    mode: Mode,
+    #[command(flatten)]
+    input: InputArguments,
+    /// Data set for the ranges, if the model must be compiled.
+    #[arg(long, value_name = "NAME[:split]")]
+    calibrate_on: Option<String>,
+    #[command(flatten)]
+    compile: CompileArguments,
+}
+
+/// Predicts.
+pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Failure> {
+    let source = match &arguments.model {
+        Some(path) => Source::File {
+            path,
+            architecture: None,
+        },
+        None => Source::BuiltIn,
+    };
+    let calibration = arguments.calibrate_on.as_deref();
+    let compiled = compiled::open(
+        context,
+        &source,
+        calibration,
+        &arguments.input,
+        &arguments.compile,
+    )?;
+    let shape = input_shape(&compiled.model);
+    let read = |path: &PathBuf| read_picture(path, &compiled.preprocess, &shape);
+    let images = arguments
+        .images
+        .iter()
+        .map(read)
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut rows = Vec::new();
+    let mut human = String::new();
+    for ((path, image), prediction) in arguments.images.iter().zip(&images).zip(predict(
+        context,
+        &compiled.model,
+        &images,
+        arguments.mode,
+    )?) {
+        let mut row = decrypt::row(rows.len(), &prediction.answer);
+        row["file"] = json!(path);
+        row["milliseconds"] = json!(prediction.milliseconds);
+        rows.push(row);
+        human.push_str(&show(
+            context,
+            path,
+            image,
+            &shape,
+            &prediction,
+            arguments.mode,
+        ));
+    }
+    let data = json!({ "mode": arguments.mode.to_string(), "predictions": rows });
+    Ok(Reply::new(data, human).with_rows(rows))
+}
+
+/// An answer and how long the evaluation took.
+struct Timed {
+    answer: Prediction,
+    milliseconds: f64,
+}
+
+fn predict(
+    context: &Context,
+    model: &Model,
+    images: &[Vec<f32>],
+    mode: Mode,
+) -> Result<Vec<Timed>, Failure> {
+    if mode == Mode::Encrypted {
+        return predict_encrypted(context, model, images);
+    }
+    let program = model.program();
+    let simulator = Simulator::new(program, model.context().parameters())?;
+    let one = |image: &Vec<f32>| {
+        let query = gather(program, &[image])?;
+        let start = Instant::now();
+        let slots = match mode {
+            Mode::Simulate => simulator.run(&query, 0)?,
+            _ => scuro_runtime::clear::run(program, &query)?,
+        };
+        let milliseconds = start.elapsed().as_secs_f64() * 1e3;
+        let scores = scatter(program, &slots, 1)?.pop().unwrap_or_default();
+        Ok(Timed {
+            answer: Prediction::from_scores(scores),
+            milliseconds,
+        })
+    };
+    images.iter().map(one).collect()
+}
+
+fn predict_encrypted(
+    context: &Context,
+    model: &Model,
+    images: &[Vec<f32>],
+) -> Result<Vec<Timed>, Failure> {
+    let progress = Progress::spinner(context, "making keys");
+    let keys = KeySet::generate(model, &mut secrets::generator()?)?;
+    let client = Client::new(model, keys.secret)?;
+    progress.say("preparing the evaluator");
+    let mut evaluator = Evaluator::new(model.clone(), keys.evaluation, context.thread_count())?;
+    let mut answers = Vec::new();
+    for image in images {
+        progress.say("evaluating on ciphertexts");
+        let query = client.encrypt(&[image], &mut secrets::generator()?)?;
+        let runs = model.open_query(&query)?;
+        let start = Instant::now();
+        let replies = runs
+            .iter()
+            .map(|run| evaluator.run(run))
+            .collect::<Result<Vec<_>, _>>()?;
+        let milliseconds = start.elapsed().as_secs_f64() * 1e3;
+        let predictions = client.decrypt(&model.seal_reply(&query, &replies)?)?;
+        answers.extend(predictions.into_iter().map(|answer| Timed {
+            answer,
+            milliseconds,
+        }));
+    }
+    Ok(answers)
+}
+
+fn show(
+    context: &Context,
+    path: &Path,
+    image: &[f32],
+    shape: &[usize],
+    prediction: &Timed,
+    mode: Mode,
+) -> String {
+    let mut text = String::new();
+    let low = image.iter().copied().fold(f32::INFINITY, f32::min);
+    let high = image.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let unit = |value: &f32| (value - low) / (high - low).max(1e-6);
+    let values: Vec<f32> = image.iter().map(unit).collect();
+    if let Some(picture) = Picture::from_planes(shape, &values) {
+        for line in picture.fitted(28).lines(context.style) {
+            text.push_str(&format!("{line}\n"));
+        }
+    }
+    let answer = &prediction.answer;
+    text.push_str(&format!(
+        "{}: {}  confidence {}  ({mode}, {} ms in the network)\n\n",
+        path.display(),
+        context.style.bold(&answer.label.to_string()),
+        units::percent(answer.confidence),
+        units::significant(prediction.milliseconds),
+    ));
+    text
+}
+
+/// Shape of one image of a compiled model.
+pub(crate) fn input_shape(model: &Model) -> Vec<usize> {
+    model
+        .program()
+        .input
+        .shape
+        .iter()
+        .map(|&extent| extent as usize)
+        .collect()
+}
+
+/// A picture of any size as the network's input: digits are found, centred and scaled as in MNIST.
+pub(crate) fn read_picture(
+    path: &Path,
+    preprocess: &Preprocess,
+    shape: &[usize],
+) -> Result<Vec<f32>, Failure> {
+    let picture = picture::read(path)?;
+    let digit = digit_photo::normalise(&picture)?;
+    let prepared = preprocess.prepare([1, 28, 28], shape).map_err(|error| {
+        Failure::from(error)
+            .at("predict reads pictures of digits")
+            .hint("use a 28x28 gray model")
+    })?;
+    let mut values = vec![0.0; shape.iter().product()];
+    prepared.fill(&digit, &mut values);
+    Ok(values)
+}

@@ -1,0 +1,143 @@
+//! The other process: it is given a folder with the compiled model, evaluation keys and encrypted
+//! images, and no more.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use scuro_client::{Bundle, KeySet, Model};
+use serde_json::Value;
+
+use crate::errors::{At, Exit, Failure};
+use crate::files;
+use crate::verbs::evaluate::Account;
+use crate::verbs::keygen;
+
+const MODEL: &str = "model.scuro";
+const REPLIES: &str = "replies";
+
+/// Sizes of what was written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sizes {
+    pub(crate) program: u64,
+    pub(crate) evaluation: u64,
+    pub(crate) secret: u64,
+    pub(crate) query: u64,
+}
+
+/// The evaluator's folder.
+pub(crate) struct Workspace {
+    folder: PathBuf,
+    /// Removes the folder at the end, unless it is to be kept.
+    _temporary: Option<tempfile::TempDir>,
+}
+
+impl Workspace {
+    /// A folder that is removed afterwards, or `keep`.
+    pub(crate) fn new(keep: Option<PathBuf>) -> Result<Self, Failure> {
+        if let Some(folder) = keep {
+            std::fs::create_dir_all(&folder).map_err(|e| Failure::io("create", &folder, &e))?;
+            return Ok(Self {
+                folder,
+                _temporary: None,
+            });
+        }
+        let temporary = tempfile::Builder::new()
+            .prefix("scuro-evaluator-")
+            .tempdir();
+        let temporary =
+            temporary.map_err(|error| Failure::io("create", &std::env::temp_dir(), &error))?;
+        Ok(Self {
+            folder: temporary.path().to_path_buf(),
+            _temporary: Some(temporary),
+        })
+    }
+
+    /// Writes what the evaluator may have.
+    pub(crate) fn fill(
+        &self,
+        model: &Model,
+        keys: &KeySet,
+        queries: &[Vec<u8>],
+    ) -> Result<Sizes, Failure> {
+        let program = model.program().to_bytes();
+        let evaluation = keys.evaluation.to_bytes(model.context());
+        files::write(&self.folder.join(MODEL), &program)?;
+        files::write(&self.folder.join(keygen::EVALUATION), &evaluation)?;
+        for (i, query) in queries.iter().enumerate() {
+            files::write(&self.folder.join(query_name(i)), query)?;
+        }
+        Ok(Sizes {
+            program: program.len() as u64,
+            evaluation: evaluation.len() as u64,
+            secret: keys.secret.to_bytes().len() as u64,
+            query: queries.first().map_or(0, |query| query.len() as u64),
+        })
+    }
+
+    /// Starts `scuro evaluate` in the folder and waits for it.
+    pub(crate) fn evaluate(&self, threads: usize, queries: usize) -> Result<Account, Failure> {
+        let binary = std::env::current_exe()
+            .map_err(|error| Failure::internal(format!("where is this program? {error}")))?;
+        let out = if queries > 1 {
+            REPLIES.to_string()
+        } else {
+            reply_name(0)
+        };
+        let mut command = Command::new(binary);
+        command.args([
+            "evaluate",
+            MODEL,
+            "--keys",
+            keygen::EVALUATION,
+            "--out",
+            &out,
+        ]);
+        command.args([
+            "--format",
+            "json",
+            "--quiet",
+            "--threads",
+            &threads.to_string(),
+        ]);
+        command.args((0..queries).map(query_name));
+        command.current_dir(&self.folder).stdin(Stdio::null());
+        let output = command.output().map_err(|error| {
+            Failure::new(
+                Exit::JobFailed,
+                "evaluator.failed",
+                format!("no second process: {error}"),
+            )
+        })?;
+        account(&output.stdout, output.status.code())
+    }
+
+    /// The reply for query `index`.
+    pub(crate) fn reply(&self, index: usize) -> Result<Bundle, Failure> {
+        let path = self.folder.join(reply_name(index));
+        Bundle::from_bytes(&files::read(&path)?).at(Path::new(&path).display())
+    }
+}
+
+fn query_name(index: usize) -> String {
+    format!("image-{index:03}.ct")
+}
+
+fn reply_name(index: usize) -> String {
+    format!("{REPLIES}/{}", query_name(index))
+}
+
+/// The account in the evaluator's envelope, or its error as ours.
+fn account(stdout: &[u8], exit: Option<i32>) -> Result<Account, Failure> {
+    let envelope: Value = serde_json::from_slice(stdout).unwrap_or(Value::Null);
+    if envelope["status"] == "ok" {
+        let account = serde_json::from_value(envelope["data"].clone());
+        return account.map_err(|e| Failure::internal(format!("the evaluator's account: {e}")));
+    }
+    let said = envelope["message"]
+        .as_str()
+        .unwrap_or("no message")
+        .to_string();
+    let message = format!("the evaluator process ended with {exit:?}: {said}");
+    Err(Failure::new(Exit::JobFailed, "evaluator.failed", message)
+        .hint("run it again with --keep DIR and look at what the evaluator was given"))
+}
