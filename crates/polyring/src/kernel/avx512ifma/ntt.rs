@@ -396,6 +396,17 @@ tree!(
     [(1, 8, 6)(2, 4, 2)(4, 2, 0)]
 );
 
+/// The same pointer, but the compiler does not know that: it would load the constants of a pass once, before the loop over
+/// its steps, and then spill values, for which the registers are needed more.
+#[inline]
+fn fresh(mut table: *const u64) -> *const u64 {
+    // SAFETY: no instruction.
+    unsafe {
+        std::arch::asm!("/* {0} */", inout(reg) table, options(nomem, nostack, preserves_flags));
+    }
+    table
+}
+
 /// The vectors of one step of a pass: `RADIX` rows `stride` words apart, of 16/`RADIX` vectors each.
 ///
 /// # Safety
@@ -455,7 +466,7 @@ macro_rules! pass {
                     }
                     // SAFETY: the chunk has $radix - 1 pairs; the rows are those that were read.
                     unsafe {
-                        $split::<LAZY, false>(c, &mut v, table.as_ptr());
+                        $split::<LAZY, false>(c, &mut v, fresh(table.as_ptr()));
                         write_rows::<$radix>(start, stride, &v);
                     }
                 }
@@ -480,7 +491,7 @@ macro_rules! pass {
                     // SAFETY: the block has $radix rows, and j + 128/$radix <= stride.
                     let mut v = unsafe { read_rows::<$radix>(start, stride) };
                     // SAFETY: the chunk has $radix - 1 pairs.
-                    unsafe { $merge::<LAZY, false>(c, &mut v, table.as_ptr()) };
+                    unsafe { $merge::<LAZY, false>(c, &mut v, fresh(table.as_ptr())) };
                     c.finish_pass::<LAZY, LAST>(&mut v, scale);
                     // SAFETY: the rows are those that were read.
                     unsafe { write_rows::<$radix>(start, stride, &v) };
