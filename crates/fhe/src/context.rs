@@ -2,20 +2,22 @@
 
 use std::sync::Arc;
 
-use scuro_polyring::{BaseConverter, Basis, Kernel, Multiplier, Ring};
+use scuro_polyring::slots::SlotTransform;
+use scuro_polyring::{BaseConverter, Basis, Kernel, MixedRadix, Multiplier, Ntt, Poly, Ring};
 
-use crate::ckks::Embedding;
 use crate::error::Error;
 use crate::params::{Digest, Parameters};
+use crate::rlwe::{Pool, Scratch};
 
 /// Parameters, transforms and conversion tables; shared by every object that computes.
 pub struct Context {
     parameters: Parameters,
     ring: Ring,
-    embedding: Embedding,
+    slots: SlotTransform,
     levels: Vec<LevelTables>,
     /// P mod q_i
     special: Vec<Multiplier>,
+    pool: Arc<Pool>,
 }
 
 /// Tables of one level.
@@ -28,8 +30,8 @@ pub(crate) struct LevelTables {
     pub(crate) down_rescale: Option<Division>,
     /// q_level^-1 mod q_i, i < level.
     pub(crate) last_inverse: Vec<Multiplier>,
-    /// q_i^-1 mod q_level, i < level.
-    pub(crate) mixed_radix: Vec<Multiplier>,
+    /// Reads residues modulo Q_level as numbers.
+    pub(crate) mixed_radix: MixedRadix,
 }
 
 /// Division by a product of primes of the basis.
@@ -67,13 +69,14 @@ impl Context {
         let special = (0..q_count)
             .map(|i| product(&ring, q_count..moduli.len(), i))
             .collect();
-        let embedding = Embedding::new(parameters.ring(), parameters.log_n());
+        let slots = SlotTransform::new(parameters.ring(), parameters.log_n(), kernel)?;
         Ok(Arc::new(Self {
             parameters,
             ring,
-            embedding,
+            slots,
             levels,
             special,
+            pool: Arc::default(),
         }))
     }
 
@@ -103,8 +106,8 @@ impl Context {
         Basis::joined(0..level + 1, q_count..self.ring.moduli_count())
     }
 
-    pub(crate) fn embedding(&self) -> &Embedding {
-        &self.embedding
+    pub(crate) fn slot_transform(&self) -> &SlotTransform {
+        &self.slots
     }
 
     pub(crate) fn tables(&self, level: usize) -> &LevelTables {
@@ -114,6 +117,43 @@ impl Context {
     /// P mod q_i.
     pub(crate) fn special_residue(&self, i: usize) -> Multiplier {
         self.special[i]
+    }
+
+    /// Number of special primes.
+    pub(crate) fn special_count(&self) -> usize {
+        self.parameters.p().len()
+    }
+
+    /// Ring index of the prime of row `row` of Q_level P.
+    pub(crate) fn modulus_index(&self, row: usize, level: usize) -> usize {
+        if row <= level {
+            row
+        } else {
+            row - level - 1 + self.parameters.q().len()
+        }
+    }
+
+    /// Division by P, and by q_level too if `rescale`.
+    pub(crate) fn division(&self, level: usize, rescale: bool) -> &Division {
+        let tables = &self.levels[level];
+        match (&tables.down_rescale, rescale) {
+            (Some(division), true) => division,
+            (None, true) => unreachable!("callers refuse to rescale at level 0"),
+            (_, false) => &tables.down,
+        }
+    }
+
+    /// Work space of `len` words with arbitrary content.
+    pub(crate) fn scratch(&self, len: usize) -> Scratch {
+        self.pool.take(len)
+    }
+
+    /// The polynomial over Q_level whose rows begin `words`.
+    pub(crate) fn poly(&self, words: &[u64], level: usize) -> Poly<Ntt> {
+        let mut poly = Poly::zero(&self.ring, self.basis(level));
+        let len = poly.words().len();
+        poly.words_mut().copy_from_slice(&words[..len]);
+        poly
     }
 
     pub(crate) fn check_level(&self, level: usize) -> Result<(), Error> {
@@ -167,7 +207,7 @@ fn level_tables(parameters: &Parameters, ring: &Ring, level: usize) -> Result<Le
         )?),
     };
     let last_inverse = inverses(ring, (0..level).map(|i| (level, i)))?;
-    let mixed_radix = inverses(ring, (0..level).map(|i| (i, level)))?;
+    let mixed_radix = MixedRadix::new(ring, Basis::range(0..level + 1))?;
     Ok(LevelTables {
         digits,
         down,

@@ -10,7 +10,8 @@ mod tests;
 mod tile;
 
 use rayon::prelude::*;
-use scuro_polyring::{Lanes, Modulus, Ntt, Poly, ScalarMatrix, TILE};
+pub use scuro_polyring::ScalarMatrix;
+use scuro_polyring::{Lanes, Modulus, Ntt, Poly, TILE};
 
 use crate::ckks::{Ciphertext, Evaluator};
 use crate::error::Error;

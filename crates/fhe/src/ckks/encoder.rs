@@ -1,12 +1,13 @@
 //! Vectors of numbers to plaintext polynomials and back.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use scuro_polyring::slots::{SlotScratch, round, round_wide};
 use scuro_polyring::{Basis, Coeff, Ntt, Poly, RingKind};
 
 use super::Plaintext;
 use super::ciphertext::check_scale;
-use super::float::{EXACT, integer_to_double, round_to_integer};
 use crate::context::Context;
 use crate::error::Error;
 
@@ -38,7 +39,7 @@ impl Encoder {
     ///
     /// Math:  m = round(scale * embedding^-1(values))
     /// Noise: rounding of 1/2 per coefficient
-    /// Timing: independent of the values, except that magnitudes above 2^51 take another path
+    /// Timing: independent of the values, except that magnitudes from 2^61 on take another path
     ///
     /// # Errors
     /// [`Error::LengthMismatch`] for more values than slots, [`Error::NotFinite`], [`Error::ValueTooLarge`]
@@ -78,10 +79,23 @@ impl Encoder {
     /// [`Error::ParameterMismatch`].
     pub fn decode_complex(&self, plaintext: &Plaintext) -> Result<(Vec<f64>, Vec<f64>), Error> {
         self.context.check_digest(plaintext.digest)?;
-        let mut coefficients = centred_coefficients(&self.context, plaintext.poly.clone());
-        let factor = plaintext.scale.recip();
-        coefficients.iter_mut().for_each(|x| *x *= factor);
-        Ok(self.context.embedding().to_slots(&coefficients))
+        let context = &*self.context;
+        let coefficients = centred_coefficients(context, plaintext.poly.clone());
+        let transform = context.slot_transform();
+        let mut real = vec![0.0; transform.slots()];
+        let mut imaginary = match context.parameters().ring() {
+            RingKind::Standard => vec![0.0; transform.slots()],
+            RingKind::ConjugateInvariant => Vec::new(),
+        };
+        let (factor, mut scratch) = (plaintext.scale.recip(), SlotScratch::default());
+        transform.coefficients_to_slots(
+            &mut real,
+            &mut imaginary,
+            &coefficients,
+            factor,
+            &mut scratch,
+        );
+        Ok((real, imaginary))
     }
 
     fn plaintext(
@@ -120,7 +134,7 @@ impl Encoder {
             .iter()
             .chain(imaginary)
             .fold(0.0f64, |max, v| max.max(v.abs()));
-        let modulus_bits = context.parameters().log_q(level) - 1.0;
+        let modulus_bits = (context.parameters().log_q(level) - 1.0).min(MAGNITUDE_BITS_MAX);
         let magnitude_bits = (largest * scale).log2();
         if magnitude_bits >= modulus_bits {
             return Err(Error::ValueTooLarge {
@@ -129,9 +143,26 @@ impl Encoder {
                 level,
             });
         }
-        let coefficients = context.embedding().to_coefficients(real, imaginary, scale);
+        let transform = context.slot_transform();
+        let mut coefficients = vec![0.0; transform.degree()];
+        let real = padded(real, transform.slots());
+        let imaginary = match imaginary {
+            [] => Cow::Borrowed(imaginary),
+            _ => padded(imaginary, transform.slots()),
+        };
+        let mut scratch = SlotScratch::default();
+        transform.slots_to_coefficients(&mut coefficients, &real, &imaginary, scale, &mut scratch);
         Ok(round_to_ring(context, &coefficients, basis).into_ntt(context.ring()))
     }
+}
+
+fn padded(values: &[f64], slots: usize) -> Cow<'_, [f64]> {
+    if values.len() == slots {
+        return Cow::Borrowed(values);
+    }
+    let mut padded = values.to_vec();
+    padded.resize(slots, 0.0);
+    Cow::Owned(padded)
 }
 
 fn check_values(values: &[f64], slots: usize) -> Result<(), Error> {
@@ -148,59 +179,39 @@ fn check_values(values: &[f64], slots: usize) -> Result<(), Error> {
     }
 }
 
+/// Largest scale times magnitude that is encoded: two words of 60 bits.
+const MAGNITUDE_BITS_MAX: f64 = 120.0;
+/// Magnitudes below this are rounded to one word.
+const ONE_WORD: f64 = (1u64 << 61) as f64;
+
 /// Rounds coefficients to integers modulo the primes of `basis`.
-///
-/// Coefficients of 2^51 and more are rounded to 51 significant bits and shifted back, finer than a double.
 fn round_to_ring(context: &Context, coefficients: &[f64], basis: Basis) -> Poly<Coeff> {
     let ring = context.ring();
+    let (kernel, n) = (ring.kernel(), ring.degree());
     let largest = coefficients.iter().fold(0.0f64, |max, x| max.max(x.abs()));
-    let shift = if largest < EXACT {
-        0
-    } else {
-        (largest / EXACT).log2() as i32 + 1
-    };
-    let down = 2f64.powi(-shift);
-    let integers: Vec<i64> = coefficients
-        .iter()
-        .map(|&x| round_to_integer(x * down))
-        .collect();
-    let mut poly = Poly::from_signed(ring, basis, &integers);
-    if shift > 0 {
-        for (i, row) in poly.rows_mut() {
-            let prime = ring.prime(i);
-            prime.mul_scalar_assign(row, prime.multiplier(prime.modulus().pow(2, shift as u64)));
-        }
+    let mut low = vec![0i64; n];
+    if largest < ONE_WORD {
+        round(kernel, &mut low, coefficients);
+        return Poly::from_signed(ring, basis, &low);
+    }
+    let mut high = vec![0i64; n];
+    round_wide(kernel, &mut high, &mut low, coefficients);
+    let mut poly = Poly::zero(ring, basis);
+    for (i, row) in poly.rows_mut() {
+        ring.prime(i).reduce_wide(row, &high, &low);
     }
     poly
 }
 
-/// The coefficients in (-Q/2, Q/2) as doubles, by balanced mixed-radix digits (Garner).
-///
-/// Math: x = d_0 + q_0 (d_1 + q_1 (d_2 + ...)) with |d_i| < q_i / 2; digits above the size of x are zero,
-///       so the sum is as precise as a double whatever the modulus
+/// The coefficients in (-Q/2, Q/2) as doubles.
 pub(crate) fn centred_coefficients(context: &Context, poly: Poly<Ntt>) -> Vec<f64> {
     let ring = context.ring();
-    let mut digits = poly.into_coeff(ring);
-    let mut lifted = vec![0; ring.degree()];
-    let mut sum = vec![0.0; ring.degree()];
-    for row in 1..digits.limbs() {
-        let prime = ring.prime(row);
-        let mut current = digits.limb(row).to_vec();
-        for lower in 0..row {
-            let source = ring.prime(lower).modulus();
-            let inverse = context.tables(row).mixed_radix[lower];
-            prime.lift_centred(&mut lifted, digits.limb(lower), source);
-            prime.sub_mul_scalar_assign(&mut current, &lifted, inverse);
-        }
-        digits.limb_mut(row).copy_from_slice(&current);
-    }
-    for row in (0..digits.limbs()).rev() {
-        let modulus = ring.prime(row).modulus();
-        let (q, half) = (modulus.value(), modulus.value() / 2);
-        for (sum, &digit) in sum.iter_mut().zip(digits.limb(row)) {
-            let centred = digit as i64 - if digit > half { q as i64 } else { 0 };
-            *sum = *sum * q as f64 + integer_to_double(centred);
-        }
-    }
-    sum
+    let rows = poly.into_coeff(ring);
+    let mut out = vec![0.0; ring.degree()];
+    let limbs: Vec<&[u64]> = rows.rows().map(|(_, row)| row).collect();
+    context
+        .tables(limbs.len() - 1)
+        .mixed_radix
+        .to_f64(ring, &mut out, &limbs);
+    out
 }

@@ -6,21 +6,19 @@
 //! others, so the inner product is an encryption of P x s' and its rounded division by P one of x s'.
 //! Because g_d does not depend on the level, a key serves every level up to its own.
 //!
+//! Rows of Q_level P are numbered 0..=level for the ciphertext primes, then the special ones. Everything
+//! runs row by row, so that the working set is one row per digit.
+//!
 //! Source: Han, Ki 2020, "Better bootstrapping for approximate homomorphic encryption" (hybrid form);
 //! differs in that digits are lifted exactly and centred, so the noise has no overflow term.
 
+use std::ops::Range;
+
 use scuro_polyring::sampling::Seed;
-use scuro_polyring::{Ntt, Poly};
+use scuro_polyring::{Ntt, Permutation, Poly};
 
 use crate::context::Context;
-use crate::rlwe::{Purpose, division, seed};
-
-/// A polynomial cut into key-switching digits, each in evaluation form over Q_level P.
-#[derive(Debug)]
-pub(crate) struct Decomposed {
-    level: usize,
-    digits: Vec<Poly<Ntt>>,
-}
+use crate::rlwe::{Purpose, Scratch, division, seed};
 
 /// An encryption of P g_d s' under s for every digit d, over Q_level P.
 #[derive(Debug, Clone)]
@@ -32,9 +30,6 @@ pub(crate) struct SwitchingKey {
     /// a_d, expanded from the seed
     pub(crate) masks: Vec<Poly<Ntt>>,
 }
-
-/// The two parts of a key switch before division by P.
-pub(crate) type Extended = [Poly<Ntt>; 2];
 
 impl SwitchingKey {
     /// Puts a key together from its stored half.
@@ -61,100 +56,303 @@ impl SwitchingKey {
         seed::uniform(context.ring(), basis, seed, Purpose::SwitchingKey, digit)
     }
 
-    /// Row of the key that holds the residues of row `row` of a polynomial over Q_level P.
-    fn row(&self, row: usize, level: usize) -> usize {
-        if row <= level {
+    /// outs = Σ_d digits_d * (b_d, a_d) in one row of Q_level P, `level` at most the key's.
+    fn inner_product(
+        &self,
+        context: &Context,
+        digits: &[&[u64]],
+        row: usize,
+        level: usize,
+        outs: [&mut [u64]; 2],
+    ) {
+        assert!(
+            self.level >= level,
+            "key of level {} used at level {level}",
+            self.level
+        );
+        let own = if row <= level {
             row
         } else {
             row - level + self.level
+        };
+        let bodies: Vec<&[u64]> = self.bodies[..digits.len()]
+            .iter()
+            .map(|b| b.limb(own))
+            .collect();
+        let masks: Vec<&[u64]> = self.masks[..digits.len()]
+            .iter()
+            .map(|a| a.limb(own))
+            .collect();
+        let prime = context.ring().prime(context.modulus_index(row, level));
+        prime.dot_pair(outs, digits, [&bodies, &masks]);
+    }
+}
+
+/// A source of the digits of one polynomial.
+pub(crate) trait Digits {
+    /// Level of the polynomial.
+    fn level(&self) -> usize;
+
+    /// outs = Σ_d digit_d * (b_d, a_d) in row `row` of Q_level P.
+    fn inner_product(
+        &mut self,
+        context: &Context,
+        key: &SwitchingKey,
+        row: usize,
+        outs: [&mut [u64]; 2],
+    );
+}
+
+/// The digits of a polynomial as coefficients, ready to be lifted to any prime.
+struct Prepared<'a> {
+    /// Rows of the polynomial itself, evaluation form.
+    x: &'a [u64],
+    level: usize,
+    rows: Scratch,
+    /// Where the rows of each digit begin, and the end.
+    starts: Vec<usize>,
+}
+
+impl<'a> Prepared<'a> {
+    fn new(context: &Context, x: &'a [u64], level: usize) -> Self {
+        let (ring, n) = (context.ring(), context.ring().degree());
+        let converters = &context.tables(level).digits;
+        let mut starts = vec![0];
+        for converter in converters {
+            starts.push(starts[starts.len() - 1] + converter.prepared_rows() * n);
+        }
+        let mut rows = context.scratch(starts[converters.len()]);
+        for (digit, converter) in converters.iter().enumerate() {
+            let rows = &mut rows[starts[digit]..starts[digit + 1]];
+            for (row, i) in rows
+                .chunks_exact_mut(n)
+                .zip(own_rows(context, digit, level))
+            {
+                row.copy_from_slice(&x[i * n..(i + 1) * n]);
+                ring.prime(i).inverse(row);
+            }
+            converter.prepare(ring, rows);
+        }
+        Self {
+            x,
+            level,
+            rows,
+            starts,
         }
     }
+
+    fn digits(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// Digit `digit` modulo the prime of `row`, in evaluation form.
+    fn lift(&self, context: &Context, digit: usize, row: usize, out: &mut [u64]) {
+        let (ring, n) = (context.ring(), context.ring().degree());
+        let own = own_rows(context, digit, self.level);
+        if own.contains(&row) {
+            out.copy_from_slice(&self.x[row * n..(row + 1) * n]);
+            return;
+        }
+        let target = if row < own.start {
+            row
+        } else {
+            row - own.len()
+        };
+        let prepared = &self.rows[self.starts[digit]..self.starts[digit + 1]];
+        let converter = &context.tables(self.level).digits[digit];
+        converter.convert_row(ring, target, out, prepared);
+        ring.prime(context.modulus_index(row, self.level))
+            .forward(out);
+    }
+}
+
+/// Rows of the primes of a digit.
+fn own_rows(context: &Context, digit: usize, level: usize) -> Range<usize> {
+    let digit_limbs = context.parameters().digit_limbs();
+    digit * digit_limbs..((digit + 1) * digit_limbs).min(level + 1)
+}
+
+/// Digits that are lifted row by row as they are needed: for one key.
+pub(crate) struct Streamed<'a> {
+    prepared: Prepared<'a>,
+    lifted: Scratch,
+}
+
+impl<'a> Streamed<'a> {
+    /// Cuts the polynomial with rows `x` over Q_level.
+    pub(crate) fn new(context: &Context, x: &'a [u64], level: usize) -> Self {
+        let prepared = Prepared::new(context, x, level);
+        let lifted = context.scratch(prepared.digits() * context.ring().degree());
+        Self { prepared, lifted }
+    }
+}
+
+impl Digits for Streamed<'_> {
+    fn level(&self) -> usize {
+        self.prepared.level
+    }
+
+    fn inner_product(
+        &mut self,
+        context: &Context,
+        key: &SwitchingKey,
+        row: usize,
+        outs: [&mut [u64]; 2],
+    ) {
+        let n = context.ring().degree();
+        for (digit, out) in self.lifted.chunks_exact_mut(n).enumerate() {
+            self.prepared.lift(context, digit, row, out);
+        }
+        let digits: Vec<&[u64]> = self.lifted.chunks_exact(n).collect();
+        key.inner_product(context, &digits, row, self.prepared.level, outs);
+    }
+}
+
+/// Digits lifted to every row once: for many keys.
+pub(crate) struct Decomposed {
+    level: usize,
+    /// [rows][digits][n]
+    lifted: Scratch,
+    digits: usize,
 }
 
 impl Decomposed {
-    /// Cuts `x`, over Q_level, into digits.
-    pub(crate) fn new(context: &Context, x: &Poly<Ntt>, level: usize) -> Self {
-        let ring = context.ring();
-        let mut coefficients = x.prefix(level + 1);
-        for (i, row) in coefficients.rows_mut() {
-            ring.prime(i).inverse(row);
+    /// Cuts the polynomial with rows `x` over Q_level.
+    pub(crate) fn new(context: &Context, x: &[u64], level: usize) -> Self {
+        let n = context.ring().degree();
+        let prepared = Prepared::new(context, x, level);
+        let digits = prepared.digits();
+        let rows = level + 1 + context.special_count();
+        let mut lifted = context.scratch(rows * digits * n);
+        for (row, lifted) in lifted.chunks_exact_mut(digits * n).enumerate() {
+            for (digit, out) in lifted.chunks_exact_mut(n).enumerate() {
+                prepared.lift(context, digit, row, out);
+            }
         }
-        let digits = context.tables(level).digits.iter().enumerate();
-        let digit_limbs = context.parameters().digit_limbs();
-        let digits = digits.map(|(digit, converter)| {
-            let start = digit * digit_limbs;
-            let own = start..(start + digit_limbs).min(level + 1);
-            let mut lifted = Poly::<Ntt>::zero(ring, context.extended_basis(level));
-            let sources: Vec<&[u64]> = own.clone().map(|row| coefficients.limb(row)).collect();
-            {
-                let rows = lifted.rows_mut().map(|(_, row)| row).enumerate();
-                let mut outs: Vec<&mut [u64]> = rows
-                    .filter(|(row, _)| !own.contains(row))
-                    .map(|(_, out)| out)
-                    .collect();
-                converter.convert(ring, &mut outs, &sources);
-            }
-            for (row, (i, values)) in lifted.rows_mut().enumerate() {
-                if own.contains(&row) {
-                    values.copy_from_slice(x.limb(row));
-                } else {
-                    ring.prime(i).forward(values);
-                }
-            }
-            lifted
-        });
         Self {
             level,
-            digits: digits.collect(),
+            lifted,
+            digits,
         }
-    }
-
-    /// Σ_d digit_d * (b_d, a_d): an encryption of P x s' over Q_level P.
-    ///
-    /// The key's level must be at least this level; callers check.
-    pub(crate) fn inner_product(&self, context: &Context, key: &SwitchingKey) -> Extended {
-        let (ring, level) = (context.ring(), self.level);
-        assert!(
-            key.level >= level,
-            "key of level {} used at level {level}",
-            key.level
-        );
-        let basis = context.extended_basis(level);
-        let mut body = Poly::zero(ring, basis.clone());
-        let mut mask = Poly::zero(ring, basis);
-        let mut digits = Vec::with_capacity(self.digits.len());
-        let mut bodies = Vec::with_capacity(self.digits.len());
-        let mut masks = Vec::with_capacity(self.digits.len());
-        for (row, ((i, body), (_, mask))) in body.rows_mut().zip(mask.rows_mut()).enumerate() {
-            let key_row = key.row(row, level);
-            digits.clear();
-            bodies.clear();
-            masks.clear();
-            digits.extend(self.digits.iter().map(|digit| digit.limb(row)));
-            bodies.extend(
-                key.bodies[..self.digits.len()]
-                    .iter()
-                    .map(|b| b.limb(key_row)),
-            );
-            masks.extend(
-                key.masks[..self.digits.len()]
-                    .iter()
-                    .map(|a| a.limb(key_row)),
-            );
-            ring.prime(i)
-                .dot_pair([body, mask], &digits, [&bodies, &masks]);
-        }
-        [body, mask]
     }
 }
 
-/// Switches `x` to the key's target: two polynomials over Q_level that decrypt to x s'.
-pub(crate) fn switch(
+impl Digits for &Decomposed {
+    fn level(&self) -> usize {
+        self.level
+    }
+
+    fn inner_product(
+        &mut self,
+        context: &Context,
+        key: &SwitchingKey,
+        row: usize,
+        outs: [&mut [u64]; 2],
+    ) {
+        let n = context.ring().degree();
+        let stride = self.digits * n;
+        let lifted = &self.lifted[row * stride..(row + 1) * stride];
+        let digits: Vec<&[u64]> = lifted.chunks_exact(n).collect();
+        key.inner_product(context, &digits, row, self.level, outs);
+    }
+}
+
+/// How a key switch ends: division by P, the ciphertext's own parts added, an automorphism.
+pub(crate) struct Finish<'a> {
+    /// Parts added to body and mask, over Q_level, before the automorphism.
+    pub(crate) own: [Option<&'a Poly<Ntt>>; 2],
+    /// Automorphism applied last.
+    pub(crate) permutation: Option<&'a Permutation>,
+    /// Whether q_level is divided out together with P; `level` is then above 0.
+    pub(crate) rescale: bool,
+}
+
+impl Finish<'_> {
+    /// Runs a key switch to two polynomials over Q_level, or Q_(level-1).
+    pub(crate) fn switch(
+        &self,
+        context: &Context,
+        mut digits: impl Digits,
+        key: &SwitchingKey,
+    ) -> [Poly<Ntt>; 2] {
+        let (ring, n, level) = (context.ring(), context.ring().degree(), digits.level());
+        let division = context.division(level, self.rescale);
+        let remaining = division.inverses.len();
+        let prepared_rows = division.converter.prepared_rows();
+        let mut prepared = context.scratch(2 * prepared_rows * n);
+        let (body, mask) = prepared.split_at_mut(prepared_rows * n);
+        for (at, row) in (remaining..level + 1 + context.special_count()).enumerate() {
+            let range = at * n..(at + 1) * n;
+            let mut outs = [&mut body[range.clone()], &mut mask[range]];
+            digits.inner_product(context, key, row, outs.each_mut().map(|out| &mut **out));
+            for (out, own) in outs.into_iter().zip(self.own) {
+                self.add_own(context, out, own, row, level, true);
+                ring.prime(context.modulus_index(row, level)).inverse(out);
+            }
+        }
+        division.converter.prepare(ring, body);
+        division.converter.prepare(ring, mask);
+        let basis = context.basis(remaining - 1);
+        let mut results = [Poly::zero(ring, basis.clone()), Poly::zero(ring, basis)];
+        let mut work = context.scratch(3 * n);
+        for row in 0..remaining {
+            let (sums, lifted) = work.split_at_mut(2 * n);
+            let (sum_body, sum_mask) = sums.split_at_mut(n);
+            digits.inner_product(context, key, row, [sum_body, sum_mask]);
+            for (part, sum) in sums.chunks_exact_mut(n).enumerate() {
+                self.add_own(context, sum, self.own[part], row, level, true);
+                let prepared = &prepared[part * prepared_rows * n..(part + 1) * prepared_rows * n];
+                division::subtract_lifted(context, division, row, sum, prepared, lifted);
+                self.add_own(context, sum, self.own[part], row, level, false);
+                let out = results[part].limb_mut(row);
+                match self.permutation {
+                    Some(permutation) => permutation.apply(out, sum),
+                    None => out.copy_from_slice(sum),
+                }
+            }
+        }
+        results
+    }
+
+    /// Adds the own part: times P before a division that takes q_level along, else plain after it.
+    fn add_own(
+        &self,
+        context: &Context,
+        sum: &mut [u64],
+        own: Option<&Poly<Ntt>>,
+        row: usize,
+        level: usize,
+        before: bool,
+    ) {
+        let Some(own) = own.filter(|_| before == self.rescale && row <= level) else {
+            return;
+        };
+        let prime = context.ring().prime(row);
+        if self.rescale {
+            prime.mul_scalar_add_assign(sum, own.limb(row), context.special_residue(row));
+        } else {
+            prime.add_assign(sum, own.limb(row));
+        }
+    }
+}
+
+/// One row of the image of (c_0, c_1) under the key's automorphism, times P and not divided.
+///
+/// outs = permutation(Σ_d digit_d * (b_d, a_d) + (own, 0)); `own` gives the row, times P already or not.
+pub(crate) fn galois_row(
     context: &Context,
-    x: &Poly<Ntt>,
-    level: usize,
-    key: &SwitchingKey,
-) -> Extended {
-    let extended = Decomposed::new(context, x, level).inner_product(context, key);
-    extended.map(|part| division::by_special(context, part, level))
+    digits: &mut impl Digits,
+    (key, permutation): (&SwitchingKey, &Permutation),
+    row: usize,
+    add_own: impl FnOnce(&mut [u64]),
+    outs: [&mut [u64]; 2],
+) {
+    let n = context.ring().degree();
+    let mut sums = context.scratch(2 * n);
+    let (body, mask) = sums.split_at_mut(n);
+    digits.inner_product(context, key, row, [&mut *body, &mut *mask]);
+    add_own(body);
+    let [out_body, out_mask] = outs;
+    permutation.apply(out_body, body);
+    permutation.apply(out_mask, mask);
 }

@@ -2,7 +2,9 @@
 
 pub(crate) mod division;
 pub(crate) mod keyswitch;
+pub(crate) mod scratch;
 pub(crate) mod seed;
 
-pub(crate) use keyswitch::{Decomposed, SwitchingKey};
+pub(crate) use keyswitch::{Decomposed, Digits, Finish, Streamed, SwitchingKey};
+pub(crate) use scratch::{Pool, Scratch};
 pub(crate) use seed::Purpose;

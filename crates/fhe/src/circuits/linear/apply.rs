@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use scuro_polyring::{Ntt, Poly};
-
-use super::{Group, Operand, PreparedTransform, basis};
+use super::{Group, Operand, PreparedTransform};
 use crate::ckks::{Ciphertext, Evaluator, check_scales};
+use crate::context::Context;
 use crate::error::Error;
 use crate::key_id::KeyId;
 use crate::keys::EvaluationKeys;
-use crate::rlwe::{Decomposed, division};
+use crate::rlwe::{Decomposed, Scratch, Streamed, division, keyswitch};
 
 /// Bytes of rotated inputs that one pass over the groups keeps in the second-level cache.
 const BLOCK_BYTES: usize = 384 << 10;
@@ -18,7 +17,8 @@ const BLOCK_MIN: usize = 256;
 
 /// The rotated inputs of a transform, times P over QP if any is rotated.
 pub struct Operands {
-    polys: Vec<[Poly<Ntt>; 2]>,
+    /// [operands][2][rows][n]
+    words: Scratch,
     scale: f64,
     key_id: KeyId,
 }
@@ -91,21 +91,27 @@ impl PreparedTransform {
         keys: &EvaluationKeys,
     ) -> Result<Operands, Error> {
         let first = self.check(evaluator, inputs, keys)?;
+        let context = &**evaluator.context();
+        let size = 2 * self.part_len(context);
+        let mut words = context.scratch(self.operands.len() * size);
         let mut digits: BTreeMap<usize, Decomposed> = BTreeMap::new();
-        let mut polys = Vec::with_capacity(self.operands.len());
-        for &Operand { input, baby } in &self.operands {
-            let parts = inputs[input].parts();
+        for (&Operand { input, baby }, out) in
+            self.operands.iter().zip(words.chunks_exact_mut(size))
+        {
+            let input_parts = inputs[input].parts();
             if baby == 0 {
-                polys.push(self.unrotated(evaluator, parts));
+                self.unrotated(context, inputs[input], out);
                 continue;
             }
-            let cut = || Decomposed::new(evaluator.context(), &parts[1], self.level);
-            let digits = digits.entry(input).or_insert_with(cut);
+            let cut = || Decomposed::new(context, input_parts[1].words(), self.level);
+            let mut digits = &*digits.entry(input).or_insert_with(cut);
             let key = keys.rotation_key(baby, self.level)?;
-            polys.push(evaluator.galois_extended(&parts[0], digits, key));
+            for (row, outs) in part_rows(out, context.ring().degree()).enumerate() {
+                evaluator.galois_row(&input_parts[0], &mut digits, key, row, outs);
+            }
         }
         Ok(Operands {
-            polys,
+            words,
             scale: first.scale(),
             key_id: first.key_id(),
         })
@@ -132,18 +138,23 @@ impl PreparedTransform {
         if rescale && self.level == 0 {
             return Err(Error::NoLevelLeft);
         }
-        let sums = self.group_sums(evaluator, operands, groups);
+        let (context, level) = (&**evaluator.context(), self.level);
+        let sums = self.group_sums(context, operands, groups);
         let rotates = self.extended || groups.iter().any(|group| group.giant != 0);
-        let total = self.rotate_and_add(evaluator, groups, sums, keys)?;
-        let (context, level) = (evaluator.context(), self.level);
-        let finish = |part| match (rotates, rescale) {
-            (true, true) => division::by_special_and_last(context, part, level),
-            (true, false) => division::by_special(context, part, level),
-            (false, true) => division::by_last(context, part, level),
-            (false, false) => part,
-        };
+        let mut total = self.rotate_and_add(context, groups, sums, keys)?;
+        let part_len = total.len() / 2;
+        let parts = total
+            .chunks_exact_mut(part_len)
+            .map(|part| match (rotates, rescale) {
+                (true, _) => {
+                    division::in_place(context, part, level, rescale);
+                    context.poly(part, level - usize::from(rescale))
+                }
+                (false, true) => division::by_last(context, context.poly(part, level), level),
+                (false, false) => context.poly(part, level),
+            });
         let mut ciphertext = Ciphertext {
-            parts: total.map(finish).into(),
+            parts: parts.collect(),
             level,
             scale: operands.scale * self.scale,
             key_id: operands.key_id,
@@ -196,113 +207,193 @@ impl PreparedTransform {
         Ok(first)
     }
 
-    /// The input itself: times P over QP if other operands are rotated.
-    fn unrotated(&self, evaluator: &Evaluator, parts: &[Poly<Ntt>]) -> [Poly<Ntt>; 2] {
-        if !self.extended {
-            return [parts[0].clone(), parts[1].clone()];
-        }
-        [0, 1].map(|part| self.lifted(evaluator, &parts[part]))
+    /// Rows of diagonals and operands.
+    fn rows(&self, context: &Context) -> usize {
+        self.level
+            + 1
+            + if self.extended {
+                context.special_count()
+            } else {
+                0
+            }
     }
 
-    /// Σ diagonal * operand for every group, in blocks of coefficients so that the operands of a block
-    /// are read from memory once for all groups.
-    fn group_sums(
-        &self,
-        evaluator: &Evaluator,
-        operands: &Operands,
-        groups: &[Group],
-    ) -> Vec<[Poly<Ntt>; 2]> {
-        let context = evaluator.context();
-        let ring = context.ring();
-        let basis = basis(context, self.level, self.extended);
-        let zero = || Poly::zero(ring, basis.clone());
-        let mut sums: Vec<[Poly<Ntt>; 2]> = groups.iter().map(|_| [zero(), zero()]).collect();
-        let n = ring.degree();
+    /// Words of one part of an operand.
+    fn part_len(&self, context: &Context) -> usize {
+        self.rows(context) * context.ring().degree()
+    }
+
+    /// The input itself: times P over QP if other operands are rotated.
+    fn unrotated(&self, context: &Context, input: &Ciphertext, out: &mut [u64]) {
+        for (part, out) in input
+            .parts()
+            .iter()
+            .zip(out.chunks_exact_mut(self.part_len(context)))
+        {
+            if self.extended {
+                lift(context, part.words(), self.level, out);
+            } else {
+                out.copy_from_slice(part.words());
+            }
+        }
+    }
+
+    /// Σ diagonal * operand for every group, [groups][2][rows][n], in blocks of coefficients so that the
+    /// operands of a block are read from memory once for all groups.
+    fn group_sums(&self, context: &Context, operands: &Operands, groups: &[Group]) -> Scratch {
+        let (n, part_len) = (context.ring().degree(), self.part_len(context));
+        let mut sums = context.scratch(groups.len() * 2 * part_len);
         let fitting = BLOCK_BYTES / (16 * self.operands.len());
         let block = fitting.clamp(BLOCK_MIN, n).next_power_of_two().min(n);
-        for (row, i) in basis.iter().enumerate() {
-            for start in (0..n).step_by(block) {
-                let range = start..start + block;
-                for (group, sum) in groups.iter().zip(&mut sums) {
-                    // Rows of special primes are zero in operands that are not rotated.
-                    let live = |operand: &Operand| row <= self.level || operand.baby != 0;
-                    let terms = group
-                        .terms
-                        .iter()
-                        .filter(|t| live(&self.operands[t.operand]));
-                    let (mut shared, mut bodies, mut masks) = (Vec::new(), Vec::new(), Vec::new());
-                    for term in terms {
-                        let [body, mask] = &operands.polys[term.operand];
-                        shared.push(&self.diagonals[term.diagonal].limb(row)[range.clone()]);
-                        bodies.push(&body.limb(row)[range.clone()]);
-                        masks.push(&mask.limb(row)[range.clone()]);
-                    }
-                    let [body, mask] = sum;
-                    let outs = [body, mask].map(|part| &mut part.limb_mut(row)[range.clone()]);
-                    ring.prime(i).dot_pair(outs, &shared, [&bodies, &masks]);
+        for row in 0..self.rows(context) {
+            for start in (row * n..(row + 1) * n).step_by(block) {
+                for (group, sum) in groups.iter().zip(sums.chunks_exact_mut(2 * part_len)) {
+                    let (body, mask) = sum.split_at_mut(part_len);
+                    let range = start..start + block;
+                    let outs = [&mut body[range.clone()], &mut mask[range]];
+                    self.block_sum(context, operands, group, row, start, outs);
                 }
             }
         }
         sums
     }
 
-    /// Σ_g rot_g(sum_g): over QP times P, or over Q if nothing rotates.
+    /// One block of one group: coefficients from word `start` of a part, in row `row`.
+    fn block_sum(
+        &self,
+        context: &Context,
+        operands: &Operands,
+        group: &Group,
+        row: usize,
+        start: usize,
+        outs: [&mut [u64]; 2],
+    ) {
+        let part_len = self.part_len(context);
+        let block = outs[0].len();
+        let (mut shared, mut bodies, mut masks) = (Vec::new(), Vec::new(), Vec::new());
+        for term in &group.terms {
+            // Rows of special primes are zero in operands that are not rotated.
+            if row > self.level && self.operands[term.operand].baby == 0 {
+                continue;
+            }
+            let body = 2 * term.operand * part_len + start;
+            let mask = body + part_len;
+            shared.push(&self.diagonals[term.diagonal].words()[start..start + block]);
+            bodies.push(&operands.words[body..body + block]);
+            masks.push(&operands.words[mask..mask + block]);
+        }
+        let prime = context.ring().prime(context.modulus_index(row, self.level));
+        prime.dot_pair(outs, &shared, [&bodies, &masks]);
+    }
+
+    /// Σ_g rot_g(sum_g), [2][rows][n]: over QP times P, or over Q if nothing rotates.
     fn rotate_and_add(
         &self,
-        evaluator: &Evaluator,
+        context: &Context,
         groups: &[Group],
-        sums: Vec<[Poly<Ntt>; 2]>,
+        mut sums: Scratch,
         keys: &EvaluationKeys,
-    ) -> Result<[Poly<Ntt>; 2], Error> {
-        let context = evaluator.context();
-        let ring = context.ring();
-        let rotates = groups.iter().any(|group| group.giant != 0);
-        let mut total: Option<[Poly<Ntt>; 2]> = None;
-        for (group, sum) in groups.iter().zip(sums) {
-            let rotated = match (group.giant, rotates && !self.extended) {
-                (0, false) => sum,
-                (0, true) => sum.map(|part| self.lifted(evaluator, &part)),
-                (giant, _) => self.rotate_sum(evaluator, sum, giant, keys)?,
-            };
-            total = Some(match total {
-                None => rotated,
-                Some(mut total) => {
-                    for (total, part) in total.iter_mut().zip(&rotated) {
-                        total.add_assign(ring, part);
-                    }
-                    total
-                }
-            });
+    ) -> Result<Scratch, Error> {
+        let giants = groups.iter().any(|group| group.giant != 0);
+        if !giants {
+            // Without giants there is a single group, and its sum is the total.
+            return Ok(sums);
         }
-        total.ok_or(Error::EmptyOutput { output: 0 })
+        let n = context.ring().degree();
+        let full = (self.level + 1 + context.special_count()) * n;
+        let part_len = self.part_len(context);
+        let mut total = context.scratch(2 * full);
+        total.fill(0);
+        for (group, sum) in groups.iter().zip(sums.chunks_exact_mut(2 * part_len)) {
+            match group.giant {
+                0 => self.add_unrotated(context, sum, &mut total),
+                giant => self.add_rotated(context, sum, giant, keys, &mut total)?,
+            }
+        }
+        Ok(total)
     }
 
-    fn lifted(&self, evaluator: &Evaluator, part: &Poly<Ntt>) -> Poly<Ntt> {
-        let context = evaluator.context();
-        let mut lifted = Poly::zero(context.ring(), context.extended_basis(self.level));
-        evaluator.add_times_special(&mut lifted, part);
-        lifted
+    /// total += sum, lifted to QP if it is not there.
+    fn add_unrotated(&self, context: &Context, sum: &[u64], total: &mut [u64]) {
+        let n = context.ring().degree();
+        let (part_len, full) = (self.part_len(context), total.len() / 2);
+        for (sum, total) in sum.chunks_exact(part_len).zip(total.chunks_exact_mut(full)) {
+            for (row, (sum, total)) in sum
+                .chunks_exact(n)
+                .zip(total.chunks_exact_mut(n))
+                .enumerate()
+            {
+                let prime = context.ring().prime(context.modulus_index(row, self.level));
+                if self.extended {
+                    prime.add_assign(total, sum);
+                } else {
+                    prime.mul_scalar_add_assign(total, sum, context.special_residue(row));
+                }
+            }
+        }
     }
 
-    /// One giant rotation: divides the mask by P, switches it, and stays over QP.
-    fn rotate_sum(
+    /// total += one giant rotation of sum: its mask divided by P and switched, staying over QP.
+    fn add_rotated(
         &self,
-        evaluator: &Evaluator,
-        [body, mask]: [Poly<Ntt>; 2],
+        context: &Context,
+        sum: &mut [u64],
         giant: usize,
         keys: &EvaluationKeys,
-    ) -> Result<[Poly<Ntt>; 2], Error> {
-        let (context, level) = (evaluator.context(), self.level);
-        let ring = context.ring();
+        total: &mut [u64],
+    ) -> Result<(), Error> {
+        let (ring, n, level) = (context.ring(), context.ring().degree(), self.level);
         let key = keys.rotation_key(giant, level)?;
-        if !self.extended {
-            let digits = Decomposed::new(context, &mask, level);
-            return Ok(evaluator.galois_extended(&body, &digits, key));
+        let (body, mask) = sum.split_at_mut(self.part_len(context));
+        if self.extended {
+            division::in_place(context, mask, level, false);
         }
-        let mask = division::by_special(context, mask, level);
-        let digits = Decomposed::new(context, &mask, level);
-        let [mut switched, mask] = digits.inner_product(context, &key.key);
-        switched.add_assign(ring, &body);
-        Ok([switched, mask].map(|part| part.permuted(ring, &key.permutation)))
+        let mut digits = Streamed::new(context, mask, level);
+        let mut rotated = context.scratch(2 * n);
+        for (row, totals) in part_rows(total, n).enumerate() {
+            let (out_body, out_mask) = rotated.split_at_mut(n);
+            let prime = ring.prime(context.modulus_index(row, level));
+            let add_own = |switched: &mut [u64]| {
+                let own = row * n..(row + 1) * n;
+                if self.extended {
+                    prime.add_assign(switched, &body[own]);
+                } else if row <= level {
+                    let special = context.special_residue(row);
+                    prime.mul_scalar_add_assign(switched, &body[own], special);
+                }
+            };
+            let outs = [&mut *out_body, &mut *out_mask];
+            let pair = (&key.key, &key.permutation);
+            keyswitch::galois_row(context, &mut digits, pair, row, add_own, outs);
+            let [total_body, total_mask] = totals;
+            prime.add_assign(total_body, out_body);
+            prime.add_assign(total_mask, out_mask);
+        }
+        Ok(())
     }
+}
+
+/// The rows of a pair of parts, two at a time.
+fn part_rows(pair: &mut [u64], n: usize) -> impl Iterator<Item = [&mut [u64]; 2]> {
+    let (body, mask) = pair.split_at_mut(pair.len() / 2);
+    body.chunks_exact_mut(n)
+        .zip(mask.chunks_exact_mut(n))
+        .map(|(body, mask)| [body, mask])
+}
+
+/// out = P * part over QP.
+fn lift(context: &Context, part: &[u64], level: usize, out: &mut [u64]) {
+    let n = context.ring().degree();
+    let (live, special) = out.split_at_mut((level + 1) * n);
+    for (row, (out, part)) in live
+        .chunks_exact_mut(n)
+        .zip(part.chunks_exact(n))
+        .enumerate()
+    {
+        context
+            .ring()
+            .prime(row)
+            .mul_scalar(out, part, context.special_residue(row));
+    }
+    special.fill(0);
 }

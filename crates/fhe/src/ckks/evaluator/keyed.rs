@@ -6,8 +6,9 @@ use super::Evaluator;
 use crate::ckks::Ciphertext;
 use crate::error::Error;
 use crate::keys::{EvaluationKeys, GaloisKey};
-use crate::rlwe::keyswitch::Extended;
-use crate::rlwe::{Decomposed, division, keyswitch};
+use crate::rlwe::{
+    Decomposed, Digits, Finish, Scratch, Streamed, SwitchingKey, division, keyswitch,
+};
 
 impl Evaluator {
     /// Three parts to two; a two-part ciphertext is returned as it is.
@@ -25,14 +26,10 @@ impl Evaluator {
             return Ok(ciphertext.clone());
         }
         self.check_keys(ciphertext, keys)?;
-        let (context, level) = (&*self.context, ciphertext.level);
-        let key = keys.relinearization_key(level)?;
-        let mut parts = keyswitch::switch(context, &ciphertext.parts[2], level, key);
-        for (part, own) in parts.iter_mut().zip(&ciphertext.parts) {
-            part.add_assign(context.ring(), own);
-        }
+        let key = keys.relinearization_key(ciphertext.level)?;
+        let parts = self.switch_third(ciphertext, key, false);
         Ok(Ciphertext {
-            parts: parts.into(),
+            parts,
             ..*ciphertext
         })
     }
@@ -52,24 +49,36 @@ impl Evaluator {
             return self.rescale(ciphertext);
         }
         self.check_keys(ciphertext, keys)?;
-        let (context, level) = (&*self.context, ciphertext.level);
+        let level = ciphertext.level;
         if level == 0 {
             return Err(Error::NoLevelLeft);
         }
-        let key = keys.relinearization_key(level)?;
-        let switched = Decomposed::new(context, &ciphertext.parts[2], level);
-        let mut parts = switched.inner_product(context, key);
-        for (part, own) in parts.iter_mut().zip(&ciphertext.parts) {
-            self.add_times_special(part, own);
-        }
-        let parts = parts.map(|part| division::by_special_and_last(context, part, level));
-        let scale = ciphertext.scale / context.parameters().q()[level] as f64;
+        let parts = self.switch_third(ciphertext, keys.relinearization_key(level)?, true);
+        let scale = ciphertext.scale / self.context.parameters().q()[level] as f64;
         Ok(Ciphertext {
-            parts: parts.into(),
+            parts,
             level: level - 1,
             scale,
             ..*ciphertext
         })
+    }
+
+    /// (c_0, c_1) + switched c_2.
+    fn switch_third(
+        &self,
+        ciphertext: &Ciphertext,
+        key: &SwitchingKey,
+        rescale: bool,
+    ) -> Vec<Poly<Ntt>> {
+        let parts = &ciphertext.parts;
+        let own = [Some(&parts[0]), Some(&parts[1])];
+        let finish = Finish {
+            own,
+            permutation: None,
+            rescale,
+        };
+        let digits = Streamed::new(&self.context, parts[2].words(), ciphertext.level);
+        finish.switch(&self.context, digits, key).into()
     }
 
     /// Rotates the slots: out\[p\] = in\[(p + step) mod slots\].
@@ -85,8 +94,11 @@ impl Evaluator {
         step: usize,
         keys: &EvaluationKeys,
     ) -> Result<Ciphertext, Error> {
-        let mut rotated = self.rotate_hoisted(ciphertext, &[step], keys)?;
-        Ok(rotated.swap_remove(0))
+        let Some(key) = self.galois_key(ciphertext, step, keys)? else {
+            return Ok(ciphertext.clone());
+        };
+        let digits = Streamed::new(&self.context, ciphertext.parts[1].words(), ciphertext.level);
+        Ok(self.apply_galois(ciphertext, digits, key))
     }
 
     /// Several rotations of one ciphertext, decomposed once.
@@ -104,7 +116,7 @@ impl Evaluator {
         if keys.iter().all(Option::is_none) {
             return Ok(vec![ciphertext.clone(); steps.len()]);
         }
-        let digits = Decomposed::new(&self.context, &ciphertext.parts[1], level);
+        let digits = Decomposed::new(&self.context, ciphertext.parts[1].words(), level);
         let rotate = |key: Option<&GaloisKey>| match key {
             None => ciphertext.clone(),
             Some(key) => self.apply_galois(ciphertext, &digits, key),
@@ -126,30 +138,54 @@ impl Evaluator {
     ) -> Result<Ciphertext, Error> {
         let galois = self.galois_keys(ciphertext, steps, keys)?;
         let (context, level) = (&*self.context, ciphertext.level);
-        let ring = context.ring();
-        let parts = ciphertext.parts();
-        let basis = context.extended_basis(level);
-        let mut total = [Poly::zero(ring, basis.clone()), Poly::zero(ring, basis)];
-        let still = galois.iter().filter(|key| key.is_none()).count() as i64;
-        for (total, part) in total.iter_mut().zip(parts).filter(|_| still > 0) {
-            let mut part = part.clone();
-            part.mul_integer_assign(ring, still);
-            self.add_times_special(total, &part);
-        }
-        let digits = Decomposed::new(context, &parts[1], level);
+        let (ring, n) = (context.ring(), context.ring().degree());
+        let rows = level + 1 + context.special_count();
+        let still = galois.iter().filter(|key| key.is_none()).count() as u64;
+        let mut total = self.times_special(ciphertext, still);
+        let digits = Decomposed::new(context, ciphertext.parts[1].words(), level);
+        let mut rotated = context.scratch(2 * n);
         for key in galois.into_iter().flatten() {
-            let rotated = self.galois_extended(&parts[0], &digits, key);
-            for (total, part) in total.iter_mut().zip(&rotated) {
-                total.add_assign(ring, part);
+            let (body, mask) = total.split_at_mut(rows * n);
+            let sums = body.chunks_exact_mut(n).zip(mask.chunks_exact_mut(n));
+            for (row, (body, mask)) in sums.enumerate() {
+                let (out_body, out_mask) = rotated.split_at_mut(n);
+                let outs = [&mut *out_body, &mut *out_mask];
+                self.galois_row(&ciphertext.parts[0], &mut &digits, key, row, outs);
+                let prime = ring.prime(context.modulus_index(row, level));
+                prime.add_assign(body, out_body);
+                prime.add_assign(mask, out_mask);
             }
         }
-        let parts = total
-            .map(|part| division::by_special(context, part, level))
-            .into();
+        let parts = total.chunks_exact_mut(rows * n).map(|part| {
+            division::in_place(context, part, level, false);
+            context.poly(part, level)
+        });
         Ok(Ciphertext {
-            parts,
+            parts: parts.collect(),
             ..*ciphertext
         })
+    }
+
+    /// factor * P * (c_0, c_1) over Q_level P: [2][rows][n].
+    fn times_special(&self, ciphertext: &Ciphertext, factor: u64) -> Scratch {
+        let (context, level) = (&*self.context, ciphertext.level);
+        let (ring, n) = (context.ring(), context.ring().degree());
+        let rows = level + 1 + context.special_count();
+        let mut out = context.scratch(2 * rows * n);
+        for (part, out) in ciphertext.parts.iter().zip(out.chunks_exact_mut(rows * n)) {
+            for (row, out) in out.chunks_exact_mut(n).enumerate() {
+                if row > level {
+                    out.fill(0);
+                    continue;
+                }
+                let prime = ring.prime(row);
+                let special = context.special_residue(row).value();
+                let modulus = prime.modulus();
+                let factor = prime.multiplier(modulus.mul(special, modulus.reduce(factor)));
+                prime.mul_scalar(out, part.limb(row), factor);
+            }
+        }
+        out
     }
 
     /// Complex conjugation of the slots (standard ring; the identity in the conjugate-invariant ring).
@@ -167,8 +203,8 @@ impl Evaluator {
             return Ok(ciphertext.clone());
         }
         let key = keys.conjugation_key(ciphertext.level)?;
-        let digits = Decomposed::new(&self.context, &ciphertext.parts[1], ciphertext.level);
-        Ok(self.apply_galois(ciphertext, &digits, key))
+        let digits = Streamed::new(&self.context, ciphertext.parts[1].words(), ciphertext.level);
+        Ok(self.apply_galois(ciphertext, digits, key))
     }
 
     /// The key of each step, `None` for step 0.
@@ -178,57 +214,67 @@ impl Evaluator {
         steps: &[usize],
         keys: &'k EvaluationKeys,
     ) -> Result<Vec<Option<&'k GaloisKey>>, Error> {
+        steps
+            .iter()
+            .map(|&step| self.galois_key(ciphertext, step, keys))
+            .collect()
+    }
+
+    fn galois_key<'k>(
+        &self,
+        ciphertext: &Ciphertext,
+        step: usize,
+        keys: &'k EvaluationKeys,
+    ) -> Result<Option<&'k GaloisKey>, Error> {
         ciphertext.check_parts(2)?;
         self.check_keys(ciphertext, keys)?;
-        let slots = self.context.parameters().slots();
-        let key = |step: &usize| match step % slots {
+        match step % self.context.parameters().slots() {
             0 => Ok(None),
             step => keys.rotation_key(step, ciphertext.level).map(Some),
-        };
-        steps.iter().map(key).collect()
+        }
     }
 
     /// The key is for s -> phi^-1(s), so digits stay as they are and phi is applied to the result.
     fn apply_galois(
         &self,
         ciphertext: &Ciphertext,
-        digits: &Decomposed,
+        digits: impl Digits,
         key: &GaloisKey,
     ) -> Ciphertext {
-        let (context, level) = (&*self.context, ciphertext.level);
-        let ring = context.ring();
-        let switched = digits.inner_product(context, &key.key);
-        let [mut body, mask] = switched.map(|part| division::by_special(context, part, level));
-        body.add_assign(ring, &ciphertext.parts[0]);
-        let parts = [body, mask]
-            .map(|part| part.permuted(ring, &key.permutation))
-            .into();
+        let own = [Some(&ciphertext.parts[0]), None];
+        let finish = Finish {
+            own,
+            permutation: Some(&key.permutation),
+            rescale: false,
+        };
+        let parts = finish.switch(&self.context, digits, &key.key).into();
         Ciphertext {
             parts,
             ..*ciphertext
         }
     }
 
-    /// The image of (c_0, c_1) under the key's automorphism times P, before division: basis Q_level P.
-    pub(crate) fn galois_extended(
+    /// One row of the image of (body, switched digits) under the key's automorphism, times P.
+    pub(crate) fn galois_row(
         &self,
         body: &Poly<Ntt>,
-        digits: &Decomposed,
+        digits: &mut impl Digits,
         key: &GaloisKey,
-    ) -> Extended {
-        let ring = self.context.ring();
-        let [mut switched, mask] = digits.inner_product(&self.context, &key.key);
-        self.add_times_special(&mut switched, body);
-        [switched, mask].map(|part| part.permuted(ring, &key.permutation))
-    }
-
-    /// extended += P * own on the rows of `own`.
-    pub(crate) fn add_times_special(&self, extended: &mut Poly<Ntt>, own: &Poly<Ntt>) {
-        let ring = self.context.ring();
-        for ((i, out), (_, row)) in extended.rows_mut().zip(own.rows()) {
-            ring.prime(i)
-                .mul_scalar_add_assign(out, row, self.context.special_residue(i));
-        }
+        row: usize,
+        outs: [&mut [u64]; 2],
+    ) {
+        let (context, level) = (&*self.context, digits.level());
+        let add_own = |sum: &mut [u64]| {
+            if row <= level {
+                let special = context.special_residue(row);
+                context
+                    .ring()
+                    .prime(row)
+                    .mul_scalar_add_assign(sum, body.limb(row), special);
+            }
+        };
+        let pair = (&key.key, &key.permutation);
+        keyswitch::galois_row(context, digits, pair, row, add_own, outs);
     }
 
     pub(crate) fn check_keys(
