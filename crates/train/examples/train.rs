@@ -1,7 +1,7 @@
 //! Trains an architecture by its recipe:
 //! `train ARCHITECTURE DATA[,DATA] SEED EPOCHS DATA_FOLDER OUT`.
 //!
-//! `-` for EPOCHS keeps the recipe's number; a number also leaves its teacher out.
+//! `-` for EPOCHS keeps the recipe's number.
 
 use scuro_nn::data::{self, DatasetName, Split};
 use scuro_nn::graph::Graph;
@@ -49,7 +49,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut recipe = recipe(name, seed.parse()?)?;
     if epochs != "-" {
         recipe.config.epochs = epochs.parse()?;
-        recipe.teacher = None;
     }
     let load = |split| -> Result<Vec<Examples>, Box<dyn Error>> {
         let part = |name: &str| -> Result<Examples, Box<dyn Error>> {
