@@ -1,7 +1,8 @@
 //! Pass: replaces unfriendly operators by polynomials and averages, on demand.
 //!
-//! Activations are fitted by least squares in the Chebyshev basis over the calibrated range; max pools become average
-//! pools. The result is another network: its accuracy must be looked at before it is used.
+//! Activations are fitted by least squares in the Chebyshev basis over the calibrated range; max
+//! pools become average pools. The result is another network: its accuracy must be looked at before
+//! it is used.
 
 use scuro_nn::graph::{Graph, Op};
 use scuro_nn::reference::Executor;

@@ -1,8 +1,9 @@
 //! Pass: normal form to steps, with one ciphertext per network element and one example per slot.
 //!
-//! Linear layers are matrices of small integers over ciphertexts; nothing is rotated. What is left to choose are the
-//! primes, the scales, and where to relinearise and rescale: `schedule` searches these, `emit` writes the steps.
-//! `statistics` says how large the values of the network are, `model` what a step costs and how wrong it is.
+//! Linear layers are matrices of small integers over ciphertexts; nothing is rotated. What is left
+//! to choose are the primes, the scales, and where to relinearise and rescale: `schedule` searches
+//! these, `emit` writes the steps. `statistics` says how large the values of the network are,
+//! `model` what a step costs and how wrong it is.
 
 mod emit;
 mod model;

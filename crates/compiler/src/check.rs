@@ -30,7 +30,8 @@ pub(crate) fn graph(graph: &Graph) -> Result<(), CompileError> {
     Ok(())
 }
 
-/// The calibration data (made up from the input range where there is none) and the range of the inputs.
+/// The calibration data (made up from the input range where there is none) and the range of the
+/// inputs.
 ///
 /// # Errors
 /// Examples of another shape, or a range that is empty or not finite.

@@ -47,8 +47,8 @@ pub struct Compilation {
 
 /// Compiles a network.
 ///
-/// `calibration` are examples of what the network will see: the ranges of all intermediate values are taken from them.
-/// Without any, examples are made up inside [`Options::input_range`].
+/// `calibration` are examples of what the network will see: the ranges of all intermediate values
+/// are taken from them. Without any, examples are made up inside [`Options::input_range`].
 ///
 /// # Errors
 /// [`CompileError`]; every variant says what would help.
@@ -222,7 +222,8 @@ fn spread(output: &Layout, results: &[SlotValue]) -> f64 {
     deviation(results.iter().map(outputs))
 }
 
-/// Root mean square over examples of the deviation of their outputs (of their size, for single outputs).
+/// Root mean square over examples of the deviation of their outputs (of their size, for single
+/// outputs).
 pub(crate) fn deviation(examples: impl Iterator<Item = Vec<f64>>) -> f64 {
     let (mut sum, mut count) = (0.0, 0.0);
     for outputs in examples {

@@ -1,10 +1,10 @@
 //! Pass: where every element of every variable lies in the slots.
 //!
-//! A layout says for each slot of each ciphertext whether it holds an element, zero, or garbage. An affine stage is
-//! given by an [`assignment::Assignment`]: which slot accumulates (a part of) which row, and how partial sums are
-//! folded. Every non-zero weight is then put on one diagonal, and the layout of the result follows by computation, so
-//! that any assignment is correct and only its cost differs. Garbage is never read: the zeros of the next stage's
-//! diagonals remove it.
+//! A layout says for each slot of each ciphertext whether it holds an element, zero, or garbage. An
+//! affine stage is given by an [`assignment::Assignment`]: which slot accumulates (a part of) which
+//! row, and how partial sums are folded. Every non-zero weight is then put on one diagonal, and the
+//! layout of the result follows by computation, so that any assignment is correct and only its cost
+//! differs. Garbage is never read: the zeros of the next stage's diagonals remove it.
 
 pub(crate) mod assignment;
 pub(crate) mod bsgs;

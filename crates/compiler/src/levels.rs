@@ -1,8 +1,9 @@
 //! Pass: scales, rescales and prime sizes.
 //!
-//! Rescaling is lazy: a *pattern* says after which steps primes are dropped; patterns come from greedy rules with
-//! several thresholds. For a pattern, input scale, weight scales and prime sizes are chosen by descent on the predicted
-//! output error, under the constraint that every value fits its modulus. The fewest limbs that meet the tolerance win.
+//! Rescaling is lazy: a *pattern* says after which steps primes are dropped; patterns come from
+//! greedy rules with several thresholds. For a pattern, input scale, weight scales and prime sizes
+//! are chosen by descent on the predicted output error, under the constraint that every value fits
+//! its modulus. The fewest limbs that meet the tolerance win.
 
 mod descent;
 mod emit;
@@ -110,8 +111,8 @@ pub(crate) fn is_weighted(operation: &Operation) -> bool {
     )
 }
 
-/// Chooses scales, rescales and primes; `None` if no parameters within the bounds meet the tolerance, with the best
-/// error seen.
+/// Chooses scales, rescales and primes; `None` if no parameters within the bounds meet the
+/// tolerance, with the best error seen.
 pub(crate) fn choose(chain: &Chain<'_>) -> Result<LevelPlan, f64> {
     let patterns = pattern::patterns(chain);
     let mut best_error = f64::INFINITY;
@@ -139,7 +140,8 @@ pub(crate) fn choose(chain: &Chain<'_>) -> Result<LevelPlan, f64> {
     Err(best_error)
 }
 
-/// Of the plans that are about as fast as the fastest, the one that can do with the smallest modulus.
+/// Of the plans that are about as fast as the fastest, the one that can do with the smallest
+/// modulus.
 fn smallest(chain: &Chain<'_>, mut found: Vec<(f64, LevelPlan)>) -> Option<LevelPlan> {
     found.sort_by(|a, b| a.0.total_cmp(&b.0));
     let fastest = found.first()?.0;

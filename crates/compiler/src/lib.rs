@@ -1,13 +1,16 @@
 //! Graph to program: ordered passes, one file each.
 //!
 //! 1. `check`: weights and calibration data are finite and fit.
-//! 2. [`friendliness`](mod@friendliness), [`activations`]: what ciphertexts cannot compute, and replacements on demand.
+//! 2. [`friendliness`](mod@friendliness), [`activations`]: what ciphertexts cannot compute, and
+//!    replacements on demand.
 //! 3. `normalise`: affine maps and slotwise products.
 //! 4. `layout`: elements to slots, diagonals, baby and giant steps.
 //! 5. `lower`: steps; `ranges`: how large values grow on calibration data.
-//! 6. `levels`: scales, rescales, primes; `keys`: what the client must make; `cost` and `noise`: predictions.
+//! 6. `levels`: scales, rescales, primes; `keys`: what the client must make; `cost` and `noise`:
+//!    predictions.
 //!
-//! Non-goals: no ciphertexts, no files, no clock. The same graph, options and calibration data give the same program.
+//! Non-goals: no ciphertexts, no files, no clock. The same graph, options and calibration data give
+//! the same program.
 
 pub mod activations;
 mod batch;

@@ -37,8 +37,8 @@ impl NoiseModel {
         self.encoding() * (1.0 + 2.0 / 3.0 * self.embedding)
     }
 
-    /// Variance of a key switch before its rounding: `digits` digits of `digit_bits` over special primes of
-    /// `special_bits` in all.
+    /// Variance of a key switch before its rounding: `digits` digits of `digit_bits` over special
+    /// primes of `special_bits` in all.
     pub(crate) fn key_switch(&self, digits: f64, digit_bits: f64, special_bits: f64) -> f64 {
         let ratio = (2.0 * (digit_bits - special_bits)).exp2();
         digits * ratio * SIGMA * SIGMA * self.embedding * self.embedding / 12.0

@@ -1,8 +1,9 @@
 //! Pass: graph to normal form.
 //!
-//! A network becomes an alternation of affine maps and slotwise products. Everything affine (convolutions, dense
-//! layers, batch norm, average pools, scalars, reshapes, transposes, concatenations, sums) is folded into sparse
-//! matrices; quadratics are completed to squares, their constants going to the neighbouring maps.
+//! A network becomes an alternation of affine maps and slotwise products. Everything affine
+//! (convolutions, dense layers, batch norm, average pools, scalars, reshapes, transposes,
+//! concatenations, sums) is folded into sparse matrices; quadratics are completed to squares, their
+//! constants going to the neighbouring maps.
 
 mod expression;
 mod linear_ops;
@@ -23,7 +24,8 @@ use expression::Expression;
 /// A variable of the normal form: 0 is the input, `i + 1` the result of stage `i`.
 pub(crate) type Var = usize;
 
-/// Largest offset, relative to the range of its argument, with which a quadratic is completed to a square.
+/// Largest offset, relative to the range of its argument, with which a quadratic is completed to a
+/// square.
 const MAX_SQUARE_OFFSET: f32 = 8.0;
 
 /// `sum_i matrix_i * x_i + bias`.
@@ -134,8 +136,8 @@ fn describe_affine(map: &AffineMap) -> String {
     map.terms.iter().map(term).collect::<Vec<_>>().join(" + ") + " + b"
 }
 
-/// Brings a graph without unfriendly operators to normal form. `magnitudes` holds the largest absolute value of each
-/// node on the calibration data.
+/// Brings a graph without unfriendly operators to normal form. `magnitudes` holds the largest
+/// absolute value of each node on the calibration data.
 pub(crate) fn run(graph: &Graph, magnitudes: &[f32]) -> Result<Network, CompileError> {
     let shapes = graph.shapes()?;
     let (output, post) = friendliness::split_post_operation(graph);
@@ -255,8 +257,8 @@ impl Builder<'_> {
         Ok(expression)
     }
 
-    /// A linear operator: composed with its operand, or applied to the operand as a variable of its own where
-    /// composition would cost more than it saves (linear bottlenecks).
+    /// A linear operator: composed with its operand, or applied to the operand as a variable of its
+    /// own where composition would cost more than it saves (linear bottlenecks).
     fn linear(&mut self, index: usize) -> Result<Expression, CompileError> {
         let operand = self.operand(index, 0);
         let node = &self.graph.nodes[index];
@@ -360,7 +362,8 @@ impl Builder<'_> {
         scaled.shifted(c - a * offset * offset)
     }
 
-    /// Powers of `x / r` with `|x| <= r` on the calibration data, by halving, then their linear combination.
+    /// Powers of `x / r` with `|x| <= r` on the calibration data, by halving, then their linear
+    /// combination.
     fn higher_polynomial(&mut self, index: usize, coefficients: &[f32]) -> Expression {
         let operand = self.operand(index, 0);
         let name = self.graph.nodes[index].name.clone();

@@ -7,7 +7,8 @@ use crate::activations::Replacement;
 /// Wishes and limits; `Options::default()` is right for most.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// One image in few ciphertexts (latency), or one element of many images per ciphertext (throughput).
+    /// One image in few ciphertexts (latency), or one element of many images per ciphertext
+    /// (throughput).
     pub packing: Packing,
     /// 128, 192 or 256.
     pub security_bits: u32,

@@ -10,8 +10,8 @@ use crate::options::Options;
 const LOG_N_MIN: u32 = 11;
 /// Largest ring degree tried.
 const LOG_N_MAX: u32 = 16;
-/// Modulus bits below which no program of that many multiplications is worth trying: query, special prime, and a
-/// scale per multiplication.
+/// Modulus bits below which no program of that many multiplications is worth trying: query, special
+/// prime, and a scale per multiplication.
 const BITS_FIXED: u32 = 56;
 const BITS_PER_PRODUCT: u32 = 12;
 
@@ -25,7 +25,8 @@ pub(crate) struct Degree {
 /// Degrees to try, smallest first.
 ///
 /// # Errors
-/// An unknown security level, a degree outside the tables, or none that carries `depth` multiplications.
+/// An unknown security level, a degree outside the tables, or none that carries `depth`
+/// multiplications.
 pub(crate) fn degrees(options: &Options, depth: u32) -> Result<Vec<Degree>, CompileError> {
     let level = match options.security_bits {
         128 => SecurityLevel::Bits128,

@@ -44,7 +44,8 @@ fn cryptonets_fits_one_ciphertext_of_degree_8192() {
     assert!(program.keys.galois.len() <= 45);
 }
 
-/// A random network: convolutions of any form, pools, normalisation, residual sums, concatenations, polynomials.
+/// A random network: convolutions of any form, pools, normalisation, residual sums, concatenations,
+/// polynomials.
 fn random_network(random: &mut Random) -> Graph {
     let mut shape = [
         1 + random.below(3),

@@ -1,14 +1,15 @@
 //! Lattice homomorphic encryption over one RNS-RLWE core: parameters, keys, CKKS, circuits, codec.
 //!
-//! Layers, downwards: [`circuits`] (linear transforms, folds, polynomials) on [`ckks`] (encode, evaluate)
-//! on the RLWE core (key switching, division by primes) on the rings of `scuro-polyring`. [`params`]
-//! certifies every parameter set against a security table; there is no way around it. [`owner`] is the
-//! only module that can name a secret key. [`codec`] is the only way in and out.
+//! Layers, downwards: [`circuits`] (linear transforms, folds, polynomials) on [`ckks`] (encode,
+//! evaluate) on the RLWE core (key switching, division by primes) on the rings of `scuro-polyring`.
+//! [`params`] certifies every parameter set against a security table; there is no way around it.
+//! [`owner`] is the only module that can name a secret key. [`codec`] is the only way in and out.
 //!
-//! Security: IND-CPA. Decryptions of approximate numbers must not be shown to anyone but the key's owner
-//! without further noise. Evaluation does not hide the evaluator's own constants from the key's owner.
-//! Timing: operations do not branch on coefficients, plaintexts or secrets; rejection sampling depends on
-//! the stream only.
+//! Security: IND-CPA. Decryptions of approximate numbers must not be shown to anyone but the key's
+//! owner without further noise. Evaluation does not hide the evaluator's own constants from the
+//! key's owner.
+//! Timing: operations do not branch on coefficients, plaintexts or secrets; rejection sampling
+//!     depends on the stream only.
 
 mod context;
 mod error;

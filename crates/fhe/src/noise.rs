@@ -1,19 +1,20 @@
 //! Prediction of the noise that each operation adds, in the canonical embedding.
 //!
 //! Figures are slot values of the error polynomial, in units of the *scaled* message: divide by a
-//! ciphertext's scale to get the error of the values. `std` is a standard deviation per slot; `bound`
-//! holds for every slot except with a probability below 2^-60, keys and encryption randomness drawn
-//! honestly. Secret-dependent measurement is in `owner`.
+//! ciphertext's scale to get the error of the values. `std` is a standard deviation per slot;
+//! `bound` holds for every slot except with a probability below 2^-60, keys and encryption
+//! randomness drawn honestly. Secret-dependent measurement is in `owner`.
 //!
-//! Maths: an error polynomial with independent coefficients of deviation s has slots of deviation
-//! s * E, E = sqrt(2N) in the conjugate-invariant ring (a_0 + sum a_i (X^i + X^-i)) and sqrt(N) in the
-//! standard one. Slots multiply, so a product has the product of deviations.
+//! Maths: an error polynomial with independent coefficients of deviation s has slots of deviation s
+//! * E, E = sqrt(2N) in the conjugate-invariant ring (a_0 + sum a_i (X^i + X^-i)) and sqrt(N) in
+//! the standard one. Slots multiply, so a product has the product of deviations.
 
 use scuro_polyring::RingKind;
 
 use crate::params::{ERROR_SIGMA, Parameters};
 
-/// Deviations from zero of a sum of many independent terms that are passed with probability < 2^-64.
+/// Deviations from zero of a sum of many independent terms that are passed with probability <
+/// 2^-64.
 const GAUSSIAN_TAIL: f64 = 9.5;
 /// The same for a sum of products of two such: exponential tail, so 2^-64 is at 45 deviations.
 const PRODUCT_TAIL: f64 = 45.0;

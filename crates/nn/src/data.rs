@@ -146,8 +146,8 @@ impl Dataset {
     }
 }
 
-/// Folders to look in, best first: the one named by the caller, the one in the environment, the shared one beside the
-/// checkout, the cache.
+/// Folders to look in, best first: the one named by the caller, the one in the environment, the
+/// shared one beside the checkout, the cache.
 pub fn default_search_paths(
     explicit: Option<&Path>,
     environment: Option<&OsStr>,

@@ -33,8 +33,8 @@ impl Classification {
 /// Runs the reference executor over the first `limit` images of `data`.
 ///
 /// # Errors
-/// A fault of the graph; [`Error::ImageShape`] and [`Error::Normalisation`] if the images do not fit;
-/// [`Error::Classes`] if the answer is no list of class scores.
+/// A fault of the graph; [`Error::ImageShape`] and [`Error::Normalisation`] if the images do not
+/// fit; [`Error::Classes`] if the answer is no list of class scores.
 pub fn classify(
     graph: &Graph,
     data: &Dataset,

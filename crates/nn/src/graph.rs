@@ -1,7 +1,8 @@
 //! The network as a graph of typed operators.
 //!
-//! Shapes never include the batch dimension: an image is `[channels, height, width]`, a vector `[n]`.
-//! Importers translate channels-last models into this form, so that every later stage knows one layout only.
+//! Shapes never include the batch dimension: an image is `[channels, height, width]`, a vector
+//! `[n]`. Importers translate channels-last models into this form, so that every later stage knows
+//! one layout only.
 
 mod builder;
 mod shapes;

@@ -20,14 +20,16 @@ const ARCHITECTURE_LIMIT: u64 = 16 << 20;
 /// What a model file alone does not tell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
-    /// The architecture file of a safetensors model; by default the file beside it that ends in `.json`.
+    /// The architecture file of a safetensors model; by default the file beside it that ends in
+    /// `.json`.
     pub architecture: Option<PathBuf>,
 }
 
 /// Reads a model file of any known format, told by its content.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::FileTooLarge`], [`Error::UnknownFormat`], or [`Error::Model`] with the file and the fault.
+/// [`Error::Io`], [`Error::FileTooLarge`], [`Error::UnknownFormat`], or [`Error::Model`] with the
+/// file and the fault.
 pub fn open(path: &Path, options: &Options) -> Result<Graph> {
     let bytes = read_limited(path, MODEL_LIMIT)?;
     let in_file = |source| Error::Model {

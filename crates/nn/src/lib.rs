@@ -1,11 +1,13 @@
 //! The network model: graph, shapes, operators, importers, data sets and the reference executor.
 //!
-//! Layers, lower ones first: [`tensor`] and [`matmul`] hold numbers; [`graph`] is the typed network, with shape
-//! inference; [`reference`](mod@reference) evaluates it and is the truth that every protected backend is compared
-//! with; [`data`] reads and makes images; [`import`] and [`export`] translate other formats; [`evaluate`] scores.
+//! Layers, lower ones first: [`tensor`] and [`matmul`] hold numbers; [`graph`] is the typed
+//! network, with shape inference; [`reference`](mod@reference) evaluates it and is the truth that
+//! every protected backend is compared with; [`data`] reads and makes images; [`import`] and
+//! [`export`] translate other formats; [`evaluate`] scores.
 //!
-//! Nothing here opens a network connection, reads a clock or draws from a global random generator. All files are
-//! taken as hostile: sizes have named limits, counts are compared and every fault is a typed [`Error`].
+//! Nothing here opens a network connection, reads a clock or draws from a global random generator.
+//! All files are taken as hostile: sizes have named limits, counts are compared and every fault is
+//! a typed [`Error`].
 
 pub mod data;
 pub mod error;

@@ -1,8 +1,8 @@
 //! The reference executor: the plain evaluation that every protected backend is compared with.
 //!
-//! Values are `f32`; sums over windows, normalisation constants and softmax are taken in `f64`. Batches are cut into
-//! blocks of images, one block per task, and each block is computed by one thread, so results do not depend on the
-//! number of threads.
+//! Values are `f32`; sums over windows, normalisation constants and softmax are taken in `f64`.
+//! Batches are cut into blocks of images, one block per task, and each block is computed by one
+//! thread, so results do not depend on the number of threads.
 
 mod conv;
 mod ops;
@@ -17,7 +17,8 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Op};
 use crate::tensor::{Tensor, strides, walk_strided};
 
-/// Values that one block of images may hold over all nodes; bounds the memory of a thread to about 32 MiB.
+/// Values that one block of images may hold over all nodes; bounds the memory of a thread to about
+/// 32 MiB.
 const BLOCK_VALUES: usize = 1 << 23;
 /// Images per block at most; more brings nothing.
 const BLOCK_IMAGES: usize = 32;
@@ -171,7 +172,8 @@ impl<'g> Executor<'g> {
             .collect()
     }
 
-    /// Evaluates `count` examples; `fill(i, input)` writes example `i`. Answers follow each other in the result.
+    /// Evaluates `count` examples; `fill(i, input)` writes example `i`. Answers follow each other
+    /// in the result.
     pub fn run_each(&self, count: usize, fill: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
         let length = self.lengths[self.graph.output.0];
         let mut out = vec![0.0; count * length];

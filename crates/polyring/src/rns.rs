@@ -87,8 +87,8 @@ impl BaseConverter {
         }
     }
 
-    /// Number of rows that [`BaseConverter::prepare`] works on: one per source prime, and one for the
-    /// overflow unless there is a single source prime.
+    /// Number of rows that [`BaseConverter::prepare`] works on: one per source prime, and one for
+    /// the overflow unless there is a single source prime.
     pub fn prepared_rows(&self) -> usize {
         match self.from.len() {
             1 => 1,
@@ -96,9 +96,11 @@ impl BaseConverter {
         }
     }
 
-    /// First half of [`BaseConverter::convert`], in place: source coefficients to digits and overflow.
+    /// First half of [`BaseConverter::convert`], in place: source coefficients to digits and
+    /// overflow.
     ///
-    /// Shape:  [`BaseConverter::prepared_rows`] rows, the first ones coefficients, the last anything
+    /// Shape:  [`BaseConverter::prepared_rows`] rows, the first ones coefficients, the last
+    ///     anything
     pub fn prepare(&self, ring: &Ring, rows: &mut [u64]) {
         let n = ring.degree();
         assert_eq!(rows.len(), n * self.prepared_rows(), "rows to prepare");

@@ -91,7 +91,8 @@ impl CkksSet {
             .collect()
     }
 
-    /// The first slots, as `(real, imaginary)`, that the other implementation decrypts from a result.
+    /// The first slots, as `(real, imaginary)`, that the other implementation decrypts from a
+    /// result.
     pub fn slots(&self, name: &str) -> Vec<(f64, f64)> {
         let rows = self.record["slots"][name]
             .as_array()

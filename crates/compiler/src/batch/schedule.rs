@@ -451,7 +451,8 @@ fn prune(mut partials: Vec<Partial>, live: &[Var]) -> Vec<Partial> {
     partials
 }
 
-/// Scales of the weights of an affine stage: as many bits as allowed, a few less where that saves a lift.
+/// Scales of the weights of an affine stage: as many bits as allowed, a few less where that saves a
+/// lift.
 pub(super) fn align_matrices(
     matrices: &[MatrixStatistics],
     weight_bits: u32,

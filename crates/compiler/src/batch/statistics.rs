@@ -24,7 +24,8 @@ pub(super) struct MatrixStatistics {
     pub(super) max_abs: f64,
     /// Root mean square over the rows of their Euclidean norms.
     pub(super) norm: f64,
-    /// Root mean square over the rows of the norms of their columns' values: what rounded weights are amplified by.
+    /// Root mean square over the rows of the norms of their columns' values: what rounded weights
+    /// are amplified by.
     pub(super) entries_per_row: f64,
     pub(super) nonzeros: usize,
 }

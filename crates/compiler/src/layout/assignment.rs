@@ -23,7 +23,8 @@ pub(crate) struct Assignment {
     pub(crate) rows: Vec<Vec<u32>>,
     /// Fold stages, as in the program.
     pub(crate) folds: Vec<Vec<u32>>,
-    /// Slots that are told apart: all, or the common period of the operands (the result then has it too).
+    /// Slots that are told apart: all, or the common period of the operands (the result then has it
+    /// too).
     pub(crate) modulus: usize,
     /// Choice among diagonals.
     pub(crate) rank: Rank,
@@ -67,8 +68,9 @@ impl Assignment {
 
     /// The layout after folding.
     ///
-    /// Math: slot `p` then holds the sum of the pre-fold slots `p + o` over all subset sums `o` of the folds. It is the
-    /// row's value iff these are all slots of that row, each once, and otherwise slots without a row.
+    /// Math: slot `p` then holds the sum of the pre-fold slots `p + o` over all subset sums `o` of
+    ///     the folds. It is the row's value iff these are all slots of that row, each once, and
+    ///     otherwise slots without a row.
     pub(crate) fn layout(&self, slots: usize, elements: usize) -> Layout {
         let mut parts = vec![0u32; elements];
         for &row in self.rows.iter().flatten().filter(|&&r| r != NO_ROW) {

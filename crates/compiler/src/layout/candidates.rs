@@ -84,8 +84,8 @@ fn blocks(
     Layout::new(cells, slots, elements, grid)
 }
 
-/// Every window offset of the first layer in a block of its own: block `o`, position `p` holds the input element that
-/// output position `p` multiplies with kernel cell `o`.
+/// Every window offset of the first layer in a block of its own: block `o`, position `p` holds the
+/// input element that output position `p` multiplies with kernel cell `o`.
 fn gathered_input(
     shape: &[usize],
     matrix: &Sparse,
@@ -174,8 +174,8 @@ pub(crate) fn strides(matrix: &Sparse, input: &[usize], output: &[usize]) -> (us
     (down, right)
 }
 
-/// Candidates for the result of an affine stage. `main` is the operand with the most weights, `period` a common period
-/// of all operands.
+/// Candidates for the result of an affine stage. `main` is the operand with the most weights,
+/// `period` a common period of all operands.
 pub(crate) fn outputs(
     main: &Layout,
     matrix: &Sparse,

@@ -14,7 +14,8 @@ pub(crate) struct Operand<'a> {
     pub(crate) matrix: &'a Sparse,
 }
 
-/// The place of one weight: `out[output][slot] += weight * in[operand][ciphertext][(slot + step) mod modulus]`.
+/// The place of one weight: `out[output][slot] += weight * in[operand][ciphertext][(slot + step)
+/// mod modulus]`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Placed {
     pub(crate) output: u32,
@@ -121,7 +122,8 @@ fn nearest(
         };
         match assignment.rank {
             Rank::Nonnegative if targets.len() > 4 && same_output(targets) => {
-                // The smallest rotation comes from the last target at or before the source, cyclically.
+                // The smallest rotation comes from the last target at or before the source,
+                // cyclically.
                 let after = targets.partition_point(|&(_, slot)| slot <= source);
                 consider(&targets[(after + targets.len() - 1) % targets.len()]);
             }

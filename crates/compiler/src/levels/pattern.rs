@@ -53,7 +53,8 @@ fn greedy(chain: &Chain<'_>, input: f64, weight: f64, bits: f64, floor: f64) -> 
     drops
 }
 
-/// Primes dropped before each value (the query first); operands are brought to the lowest among them.
+/// Primes dropped before each value (the query first); operands are brought to the lowest among
+/// them.
 pub(super) fn drop_counts(chain: &Chain<'_>, drops: &[u32]) -> Vec<u32> {
     let mut counts = vec![0u32];
     for (step, own) in chain.steps.iter().zip(drops) {

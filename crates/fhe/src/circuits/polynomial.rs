@@ -1,11 +1,12 @@
 //! Polynomials of every slot.
 //!
-//! Math: Paterson-Stockmeyer. With babies x^1 .. x^(k-1) and giants x^k, x^2k, x^4k, ... a polynomial is
-//! split p = q x^m + r at the largest giant m until its degree is below k, where it is a sum of babies
-//! times constants. Every product's scale is chosen so that sums meet at one level and, exactly, one scale.
+//! Math: Paterson-Stockmeyer. With babies x^1 .. x^(k-1) and giants x^k, x^2k, x^4k, ... a
+//!     polynomial is split p = q x^m + r at the largest giant m until its degree is below k, where
+//!     it is a sum of babies times constants. Every product's scale is chosen so that sums meet at
+//!     one level and, exactly, one scale.
 //!
-//! Source: Paterson, Stockmeyer 1973; the scale propagation follows Bossuat, Mouchet, Troncoso-Pastoriza,
-//! Hubaux 2021, section 5.
+//! Source: Paterson, Stockmeyer 1973; the scale propagation follows Bossuat, Mouchet,
+//!     Troncoso-Pastoriza, Hubaux 2021, section 5.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,8 @@ use crate::keys::EvaluationKeys;
 
 /// Largest degree that is evaluated.
 pub const DEGREE_MAX: usize = 1023;
-/// Up to this degree the evaluation takes the fewest levels; above it, fewer products and one level more.
+/// Up to this degree the evaluation takes the fewest levels; above it, fewer products and one level
+/// more.
 const SHALLOW_DEGREE: usize = 15;
 
 /// Levels that a polynomial of `degree` takes.
@@ -26,7 +28,8 @@ pub fn depth(degree: usize) -> usize {
 
 /// Σ coefficients_i x^i in every slot, lowest coefficient first.
 ///
-/// Level: l -> l - [`depth`]     Scale: that of `x`, exactly     Keys: relinearisation at the level of `x`
+/// Level: l -> l - [`depth`]     Scale: that of `x`, exactly     Keys: relinearisation at the level
+///     of `x`
 ///
 /// # Errors
 /// [`Error::LengthMismatch`] unless the degree, trailing zeros cut, is in 1..=[`DEGREE_MAX`];

@@ -1,9 +1,10 @@
 //! Circuits that act on every slot alike, with one ciphertext per network element.
 //!
-//! Integer matrices over ciphertexts, constants and products work position by position on polynomials in evaluation
-//! form, until a ciphertext must be relinearised or rescaled. So a run of such steps is done for a few positions at
-//! a time, modulo one prime at a time, and what lies between the steps never leaves the nearest caches. Three-part
-//! ciphertexts pass through matrices like two-part ones.
+//! Integer matrices over ciphertexts, constants and products work position by position on
+//! polynomials in evaluation form, until a ciphertext must be relinearised or rescaled. So a run of
+//! such steps is done for a few positions at a time, modulo one prime at a time, and what lies
+//! between the steps never leaves the nearest caches. Three-part ciphertexts pass through matrices
+//! like two-part ones.
 
 #[cfg(test)]
 mod tests;
@@ -17,13 +18,14 @@ use crate::ckks::{Ciphertext, Evaluator};
 use crate::error::Error;
 use tile::Workspace;
 
-/// Relative difference up to which the scales of one matrix's operands count as equal: primes of one size differ by
-/// less, and the error of a weight is larger.
+/// Relative difference up to which the scales of one matrix's operands count as equal: primes of
+/// one size differ by less, and the error of a weight is larger.
 const SCALE_TOLERANCE: f64 = 1.0 / (1 << 14) as f64;
 /// Parts of the positions that are work items of their own.
 const CHUNKS: usize = 8;
 
-/// One step on lists of ciphertexts. Operands are value numbers: first the inputs, then the results of the steps.
+/// One step on lists of ciphertexts. Operands are value numbers: first the inputs, then the results
+/// of the steps.
 #[derive(Debug, Clone)]
 pub enum SlotwiseStep {
     /// out_r = Σ_c w_rc·in_c, the columns counted through all operands.
@@ -44,7 +46,8 @@ pub enum SlotwiseStep {
         /// One number per ciphertext.
         values: Vec<f64>,
     },
-    /// out_i = Σ_k factors_k·in_k,i, each factor rounded to an integer multiple of 1/(scale / scale of in_k).
+    /// out_i = Σ_k factors_k·in_k,i, each factor rounded to an integer multiple of 1/(scale / scale
+    /// of in_k).
     Combine {
         /// Values of equal counts.
         operands: Vec<usize>,
@@ -73,7 +76,8 @@ pub struct SlotwiseCircuit {
     pub outputs: Vec<usize>,
 }
 
-/// Called with `None` when a worker starts on some positions and with each step when it is done there; for timing.
+/// Called with `None` when a worker starts on some positions and with each step when it is done
+/// there; for timing.
 pub type SlotwiseObserver<'a> = &'a (dyn Fn(Option<usize>) + Sync);
 
 /// Form of a value.
@@ -85,15 +89,16 @@ struct Form {
 }
 
 impl SlotwiseCircuit {
-    /// Runs the steps on one list of ciphertexts per input, on the threads of the current rayon pool.
+    /// Runs the steps on one list of ciphertexts per input, on the threads of the current rayon
+    /// pool.
     ///
     /// Level: all inputs equal, unchanged
     /// Timing: independent of ciphertexts; depends on the matrices
     ///
     /// # Errors
-    /// [`Error::LengthMismatch`] and [`Error::IndexOutOfRange`] for lists or operands that do not fit the steps;
-    /// [`Error::LevelMismatch`], [`Error::ScaleMismatch`], [`Error::KeyMismatch`], [`Error::ParameterMismatch`],
-    /// [`Error::PartCount`], [`Error::NotFinite`].
+    /// [`Error::LengthMismatch`] and [`Error::IndexOutOfRange`] for lists or operands that do not
+    /// fit the steps; [`Error::LevelMismatch`], [`Error::ScaleMismatch`], [`Error::KeyMismatch`],
+    /// [`Error::ParameterMismatch`], [`Error::PartCount`], [`Error::NotFinite`].
     pub fn apply(
         &self,
         evaluator: &Evaluator,
@@ -354,7 +359,8 @@ fn residue(x: f64, q: Modulus) -> Option<u64> {
     Some(if x < 0.0 { q.neg(residue) } else { residue })
 }
 
-/// Positions `start ..` of the rows of one prime: of every output polynomial the piece to be filled.
+/// Positions `start ..` of the rows of one prime: of every output polynomial the piece to be
+/// filled.
 struct Item<'a> {
     limb: usize,
     start: usize,

@@ -54,7 +54,8 @@ impl Ciphertext {
     /// A ciphertext of parts over Q_level, as a computation outside this crate made them.
     ///
     /// # Errors
-    /// [`Error::PartCount`], [`Error::LengthMismatch`], [`Error::LevelTooHigh`], [`Error::BadScale`].
+    /// [`Error::PartCount`], [`Error::LengthMismatch`], [`Error::LevelTooHigh`],
+    /// [`Error::BadScale`].
     pub fn from_parts(
         context: &Context,
         parts: Vec<Poly<Ntt>>,

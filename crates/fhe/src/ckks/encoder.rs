@@ -42,8 +42,9 @@ impl Encoder {
     /// Timing: independent of the values, except that magnitudes from 2^61 on take another path
     ///
     /// # Errors
-    /// [`Error::LengthMismatch`] for more values than slots, [`Error::NotFinite`], [`Error::ValueTooLarge`]
-    /// if scale * max|value| reaches Q_level / 2, [`Error::BadScale`], [`Error::LevelTooHigh`].
+    /// [`Error::LengthMismatch`] for more values than slots, [`Error::NotFinite`],
+    /// [`Error::ValueTooLarge`] if scale * max|value| reaches Q_level / 2, [`Error::BadScale`],
+    /// [`Error::LevelTooHigh`].
     pub fn encode(&self, values: &[f64], level: usize, scale: f64) -> Result<Plaintext, Error> {
         self.plaintext(values, &[], level, scale)
     }

@@ -2,7 +2,8 @@
 
 use super::CodecError;
 
-/// Reads fields from the front of a slice; never reads past it, never allocates by an unchecked length.
+/// Reads fields from the front of a slice; never reads past it, never allocates by an unchecked
+/// length.
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
     bytes: &'a [u8],

@@ -1,10 +1,10 @@
 //! The one binary format of keys, ciphertexts and parameters.
 //!
-//! Every object is `magic[6] kind[1] reserved[1] version[2] digest[32] length[8] content[length] checksum[8]`,
-//! little-endian. The digest names the parameter set; the checksum (blake3, cut to 8 bytes) finds
-//! accidents, not attackers: authenticity is the transport's and the signed manifest's job. Coefficients
-//! are packed at the width of their prime and must be reduced. Parsing never panics, and allocates no more
-//! than a small multiple of the input.
+//! Every object is `magic[6] kind[1] reserved[1] version[2] digest[32] length[8] content[length]
+//! checksum[8]`, little-endian. The digest names the parameter set; the checksum (blake3, cut to 8
+//! bytes) finds accidents, not attackers: authenticity is the transport's and the signed manifest's
+//! job. Coefficients are packed at the width of their prime and must be reduced. Parsing never
+//! panics, and allocates no more than a small multiple of the input.
 
 mod bytes;
 mod error;

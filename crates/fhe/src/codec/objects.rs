@@ -133,7 +133,8 @@ impl EvaluationKeys {
     /// Reads [`EvaluationKeys::to_bytes`] and expands every seed.
     ///
     /// # Errors
-    /// [`Error::Codec`], [`Error::LevelTooHigh`], [`Error::IndexOutOfRange`] for an impossible step.
+    /// [`Error::Codec`], [`Error::LevelTooHigh`], [`Error::IndexOutOfRange`] for an impossible
+    /// step.
     pub fn from_bytes(bytes: &[u8], context: &Context) -> Result<Self, Error> {
         let mut reader = open(bytes, Kind::EvaluationKeys, context.parameters())?;
         let key_id = KeyId(reader.array()?);

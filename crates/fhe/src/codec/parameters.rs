@@ -36,8 +36,8 @@ pub fn encode_parameters(parameters: &Parameters) -> Vec<u8> {
 /// Reads a parameter set and certifies it against its security table again.
 ///
 /// # Errors
-/// [`Error::Codec`] for bytes that do not parse, [`Error::InsecureParameters`] and the other errors of
-/// [`Parameters::new`] for a set that is refused.
+/// [`Error::Codec`] for bytes that do not parse, [`Error::InsecureParameters`] and the other errors
+/// of [`Parameters::new`] for a set that is refused.
 pub fn decode_parameters(bytes: &[u8]) -> Result<Parameters, Error> {
     let mut reader = open_any(bytes, Kind::Parameters)?;
     let spec = read_spec(&mut reader)?;

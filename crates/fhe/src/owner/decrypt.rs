@@ -23,7 +23,8 @@ pub struct NoiseReport {
     pub error: f64,
     /// Standard deviation of the slots' errors in units of the scaled message.
     pub noise_std: f64,
-    /// log2(Q/2) less log2 of the largest coefficient of message and error: bits left before overflow.
+    /// log2(Q/2) less log2 of the largest coefficient of message and error: bits left before
+    /// overflow.
     pub headroom_bits: f64,
 }
 

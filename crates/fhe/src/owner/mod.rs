@@ -1,4 +1,5 @@
-//! Everything that can name a secret key: generation, encryption under it, decryption, noise measurement.
+//! Everything that can name a secret key: generation, encryption under it, decryption, noise
+//! measurement.
 //!
 //! An evaluator never imports this module.
 

@@ -91,13 +91,13 @@ pub struct Parameters {
 impl Parameters {
     /// Finds the primes and checks the set against its security table.
     ///
-    /// The primes of `b` bits are the largest below `2^b` that are 1 mod 2N (standard ring) or 1 mod 4N
-    /// (conjugate-invariant ring), handed out in the order of `q_bits` and then `p_bits`, so that the
-    /// same specification always gives the same set.
+    /// The primes of `b` bits are the largest below `2^b` that are 1 mod 2N (standard ring) or 1
+    /// mod 4N (conjugate-invariant ring), handed out in the order of `q_bits` and then `p_bits`, so
+    /// that the same specification always gives the same set.
     ///
     /// # Errors
-    /// [`Error::InsecureParameters`] if log2 of the product of all primes, special primes included, is
-    /// above the table's bound; other variants for sizes and counts out of range.
+    /// [`Error::InsecureParameters`] if log2 of the product of all primes, special primes included,
+    /// is above the table's bound; other variants for sizes and counts out of range.
     pub fn new(spec: ParameterSpec) -> Result<Self, Error> {
         let digit_limbs = check_shape(&spec)?;
         let primes = find_primes(&spec)?;
@@ -305,8 +305,8 @@ fn check_security(spec: &ParameterSpec, log_qp: f64) -> Result<u32, Error> {
     Ok(bound)
 }
 
-/// The canonical encoding is fixed-width and length-prefixed, so no two sets share one. The security
-/// level and table are left out: they certify a set, they do not change what it computes.
+/// The canonical encoding is fixed-width and length-prefixed, so no two sets share one. The
+/// security level and table are left out: they certify a set, they do not change what it computes.
 fn digest(spec: &ParameterSpec, digit_limbs: usize, q: &[u64], p: &[u64]) -> Digest {
     let mut hasher = blake3::Hasher::new_derive_key("scuro fhe parameters v1");
     let ring = match spec.ring {

@@ -1,8 +1,10 @@
-//! Security tables: the largest log2(QP) that each ring degree certifies for a uniform ternary secret.
+//! Security tables: the largest log2(QP) that each ring degree certifies for a uniform ternary
+//! secret.
 //!
 //! Source: Bossuat et al., "Security Guidelines for Implementing Homomorphic Encryption", ePrint
-//! 2024/463, Table 5.2 (classical), and the 2018 HomomorphicEncryption.org standard. Error: discrete
-//! Gaussian of sigma 3.19. A conjugate-invariant ring of degree N is certified by row N.
+//!     2024/463, Table 5.2 (classical), and the 2018 HomomorphicEncryption.org standard. Error:
+//!     discrete Gaussian of sigma 3.19. A conjugate-invariant ring of degree N is certified by row
+//!     N.
 
 use std::fmt;
 
@@ -97,8 +99,8 @@ const STANDARD_2018_TERNARY: [Row; 6] = [
     (15, [881, 611, 476]),
 ];
 
-/// Largest certified log2(QP) for degree `2^log_n`, special primes included; `None` if the table has
-/// no such row.
+/// Largest certified log2(QP) for degree `2^log_n`, special primes included; `None` if the table
+/// has no such row.
 pub fn max_log_qp(log_n: u32, level: SecurityLevel, table: SecurityTable) -> Option<u32> {
     let rows: &[Row] = match table {
         SecurityTable::Guideline2024 => &GUIDELINE_2024_TERNARY,

@@ -1,16 +1,18 @@
 //! Hybrid key switching with any number of digits.
 //!
-//! A polynomial x mod Q_level is cut into digits, the groups of `digit_limbs` consecutive primes; digit d
-//! is the centred integer with the residues of x there, lifted to all primes of Q_level P. The key holds
-//! for each digit an encryption of P g_d s', with g_d = 1 modulo the primes of digit d and 0 modulo the
-//! others, so the inner product is an encryption of P x s' and its rounded division by P one of x s'.
-//! Because g_d does not depend on the level, a key serves every level up to its own.
+//! A polynomial x mod Q_level is cut into digits, the groups of `digit_limbs` consecutive primes;
+//! digit d is the centred integer with the residues of x there, lifted to all primes of Q_level P.
+//! The key holds for each digit an encryption of P g_d s', with g_d = 1 modulo the primes of digit
+//! d and 0 modulo the others, so the inner product is an encryption of P x s' and its rounded
+//! division by P one of x s'. Because g_d does not depend on the level, a key serves every level up
+//! to its own.
 //!
-//! Rows of Q_level P are numbered 0..=level for the ciphertext primes, then the special ones. Everything
-//! runs row by row, so that the working set is one row per digit.
+//! Rows of Q_level P are numbered 0..=level for the ciphertext primes, then the special ones.
+//! Everything runs row by row, so that the working set is one row per digit.
 //!
-//! Source: Han, Ki 2020, "Better bootstrapping for approximate homomorphic encryption" (hybrid form);
-//! differs in that digits are lifted exactly and centred, so the noise has no overflow term.
+//! Source: Han, Ki 2020, "Better bootstrapping for approximate homomorphic encryption" (hybrid
+//!     form); differs in that digits are lifted exactly and centred, so the noise has no overflow
+//!     term.
 
 use std::ops::Range;
 
@@ -338,7 +340,8 @@ impl Finish<'_> {
 
 /// One row of the image of (c_0, c_1) under the key's automorphism, times P and not divided.
 ///
-/// outs = permutation(Σ_d digit_d * (b_d, a_d) + (own, 0)); `own` gives the row, times P already or not.
+/// outs = permutation(Σ_d digit_d * (b_d, a_d) + (own, 0)); `own` gives the row, times P already or
+/// not.
 pub(crate) fn galois_row(
     context: &Context,
     digits: &mut impl Digits,

@@ -4,8 +4,8 @@ use rand_core::CryptoRng;
 use scuro_polyring::sampling::{Seed, Xof};
 use scuro_polyring::{Basis, Ntt, Poly, Ring};
 
-/// What a seed is used for; part of the stream's domain, so that no two purposes share a stream even if
-/// a seed were repeated.
+/// What a seed is used for; part of the stream's domain, so that no two purposes share a stream
+/// even if a seed were repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// The uniform part of a fresh ciphertext.
@@ -35,8 +35,8 @@ pub(crate) fn draw(rng: &mut impl CryptoRng) -> Seed {
 
 /// The uniform polynomial number `index` of `seed`, in evaluation form.
 ///
-/// The stream of a row depends on the row's modulus and not on the basis, so a key cut to a lower level
-/// expands to the same rows.
+/// The stream of a row depends on the row's modulus and not on the basis, so a key cut to a lower
+/// level expands to the same rows.
 pub(crate) fn uniform(
     ring: &Ring,
     basis: Basis,

@@ -39,7 +39,8 @@ fn rotated(values: &[f64], step: usize) -> Vec<f64> {
         .collect()
 }
 
-/// Error allowed after a rescale or key switch: 2^18 units of the scaled message, and the inputs' own.
+/// Error allowed after a rescale or key switch: 2^18 units of the scaled message, and the inputs'
+/// own.
 fn tolerance(ciphertext: &scuro_fhe::ckks::Ciphertext) -> f64 {
     2f64.powi(18) / ciphertext.scale() + 2e-5
 }

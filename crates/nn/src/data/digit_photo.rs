@@ -1,8 +1,9 @@
 //! A photographed or drawn digit as an image like those of MNIST.
 //!
-//! The paper's brightness is estimated as a smooth surface from the border inward, so that uneven light and either
-//! polarity (dark on light, light on dark) are taken; what differs from it enough is ink. The largest connected ink,
-//! with parts close to it, is scaled to 20x20 and centred by mass in 28x28.
+//! The paper's brightness is estimated as a smooth surface from the border inward, so that uneven
+//! light and either polarity (dark on light, light on dark) are taken; what differs from it enough
+//! is ink. The largest connected ink, with parts close to it, is scaled to 20x20 and centred by
+//! mass in 28x28.
 
 use super::picture::Picture;
 use super::synthetic::{SIDE, centre_by_mass};
@@ -40,10 +41,12 @@ struct Rectangle {
 
 /// 28x28 pixels, white on black, of the digit in `picture`.
 ///
-/// A picture that already is a 28x28 digit on an even background is taken as it is (inverted if dark on light).
+/// A picture that already is a 28x28 digit on an even background is taken as it is (inverted if
+/// dark on light).
 ///
 /// # Errors
-/// [`Error::NoDigit`] if the picture is too small, blank, or without a connected dark or light shape.
+/// [`Error::NoDigit`] if the picture is too small, blank, or without a connected dark or light
+/// shape.
 pub fn normalise(picture: &Picture) -> Result<Vec<u8>> {
     let [_, height, width] = picture.shape;
     if let Some(ready) = already_normal(picture) {

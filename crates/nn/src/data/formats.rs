@@ -26,7 +26,8 @@ pub(super) const CIFAR10_CLASSES: [&str; 10] = [
     "truck",
 ];
 
-/// Reads an idx file of gray images, plain, `.gz` or `.xz`: the shape `[1, h, w]` of one image and all pixels.
+/// Reads an idx file of gray images, plain, `.gz` or `.xz`: the shape `[1, h, w]` of one image and
+/// all pixels.
 ///
 /// # Errors
 /// [`Error::DataFile`] on another magic, empty extents, or a length other than the header's.

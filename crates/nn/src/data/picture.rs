@@ -27,7 +27,8 @@ pub struct Picture {
 /// Reads a PNG or JPEG.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::FileTooLarge`], or [`Error::DataFile`] if it does not decode within the limits.
+/// [`Error::Io`], [`Error::FileTooLarge`], or [`Error::DataFile`] if it does not decode within the
+/// limits.
 pub fn read(path: &Path) -> Result<Picture> {
     let bytes = read_limited(path, FILE_LIMIT)?;
     decode(&bytes).map_err(|fault| Error::DataFile {

@@ -45,8 +45,8 @@ impl Preprocess {
 
     /// Checks that images of shape `image` fit a network that takes `network`.
     ///
-    /// A network that takes a vector gets the pixels row by row; one that takes half the height and width gets the
-    /// mean of each 2x2 block ([`Prepared::is_halved`] tells).
+    /// A network that takes a vector gets the pixels row by row; one that takes half the height and
+    /// width gets the mean of each 2x2 block ([`Prepared::is_halved`] tells).
     ///
     /// # Errors
     /// [`Error::ImageShape`] and [`Error::Normalisation`].

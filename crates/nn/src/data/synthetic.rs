@@ -1,11 +1,12 @@
 //! Generated handwritten digits, drawn like those of MNIST.
 //!
-//! A digit is a style from [`styles`] (control points of its strokes), disturbed point by point, bent by a smooth
-//! random field, slanted, turned and scaled, then drawn with a pen whose width drifts along the stroke. As in MNIST
-//! the ink fits a 20x20 box inside 28x28 pixels and its centre of mass is in the middle.
+//! A digit is a style from [`styles`] (control points of its strokes), disturbed point by point,
+//! bent by a smooth random field, slanted, turned and scaled, then drawn with a pen whose width
+//! drifts along the stroke. As in MNIST the ink fits a 20x20 box inside 28x28 pixels and its centre
+//! of mass is in the middle.
 //!
-//! Only additions, multiplications, divisions and square roots are used, so that a seed gives the same pixels on every
-//! machine.
+//! Only additions, multiplications, divisions and square roots are used, so that a seed gives the
+//! same pixels on every machine.
 
 mod draw;
 mod styles;
@@ -63,7 +64,8 @@ pub fn digit(label: u8, rng: &mut impl Rng) -> Vec<u8> {
         .collect()
 }
 
-/// Moves the image by whole pixels so that its centre of mass comes to the middle; what leaves the frame is lost.
+/// Moves the image by whole pixels so that its centre of mass comes to the middle; what leaves the
+/// frame is lost.
 pub(crate) fn centre_by_mass(image: &[f32], side: usize) -> Vec<f32> {
     let (mut mass, mut x_sum, mut y_sum) = (0.0f32, 0.0f32, 0.0f32);
     for (i, &v) in image.iter().enumerate() {
@@ -110,7 +112,8 @@ fn below(rng: &mut impl Rng, bound: usize) -> usize {
     ((u64::from(rng.next_u32()) * bound as u64) >> 32) as usize
 }
 
-/// Bell-shaped with mean 0 and the given deviation: the sum of four uniforms, so never beyond 3.5 deviations.
+/// Bell-shaped with mean 0 and the given deviation: the sum of four uniforms, so never beyond 3.5
+/// deviations.
 fn bell(rng: &mut impl Rng, deviation: f32) -> f32 {
     let sum: f32 = (0..4).map(|_| unit(rng)).sum();
     (sum - 2.0) * deviation * 1.732_050_8

@@ -1,7 +1,7 @@
 //! ONNX files, operator set 13.
 //!
-//! `Square` becomes `Mul(x, x)` and `Polynomial` a chain of products and sums after Horner; the importer recognises
-//! both, so that a network survives export and import unchanged.
+//! `Square` becomes `Mul(x, x)` and `Polynomial` a chain of products and sums after Horner; the
+//! importer recognises both, so that a network survives export and import unchanged.
 
 use std::path::Path;
 

@@ -35,8 +35,8 @@ impl Graph {
     /// Shape of each node's value for one example, in the order of [`Graph::nodes`].
     ///
     /// # Errors
-    /// [`Error::Node`] at the first node whose operands do not fit; [`Error::Inputs`], [`Error::Output`] and
-    /// [`Error::TooManyNodes`] about the whole.
+    /// [`Error::Node`] at the first node whose operands do not fit; [`Error::Inputs`],
+    /// [`Error::Output`] and [`Error::TooManyNodes`] about the whole.
     pub fn shapes(&self) -> Result<Vec<Shape>> {
         self.check_whole()?;
         let mut shapes: Vec<Shape> = Vec::with_capacity(self.nodes.len());

@@ -1,7 +1,8 @@
 //! Keras models: legacy HDF5 (`.h5`) and the archive of Keras 3 (`.keras`).
 //!
-//! Keras keeps channels last; here they come first. Convolution kernels are transposed as they are read, and where a
-//! flatten or reshape makes the order visible a transpose is put before it, which the following dense layer absorbs.
+//! Keras keeps channels last; here they come first. Convolution kernels are transposed as they are
+//! read, and where a flatten or reshape makes the order visible a transpose is put before it, which
+//! the following dense layer absorbs.
 
 mod config;
 mod layers;
@@ -40,7 +41,8 @@ pub fn from_archive(bytes: &[u8]) -> Result<Graph> {
     lower(&config, &weights)
 }
 
-/// A value under translation: `[h, w, c]` of Keras is held as `[c, h, w]`, all other shapes as they are.
+/// A value under translation: `[h, w, c]` of Keras is held as `[c, h, w]`, all other shapes as they
+/// are.
 struct Importer<'a> {
     lowering: Lowering,
     weights: &'a Weights,

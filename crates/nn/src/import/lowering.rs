@@ -60,7 +60,8 @@ impl Lowering {
         self.push(name, Op::Constant(value), &[])
     }
 
-    /// Zeros around an image: a 1x1 convolution of each channel with padding, which the next convolution absorbs.
+    /// Zeros around an image: a 1x1 convolution of each channel with padding, which the next
+    /// convolution absorbs.
     pub(super) fn zero_padding(
         &mut self,
         name: &str,

@@ -1,7 +1,8 @@
 //! ONNX files.
 //!
-//! Nodes that the answer depends on are taken in topological order; each gives a value that is either stored (weights,
-//! shapes) or a node of the graph. The batch axis, the first of every computed value, is dropped on the way.
+//! Nodes that the answer depends on are taken in topological order; each gives a value that is
+//! either stored (weights, shapes) or a node of the graph. The batch axis, the first of every
+//! computed value, is dropped on the way.
 
 mod layers;
 mod order;
@@ -30,8 +31,8 @@ const REPLACE: &str = "replace it by supported layers (scuro inspect lists them)
 /// Reads an ONNX model.
 ///
 /// # Errors
-/// [`Error::Protobuf`] if the bytes are no ONNX file; an error naming node and operator where one is not supported,
-/// or naming the tensor where a weight cannot be used.
+/// [`Error::Protobuf`] if the bytes are no ONNX file; an error naming node and operator where one
+/// is not supported, or naming the tensor where a weight cannot be used.
 pub fn from_bytes(bytes: &[u8]) -> Result<Graph> {
     let model = Model::decode(bytes)?;
     let opset = opset(&model)?;

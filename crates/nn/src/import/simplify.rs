@@ -1,7 +1,8 @@
 //! Rewrites that every import ends with: the same function, fewer and more telling nodes.
 //!
-//! Transposes left from channels-last sources vanish into the input or a dense layer, biases join their layer, padding
-//! joins its convolution, and chains of scalar products and sums in one value become one polynomial.
+//! Transposes left from channels-last sources vanish into the input or a dense layer, biases join
+//! their layer, padding joins its convolution, and chains of scalar products and sums in one value
+//! become one polynomial.
 
 mod polynomial;
 mod transpose;
@@ -12,7 +13,8 @@ use crate::tensor::{Tensor, element_count};
 
 /// Applies all rewrites until none changes anything.
 pub(super) fn simplify(mut graph: Graph) -> Result<Graph> {
-    // Each rewrite removes or moves a node toward the input, so the number of rounds is bounded by the nodes.
+    // Each rewrite removes or moves a node toward the input, so the number of rounds is bounded by
+    // the nodes.
     for _ in 0..=graph.nodes.len() {
         let mut changed = transpose::absorb_in_input(&mut graph);
         changed |= transpose::compose(&mut graph);
@@ -47,7 +49,8 @@ fn redirect(graph: &mut Graph, old: NodeId, new: NodeId) {
         .for_each(|id| *id = new);
 }
 
-/// `Dense` or `Conv2d` without bias, then `Add` of one constant per output: the constant becomes the bias.
+/// `Dense` or `Conv2d` without bias, then `Add` of one constant per output: the constant becomes
+/// the bias.
 fn join_biases(graph: &mut Graph) -> bool {
     let uses = graph.use_counts();
     for sum in 0..graph.nodes.len() {

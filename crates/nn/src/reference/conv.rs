@@ -15,7 +15,8 @@ pub(super) struct Conv<'a> {
     pub(super) groups: &'a usize,
 }
 
-/// Math:   out[o, y, x] = bias[o] + sum_{c, i, j} weight[o, c, i, j] * in[c, y sy + i dy - top, x sx + j dx - left]
+/// Math:   out[o, y, x] = bias[o] + sum_{c, i, j} weight[o, c, i, j] * in[c, y sy + i dy - top, x
+///     sx + j dx - left]
 /// Shape:  [images][c][h][w] -> [images][o][oh][ow]
 pub(super) fn conv2d(
     conv: &Conv<'_>,

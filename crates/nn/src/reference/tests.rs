@@ -200,7 +200,8 @@ fn batch_normalisation_scales_each_channel() {
     assert_eq!(one_op(&input, op).data, [1.0, 3.0, 6.0, -8.0]);
 }
 
-/// A branching network that exercises buffers used twice, constants on either side, views and joins.
+/// A branching network that exercises buffers used twice, constants on either side, views and
+/// joins.
 fn branching() -> Graph {
     let mut b = GraphBuilder::new("branching", [2, 6, 5]);
     let window = Window {
@@ -308,6 +309,7 @@ fn ten_thousand_images_through_lenet_take_seconds() {
     let answers = executor.run_each(count, |_, input| input.copy_from_slice(&image));
     let seconds = start.elapsed().as_secs_f64();
     assert!(answers.iter().all(|v| v.is_finite()));
-    // The figure asked for is 10 s per 10,000 on two idle cores; the bound here allows a busy machine.
+    // The figure asked for is 10 s per 10,000 on two idle cores; the bound here allows a busy
+    // machine.
     assert!(seconds < 10.0, "{count} images took {seconds:.2} s");
 }

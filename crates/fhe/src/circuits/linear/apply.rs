@@ -44,7 +44,8 @@ impl PreparedTransform {
 
     /// All outputs, not rescaled.
     ///
-    /// Level: unchanged     Scale: product with the transform's     Timing: independent of the diagonals
+    /// Level: unchanged     Scale: product with the transform's     Timing: independent of the
+    ///     diagonals
     ///
     /// # Errors
     /// [`Error::LengthMismatch`] for a wrong number of inputs, [`Error::LevelMismatch`],
@@ -238,8 +239,8 @@ impl PreparedTransform {
         }
     }
 
-    /// Σ diagonal * operand for every group, [groups][2][rows][n], in blocks of coefficients so that the
-    /// operands of a block are read from memory once for all groups.
+    /// Σ diagonal * operand for every group, [groups][2][rows][n], in blocks of coefficients so
+    /// that the operands of a block are read from memory once for all groups.
     fn group_sums(&self, context: &Context, operands: &Operands, groups: &[Group]) -> Scratch {
         let (n, part_len) = (context.ring().degree(), self.part_len(context));
         let mut sums = context.scratch(groups.len() * 2 * part_len);

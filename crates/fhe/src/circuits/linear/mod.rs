@@ -1,15 +1,16 @@
 //! Linear maps on slots given by diagonals: many ciphertexts in, many out.
 //!
-//! Math: out_o\[p\] = Σ diagonal\[p\] * in_i\[(p + giant + baby) mod S\] over the diagonals of output o.
+//! Math: out_o\[p\] = Σ diagonal\[p\] * in_i\[(p + giant + baby) mod S\] over the diagonals of
+//!     output o.
 //!
-//! Baby-step giant-step: Σ_g rot_g(Σ_b diagonal'_{g,b} * rot_b(in)) with diagonal' = rot_-g(diagonal).
-//! Both loops are hoisted (double hoisting): each input is decomposed once, its baby rotations stay over
-//! QP, the inner sums are inner products over QP, and the giants' key switches are summed over QP before
-//! the one division by P of each output.
+//! Baby-step giant-step: Σ_g rot_g(Σ_b diagonal'_{g,b} * rot_b(in)) with diagonal' =
+//! rot_-g(diagonal). Both loops are hoisted (double hoisting): each input is decomposed once, its
+//! baby rotations stay over QP, the inner sums are inner products over QP, and the giants' key
+//! switches are summed over QP before the one division by P of each output.
 //!
-//! Source: Bossuat, Mouchet, Troncoso-Pastoriza, Hubaux 2021, "Efficient bootstrapping for approximate
-//! homomorphic encryption with non-sparse keys", Algorithm 6; differs in that several inputs share the
-//! giants of an output, and in pre-rotated keys.
+//! Source: Bossuat, Mouchet, Troncoso-Pastoriza, Hubaux 2021, "Efficient bootstrapping for
+//!     approximate homomorphic encryption with non-sparse keys", Algorithm 6; differs in that
+//!     several inputs share the giants of an output, and in pre-rotated keys.
 
 mod apply;
 
@@ -155,7 +156,8 @@ impl LinearTransform {
     ///
     /// # Errors
     /// [`Error::IndexOutOfRange`] for an output, input, rotation or slot that does not exist,
-    /// [`Error::EmptyOutput`] for an output without a diagonal, and the errors of [`Encoder::encode`].
+    /// [`Error::EmptyOutput`] for an output without a diagonal, and the errors of
+    /// [`Encoder::encode`].
     pub fn prepare(&self, encoder: &Encoder, level: usize) -> Result<PreparedTransform, Error> {
         let context = &**encoder.context();
         context.check_level(level)?;

@@ -224,8 +224,8 @@ impl<'a> Input<'a> {
     }
 }
 
-/// The buffer of each step and the words of each buffer. Constants and products take over the buffer of their operand
-/// after its last use, so that less memory passes through the cache.
+/// The buffer of each step and the words of each buffer. Constants and products take over the
+/// buffer of their operand after its last use, so that less memory passes through the cache.
 fn assign_places(circuit: &SlotwiseCircuit, forms: &[Form]) -> (Vec<usize>, Vec<usize>) {
     let mut places: Vec<usize> = Vec::with_capacity(circuit.steps.len());
     let mut lengths = Vec::new();

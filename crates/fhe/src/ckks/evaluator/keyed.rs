@@ -86,8 +86,8 @@ impl Evaluator {
     /// Level, scale: unchanged     Noise: [`crate::noise::NoiseModel::key_switch`]
     ///
     /// # Errors
-    /// [`Error::PartCount`] for a ciphertext that is not relinearised, [`Error::MissingRotationKey`],
-    /// [`Error::KeyLevelTooLow`], [`Error::KeyMismatch`].
+    /// [`Error::PartCount`] for a ciphertext that is not relinearised,
+    /// [`Error::MissingRotationKey`], [`Error::KeyLevelTooLow`], [`Error::KeyMismatch`].
     pub fn rotate(
         &self,
         ciphertext: &Ciphertext,
@@ -188,7 +188,8 @@ impl Evaluator {
         out
     }
 
-    /// Complex conjugation of the slots (standard ring; the identity in the conjugate-invariant ring).
+    /// Complex conjugation of the slots (standard ring; the identity in the conjugate-invariant
+    /// ring).
     ///
     /// # Errors
     /// As [`Evaluator::rotate`], with [`Error::MissingConjugationKey`].

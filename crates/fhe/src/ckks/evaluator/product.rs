@@ -13,7 +13,8 @@ impl Evaluator {
     /// Level: equal, unchanged     Scale: product     Noise: [`crate::noise::NoiseModel::mul`]
     ///
     /// # Errors
-    /// [`Error::PartCount`] unless both have two parts, [`Error::LevelMismatch`], [`Error::KeyMismatch`].
+    /// [`Error::PartCount`] unless both have two parts, [`Error::LevelMismatch`],
+    /// [`Error::KeyMismatch`].
     pub fn mul(&self, left: &Ciphertext, right: &Ciphertext) -> Result<Ciphertext, Error> {
         self.inner_product(&[left], &[right])
     }
@@ -29,8 +30,8 @@ impl Evaluator {
     /// Σ left_i * right_i with one reduction at the end: three parts.
     ///
     /// # Errors
-    /// [`Error::LengthMismatch`] for lists of different or no length; [`Error::ScaleMismatch`] if the
-    /// products' scales differ; else as [`Evaluator::mul`].
+    /// [`Error::LengthMismatch`] for lists of different or no length; [`Error::ScaleMismatch`] if
+    /// the products' scales differ; else as [`Evaluator::mul`].
     pub fn inner_product(
         &self,
         left: &[&Ciphertext],

@@ -24,8 +24,8 @@ pub(crate) fn assert_close(found: &[f64], expected: &[f64], tolerance: f64) {
     }
 }
 
-/// Panics unless the measured error stays below the predicted bound; `scale` turns values into scaled
-/// messages. Returns the margin in bits.
+/// Panics unless the measured error stays below the predicted bound; `scale` turns values into
+/// scaled messages. Returns the margin in bits.
 #[track_caller]
 pub(crate) fn assert_noise_below(
     found: &[f64],

@@ -207,7 +207,8 @@ pub(super) fn natural(value: &Value) -> Option<usize> {
         .filter(|&v| v > 0)
 }
 
-/// Collects the layer names in `["name", node, tensor, ...]` and in the `__keras_tensor__` objects of Keras 3.
+/// Collects the layer names in `["name", node, tensor, ...]` and in the `__keras_tensor__` objects
+/// of Keras 3.
 fn references<'a>(json: &'a Value, names: &mut Vec<&'a str>) {
     match json {
         Value::Array(items) => match items.as_slice() {

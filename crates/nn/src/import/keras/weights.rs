@@ -174,7 +174,8 @@ fn member(bytes: &[u8], name: &'static str, limit: u64) -> Result<Vec<u8>> {
 
 /// Which group of the archive holds which layer.
 ///
-/// Newer Keras writes the layer's name on the group; older numbers the groups by class in the order of the layers.
+/// Newer Keras writes the layer's name on the group; older numbers the groups by class in the order
+/// of the layers.
 fn archive_groups(file: &Hdf5File, config: &Value) -> HashMap<String, String> {
     let mut groups = HashMap::new();
     let mut named = HashSet::new();
@@ -210,7 +211,8 @@ fn archive_groups(file: &Hdf5File, config: &Value) -> HashMap<String, String> {
     groups
 }
 
-/// `BatchNormalization` to `batch_normalization`, `ReLU` to `re_lu`, `Conv2D` to `conv2d`, as Keras does it.
+/// `BatchNormalization` to `batch_normalization`, `ReLU` to `re_lu`, `Conv2D` to `conv2d`, as Keras
+/// does it.
 fn snake_case(class: &str) -> String {
     let letters: Vec<char> = class.chars().collect();
     let mut out = String::new();

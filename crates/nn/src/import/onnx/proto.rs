@@ -1,4 +1,5 @@
-//! The messages of `onnx.proto` (ONNX 1.x) that an inference graph needs, with the field numbers of the standard.
+//! The messages of `onnx.proto` (ONNX 1.x) that an inference graph needs, with the field numbers of
+//! the standard.
 //!
 //! Fields left out here are skipped when reading.
 

@@ -188,7 +188,8 @@ impl Importer {
     }
 }
 
-/// Replaces 0 by the extent copied and -1 by what is left; `skipped` axes of the source come before `from`.
+/// Replaces 0 by the extent copied and -1 by what is left; `skipped` axes of the source come before
+/// `from`.
 fn resolve(site: &Site<'_>, target: &[i64], from: &[usize], skipped: usize) -> Result<Vec<usize>> {
     let error = || site.attribute_error("shape", target, ONE_EXAMPLE);
     let copied = site.int("allowzero", 0) == 0;

@@ -13,7 +13,8 @@ struct Form {
     coefficients: Vec<f32>,
 }
 
-/// Turns each value of degree two or more, made by scalar products and sums of one value, into one `Polynomial`.
+/// Turns each value of degree two or more, made by scalar products and sums of one value, into one
+/// `Polynomial`.
 pub(super) fn collect(graph: &mut Graph) {
     let forms = forms(graph);
     let mut inside = vec![false; graph.nodes.len()];

@@ -8,7 +8,8 @@ use crate::ntt::NttPlan;
 
 /// The kernel of processors with AVX-512 F, DQ and IFMA.
 ///
-/// [`super::Kernel`] hands it out only after asking the processor for these; that is what every call below rests on.
+/// [`super::Kernel`] hands it out only after asking the processor for these; that is what every
+/// call below rests on.
 pub(super) struct Avx512Ifma;
 
 /// Whether this processor has the instructions of this kernel.
