@@ -9,7 +9,8 @@ pub enum Error {
     // Caller: parameters.
     /// log2(QP) is above what the table certifies.
     #[error(
-        "log2(QP) = {found:.2} is above {bound}, the {level} bound of the {table} at N = 2^{log_n}{}",
+        "log2(QP) = {found:.2} is above {bound}, the {level} bound of the {table} \
+         at N = 2^{log_n}{}",
         fix_hint(*.smallest_log_n)
     )]
     InsecureParameters {
@@ -27,7 +28,10 @@ pub enum Error {
         smallest_log_n: Option<u32>,
     },
     /// The table has no entry for this degree and level.
-    #[error("the {table} certifies no modulus at N = 2^{log_n} for {level} security{}", fix_hint(*.smallest_log_n))]
+    #[error(
+        "the {table} certifies no modulus at N = 2^{log_n} for {level} security{}",
+        fix_hint(*.smallest_log_n)
+    )]
     NoSecurityBound {
         /// Ring degree.
         log_n: u32,
@@ -40,7 +44,8 @@ pub enum Error {
     },
     /// No degree that the library builds admits so many bits.
     #[error(
-        "no ring degree up to 2^{largest_log_n} certifies log2(QP) = {log_qp:.2} at {level} security"
+        "no ring degree up to 2^{largest_log_n} certifies log2(QP) = {log_qp:.2} \
+         at {level} security"
     )]
     NoDegreeFits {
         /// Bits asked for.
@@ -129,7 +134,8 @@ pub enum Error {
     },
     /// A scale that is not finite and positive, or too large for the modulus.
     #[error(
-        "scale {found} is not usable: it must be finite, at least 1 and fit the modulus of {modulus_bits:.1} bits"
+        "scale {found} is not usable: it must be finite, at least 1 and fit the modulus \
+         of {modulus_bits:.1} bits"
     )]
     BadScale {
         /// Asked for.
@@ -179,7 +185,8 @@ pub enum Error {
     },
     /// A value too large for the modulus at encoding.
     #[error(
-        "the largest encoded magnitude is 2^{magnitude_bits:.1}; level {level} holds less than 2^{modulus_bits:.1}"
+        "the largest encoded magnitude is 2^{magnitude_bits:.1}; \
+         level {level} holds less than 2^{modulus_bits:.1}"
     )]
     ValueTooLarge {
         /// log2 of the largest slot magnitude times scale.

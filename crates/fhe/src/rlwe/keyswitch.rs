@@ -340,8 +340,7 @@ impl Finish<'_> {
 
 /// One row of the image of (c_0, c_1) under the key's automorphism, times P and not divided.
 ///
-/// outs = permutation(Σ_d digit_d * (b_d, a_d) + (own, 0)); `own` gives the row, times P already or
-/// not.
+/// outs = permutation(Σ_d digit_d * (b_d, a_d) + (own, 0)); `add_own` adds the row of P * own.
 pub(crate) fn galois_row(
     context: &Context,
     digits: &mut impl Digits,
