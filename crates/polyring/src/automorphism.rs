@@ -29,7 +29,12 @@ impl Permutation {
             self.table.len(),
             "slice length differs from the ring degree"
         );
-        self.kernel.ops().permute(out, x, &self.table);
+        self.kernel.ops().permute(out, x, self);
+    }
+
+    /// For every position where its value comes from; all are below the length of the list.
+    pub(crate) fn sources(&self) -> &[u32] {
+        &self.table
     }
 
     /// The exponent g of X -> X^g.

@@ -250,24 +250,6 @@ impl PrimeRing {
         self.kernel.ops().tensor(self.modulus, outs, a, b);
     }
 
-    /// outs_r = Σ_c weights[r·columns + c]·xs_c with small signed integer weights: one matrix for
-    /// every position.
-    ///
-    /// Shape:  `weights` is row-major, `outs.len()` rows of `xs.len()` columns
-    /// Bounds: any i64 weights and up to 2^14 columns; fastest if q·max|w| < 2^51
-    pub fn scalar_gemm(&self, outs: &mut [&mut [u64]], weights: &[i64], xs: &[&[u64]]) {
-        assert_eq!(
-            weights.len(),
-            outs.len() * xs.len(),
-            "weights must be rows times columns"
-        );
-        assert!(xs.len() <= 1 << 14, "{} columns in one lazy sum", xs.len());
-        outs.iter().for_each(|out| check_rows(out.len(), xs));
-        self.kernel
-            .ops()
-            .scalar_gemm(self.modulus, outs, weights, xs);
-    }
-
     /// out = x mod q for arbitrary words x.
     pub fn reduce(&self, out: &mut [u64], x: &[u64]) {
         check_equal(&[out.len(), x.len()]);

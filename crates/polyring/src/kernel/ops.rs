@@ -2,6 +2,7 @@
 
 use super::buffer::AlignedBuffer;
 use super::{fft, portable};
+use crate::automorphism::Permutation;
 use crate::modulus::{Modulus, Multiplier};
 use crate::ntt::NttPlan;
 use crate::slots::FftTables;
@@ -125,11 +126,6 @@ pub(crate) trait SliceKernel: Sync {
         portable::tensor(q, outs, a, b);
     }
 
-    /// out_r = Σ_c weights[r·columns + c]·xs_c
-    fn scalar_gemm(&self, q: Modulus, outs: &mut [&mut [u64]], weights: &[i64], xs: &[&[u64]]) {
-        portable::scalar_gemm(q, outs, weights, xs);
-    }
-
     /// out = x mod q for any 64-bit x
     fn reduce(&self, q: Modulus, out: &mut [u64], x: &[u64]) {
         portable::reduce(q, out, x);
@@ -192,8 +188,8 @@ pub(crate) trait SliceKernel: Sync {
         portable::horner_centred(q, acc, x);
     }
 
-    /// out_j = x_{table_j}
-    fn permute(&self, out: &mut [u64], x: &[u64], table: &[u32]) {
-        portable::permute(out, x, table);
+    /// The image of x.
+    fn permute(&self, out: &mut [u64], x: &[u64], permutation: &Permutation) {
+        portable::permute(out, x, permutation);
     }
 }

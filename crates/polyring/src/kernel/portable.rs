@@ -1,6 +1,7 @@
 //! The specification: plain Rust, no instruction set assumed.
 
 use super::ops::{NttTables, SliceKernel, TwiddleTree};
+use crate::automorphism::Permutation;
 use crate::modulus::{Modulus, Multiplier, subtract_once};
 use crate::ntt::{self, NttPlan};
 use crate::sampling::GAUSSIAN_TABLE;
@@ -237,25 +238,6 @@ fn store_sums(q: Modulus, out: &mut [u64], sums: &[u128; LAZY_CHUNK]) {
     }
 }
 
-/// Sums of at most 2^14 products below 2^63·2^50 fit a signed 128-bit word.
-pub(super) fn scalar_gemm(q: Modulus, outs: &mut [&mut [u64]], weights: &[i64], xs: &[&[u64]]) {
-    for (row, out) in outs.iter_mut().enumerate() {
-        let weights = &weights[row * xs.len()..(row + 1) * xs.len()];
-        for (chunk, out) in out.chunks_mut(LAZY_CHUNK).enumerate() {
-            let start = chunk * LAZY_CHUNK;
-            let mut sums = [0i128; LAZY_CHUNK];
-            for (x, &w) in xs.iter().zip(weights) {
-                for (sum, &x) in sums.iter_mut().zip(&x[start..]).take(out.len()) {
-                    *sum += i128::from(w) * i128::from(x);
-                }
-            }
-            for (out, &sum) in out.iter_mut().zip(&sums) {
-                *out = q.reduce_signed_wide(sum);
-            }
-        }
-    }
-}
-
 pub(super) fn reduce(q: Modulus, out: &mut [u64], x: &[u64]) {
     for (out, &x) in out.iter_mut().zip(x) {
         *out = q.reduce(x);
@@ -285,8 +267,8 @@ pub(super) fn lift_small(q: Modulus, out: &mut [u64], x: &[i8]) {
     }
 }
 
-pub(super) fn permute(out: &mut [u64], x: &[u64], table: &[u32]) {
-    for (out, &source) in out.iter_mut().zip(table) {
+pub(super) fn permute(out: &mut [u64], x: &[u64], permutation: &Permutation) {
+    for (out, &source) in out.iter_mut().zip(permutation.sources()) {
         *out = x[source as usize];
     }
 }

@@ -1,0 +1,594 @@
+//! Slice arithmetic, eight residues at a time. Slices that end within eight are finished with masked loads and stores.
+
+use std::arch::x86_64::*;
+
+use crate::automorphism::Permutation;
+use crate::modulus::{Modulus, Multiplier};
+use crate::ring::DOT_TERMS_MAX;
+
+const LANES: usize = 8;
+/// Vectors that a sum of products keeps in registers.
+const TILE: usize = 4;
+
+/// A modulus in all lanes, with what reductions need.
+#[derive(Clone, Copy)]
+pub(super) struct Field {
+    q: __m512i,
+    q2: __m512i,
+    q4: __m512i,
+    /// 2^52 - q
+    minus_q: __m512i,
+    mask: __m512i,
+    zero: __m512i,
+    /// floor(2^52 / q)
+    barrett: __m512i,
+    /// floor(2^(51 + bits) / q), which is between 2^51 and 2^52
+    wide_barrett: __m512i,
+    /// bits - 1, and 52 less that
+    shift_right: __m128i,
+    shift_left: __m128i,
+}
+
+impl Field {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+    pub(super) fn new(modulus: Modulus) -> Self {
+        let (q, bits) = (modulus.value(), modulus.bits());
+        let all = |x: u64| _mm512_set1_epi64(x as i64);
+        Self {
+            q: all(q),
+            q2: all(2 * q),
+            q4: all(4 * q),
+            minus_q: all((1 << 52) - q),
+            mask: all((1 << 52) - 1),
+            zero: _mm512_setzero_si512(),
+            barrett: all((1 << 52) / q),
+            wide_barrett: all(((1u128 << (51 + bits)) / u128::from(q)) as u64),
+            shift_right: _mm_cvtsi64_si128(i64::from(bits) - 1),
+            shift_left: _mm_cvtsi64_si128(53 - i64::from(bits)),
+        }
+    }
+
+    /// x less `bound` if that is not negative
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+    fn subtract_once(&self, x: __m512i, bound: __m512i) -> __m512i {
+        _mm512_min_epu64(x, _mm512_sub_epi64(x, bound))
+    }
+
+    /// [0, 4q) -> [0, q)
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+    fn reduce_4q(&self, x: __m512i) -> __m512i {
+        self.subtract_once(self.subtract_once(x, self.q2), self.q)
+    }
+
+    /// x mod q in [0, 2q) for x < 2^52
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+    fn barrett(&self, x: __m512i) -> __m512i {
+        let quotient = _mm512_madd52hi_epu64(self.zero, x, self.barrett);
+        _mm512_sub_epi64(x, _mm512_madd52lo_epu64(self.zero, quotient, self.q))
+    }
+
+    /// low + 2^52·high mod q in [0, 4q), if that is below 2^(51 + bits).
+    ///
+    /// With e = bits - 1, the quotient floor(floor(v/2^e)·floor(2^(52+e)/q) / 2^52) is at most three below floor(v/q).
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+    fn reduce_short(&self, low: __m512i, high: __m512i) -> __m512i {
+        let top = _mm512_add_epi64(
+            _mm512_sll_epi64(high, self.shift_left),
+            _mm512_srl_epi64(low, self.shift_right),
+        );
+        let quotient = _mm512_madd52hi_epu64(self.zero, top, self.wide_barrett);
+        _mm512_and_si512(
+            _mm512_madd52lo_epu64(low, quotient, self.minus_q),
+            self.mask,
+        )
+    }
+
+    /// x·w mod q in [0, 2q) for x < 2^52
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+    fn mul_lazy(&self, x: __m512i, w: Shoup) -> __m512i {
+        let quotient = _mm512_madd52hi_epu64(self.zero, x, w.quotient);
+        let low = _mm512_madd52lo_epu64(self.zero, x, w.value);
+        _mm512_and_si512(
+            _mm512_madd52lo_epu64(low, quotient, self.minus_q),
+            self.mask,
+        )
+    }
+
+    /// x·y mod q in [0, 4q)
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+    fn mul(&self, x: __m512i, y: __m512i) -> __m512i {
+        let low = _mm512_madd52lo_epu64(self.zero, x, y);
+        self.reduce_short(low, _mm512_madd52hi_epu64(self.zero, x, y))
+    }
+}
+
+/// A constant factor in all lanes, with its quotient for 52-bit words.
+#[derive(Clone, Copy)]
+struct Shoup {
+    value: __m512i,
+    quotient: __m512i,
+}
+
+impl Shoup {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn new(w: Multiplier) -> Self {
+        Self {
+            value: _mm512_set1_epi64(w.value() as i64),
+            quotient: _mm512_set1_epi64((w.quotient() >> 12) as i64),
+        }
+    }
+}
+
+/// The lanes of the step from `at` on that lie within `len`.
+#[inline]
+fn lanes(at: usize, len: usize) -> __mmask8 {
+    if len - at >= LANES {
+        !0
+    } else {
+        (1 << (len - at)) - 1
+    }
+}
+
+/// Eight words from `at` on, zeros beyond the end.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn read(x: &[u64], at: usize) -> __m512i {
+    // SAFETY: `lanes` leaves out what is beyond the slice, and masked lanes are not accessed.
+    unsafe { _mm512_maskz_loadu_epi64(lanes(at, x.len()), x.as_ptr().add(at).cast()) }
+}
+
+/// Eight words from `at` on, as far as the slice goes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn write(x: &mut [u64], at: usize, value: __m512i) {
+    // SAFETY: `lanes` leaves out what is beyond the slice, and masked lanes are not accessed.
+    unsafe {
+        _mm512_mask_storeu_epi64(x.as_mut_ptr().add(at).cast(), lanes(at, x.len()), value);
+    }
+}
+
+/// acc = f(acc, inputs), eight lanes at a time.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+fn update<const K: usize>(
+    acc: &mut [u64],
+    inputs: [&[u64]; K],
+    f: impl Fn(__m512i, [__m512i; K]) -> __m512i,
+) {
+    let len = acc.len();
+    let inputs = inputs.map(|input| &input[..len]);
+    let whole = len - len % LANES;
+    for at in (0..whole).step_by(LANES) {
+        let start = acc[at..at + LANES].as_mut_ptr();
+        // SAFETY: eight words from `at` on are within all slices, which have `len` words.
+        unsafe {
+            let values = inputs.map(|input| _mm512_loadu_si512(input.as_ptr().add(at).cast()));
+            let value = f(_mm512_loadu_si512(start.cast()), values);
+            _mm512_storeu_si512(start.cast(), value);
+        }
+    }
+    if whole < len {
+        let values = inputs.map(|input| read(input, whole));
+        let value = f(read(acc, whole), values);
+        write(acc, whole, value);
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+pub(super) fn add(q: Modulus, out: &mut [u64], x: &[u64], y: &[u64]) {
+    let f = Field::new(q);
+    update(out, [x, y], |_, [x, y]| {
+        f.subtract_once(_mm512_add_epi64(x, y), f.q)
+    });
+}
+
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+pub(super) fn add_assign(q: Modulus, x: &mut [u64], y: &[u64]) {
+    let f = Field::new(q);
+    update(x, [y], |x, [y]| {
+        f.subtract_once(_mm512_add_epi64(x, y), f.q)
+    });
+}
+
+/// The difference x - y of residues: negative ones wrap, and adding q makes them the smaller word.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+fn difference(f: &Field, x: __m512i, y: __m512i) -> __m512i {
+    let difference = _mm512_sub_epi64(x, y);
+    _mm512_min_epu64(difference, _mm512_add_epi64(difference, f.q))
+}
+
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+pub(super) fn sub(q: Modulus, out: &mut [u64], x: &[u64], y: &[u64]) {
+    let f = Field::new(q);
+    update(out, [x, y], |_, [x, y]| difference(&f, x, y));
+}
+
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+pub(super) fn sub_assign(q: Modulus, x: &mut [u64], y: &[u64]) {
+    let f = Field::new(q);
+    update(x, [y], |x, [y]| difference(&f, x, y));
+}
+
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+pub(super) fn neg_assign(q: Modulus, x: &mut [u64]) {
+    let f = Field::new(q);
+    update(x, [], |x, []| difference(&f, f.zero, x));
+}
+
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+pub(super) fn mul(q: Modulus, out: &mut [u64], x: &[u64], y: &[u64]) {
+    let f = Field::new(q);
+    update(out, [x, y], |_, [x, y]| f.reduce_4q(f.mul(x, y)));
+}
+
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+pub(super) fn mul_assign(q: Modulus, x: &mut [u64], y: &[u64]) {
+    let f = Field::new(q);
+    update(x, [y], |x, [y]| f.reduce_4q(f.mul(x, y)));
+}
+
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+pub(super) fn mul_add_assign(q: Modulus, acc: &mut [u64], x: &[u64], y: &[u64]) {
+    let f = Field::new(q);
+    update(acc, [x, y], |acc, [x, y]| {
+        let product = f.subtract_once(f.mul(x, y), f.q2);
+        f.reduce_4q(_mm512_add_epi64(acc, product))
+    });
+}
+
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+pub(super) fn mul_scalar(q: Modulus, out: &mut [u64], x: &[u64], w: Multiplier) {
+    let (f, w) = (Field::new(q), Shoup::new(w));
+    update(out, [x], |_, [x]| f.subtract_once(f.mul_lazy(x, w), f.q));
+}
+
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+pub(super) fn mul_scalar_assign(q: Modulus, x: &mut [u64], w: Multiplier) {
+    let (f, w) = (Field::new(q), Shoup::new(w));
+    update(x, [], |x, []| f.subtract_once(f.mul_lazy(x, w), f.q));
+}
+
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+pub(super) fn mul_scalar_add_assign(q: Modulus, acc: &mut [u64], x: &[u64], w: Multiplier) {
+    let (f, w) = (Field::new(q), Shoup::new(w));
+    update(acc, [x], |acc, [x]| {
+        f.reduce_4q(_mm512_add_epi64(acc, f.mul_lazy(x, w)))
+    });
+}
+
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+pub(super) fn sub_mul_scalar_assign(q: Modulus, x: &mut [u64], y: &[u64], w: Multiplier) {
+    let (f, w) = (Field::new(q), Shoup::new(w));
+    update(x, [y], |x, [y]| {
+        let difference = _mm512_sub_epi64(_mm512_add_epi64(x, f.q), y);
+        f.subtract_once(f.mul_lazy(difference, w), f.q)
+    });
+}
+
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+pub(super) fn sub_mul_scalar(q: Modulus, out: &mut [u64], x: &[u64], y: &[u64], w: Multiplier) {
+    let (f, w) = (Field::new(q), Shoup::new(w));
+    update(out, [x, y], |_, [x, y]| {
+        let difference = _mm512_sub_epi64(_mm512_add_epi64(x, f.q), y);
+        f.subtract_once(f.mul_lazy(difference, w), f.q)
+    });
+}
+
+/// x mod q for any words: the low 52 bits, and the high 12 times 2^52.
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+pub(super) fn reduce(q: Modulus, out: &mut [u64], x: &[u64]) {
+    let (f, radix) = (Field::new(q), Shoup::new(q.multiplier(1 << 52)));
+    update(out, [x], |_, [x]| {
+        let high = f.mul_lazy(_mm512_srli_epi64::<52>(x), radix);
+        f.reduce_4q(_mm512_add_epi64(
+            f.barrett(_mm512_and_si512(x, f.mask)),
+            high,
+        ))
+    });
+}
+
+/// x mod q for signed words: as above for x + 2^63, less 2^63.
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+pub(super) fn reduce_signed(q: Modulus, out: &mut [u64], x: &[i64]) {
+    let (f, radix) = (Field::new(q), Shoup::new(q.multiplier(1 << 52)));
+    let sign = _mm512_set1_epi64(i64::MIN);
+    let offset = _mm512_set1_epi64(q.neg(q.reduce(1 << 63)) as i64);
+    let len = out.len();
+    let x = &x[..len];
+    for at in (0..len).step_by(LANES) {
+        // SAFETY: as in `read`.
+        let x = unsafe { _mm512_maskz_loadu_epi64(lanes(at, len), x.as_ptr().add(at)) };
+        let x = _mm512_xor_si512(x, sign);
+        let high = f.mul_lazy(_mm512_srli_epi64::<52>(x), radix);
+        let low = f.barrett(_mm512_and_si512(x, f.mask));
+        let sum = f.subtract_once(_mm512_add_epi64(low, high), f.q2);
+        write(out, at, f.reduce_4q(_mm512_add_epi64(sum, offset)));
+    }
+}
+
+/// centred(x) mod q: x mod q, less the source modulus if x is above its half.
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+pub(super) fn lift_centred(q: Modulus, out: &mut [u64], x: &[u64], source: Modulus) {
+    let f = Field::new(q);
+    let half = _mm512_set1_epi64((source.value() / 2) as i64);
+    let offset = _mm512_set1_epi64(q.neg(q.reduce(source.value())) as i64);
+    update(out, [x], |_, [x]| {
+        let above = _mm512_cmpgt_epu64_mask(x, half);
+        let lifted = f.barrett(x);
+        f.reduce_4q(_mm512_mask_add_epi64(lifted, above, lifted, offset))
+    });
+}
+
+/// Small signed words: negative ones wrap, and adding q makes them the smaller word.
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+pub(super) fn lift_small(q: Modulus, out: &mut [u64], x: &[i8]) {
+    let f = Field::new(q);
+    let (whole, rest) = out.split_at_mut(out.len() - out.len() % LANES);
+    for (out, x) in whole.chunks_exact_mut(LANES).zip(x.chunks_exact(LANES)) {
+        // SAFETY: both chunks have eight values.
+        unsafe {
+            let x = _mm512_cvtepi8_epi64(_mm_loadl_epi64(x.as_ptr().cast()));
+            let lifted = _mm512_min_epu64(x, _mm512_add_epi64(x, f.q));
+            _mm512_storeu_si512(out.as_mut_ptr().cast(), lifted);
+        }
+    }
+    for (out, &x) in rest.iter_mut().zip(&x[whole.len()..]) {
+        *out = q.reduce_signed(i64::from(x));
+    }
+}
+
+/// Sums of products as low and high halves, for a tile of vectors.
+#[derive(Clone, Copy)]
+struct Sums {
+    low: [__m512i; TILE],
+    high: [__m512i; TILE],
+}
+
+impl Sums {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn zero() -> Self {
+        Self {
+            low: [_mm512_setzero_si512(); TILE],
+            high: [_mm512_setzero_si512(); TILE],
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+    fn add(&mut self, x: &[__m512i], y: &[__m512i]) {
+        for i in 0..x.len() {
+            self.low[i] = _mm512_madd52lo_epu64(self.low[i], x[i], y[i]);
+            self.high[i] = _mm512_madd52hi_epu64(self.high[i], x[i], y[i]);
+        }
+    }
+}
+
+/// How sums of a number of products are reduced.
+#[derive(Clone, Copy)]
+struct SumReduction {
+    field: Field,
+    /// whether `Field::reduce_short` does it
+    short: bool,
+    /// 2^52 and 2^104 mod q
+    radix: Shoup,
+    radix_squared: Shoup,
+}
+
+impl SumReduction {
+    /// For sums of `terms` products below q·`bound`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+    fn new(q: Modulus, terms: usize, bound: u64) -> Self {
+        debug_assert!(terms <= DOT_TERMS_MAX);
+        let largest = terms as u128 * u128::from(q.value()) * u128::from(bound);
+        let radix = q.reduce(1 << 52);
+        Self {
+            field: Field::new(q),
+            short: largest >> (51 + q.bits()) == 0,
+            radix: Shoup::new(q.multiplier(radix)),
+            radix_squared: Shoup::new(q.multiplier(q.mul(radix, radix))),
+        }
+    }
+
+    /// low + 2^52·high mod q.
+    ///
+    /// Bounds: low < 2^64, high < 2^60 + 2^12 after the carry; its upper part is below 2^9
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+    fn reduce(&self, low: __m512i, high: __m512i) -> __m512i {
+        let f = &self.field;
+        if self.short {
+            return f.reduce_4q(f.reduce_short(low, high));
+        }
+        let high = _mm512_add_epi64(high, _mm512_srli_epi64::<52>(low));
+        let low = f.barrett(_mm512_and_si512(low, f.mask));
+        let middle = f.mul_lazy(high, self.radix);
+        let top = f.mul_lazy(_mm512_srli_epi64::<52>(high), self.radix_squared);
+        let sum = _mm512_add_epi64(_mm512_add_epi64(low, middle), top);
+        f.reduce_4q(f.subtract_once(sum, f.q4))
+    }
+
+    /// Writes up to a tile of reduced sums.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+    fn store<const V: usize>(&self, out: &mut [u64], at: usize, sums: &Sums) {
+        for i in 0..V {
+            write(out, at + LANES * i, self.reduce(sums.low[i], sums.high[i]));
+        }
+    }
+}
+
+/// `V` vectors of one row.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn tile<const V: usize>(row: &[u64], at: usize) -> [__m512i; V] {
+    let mut tile = [_mm512_setzero_si512(); V];
+    for (i, vector) in tile.iter_mut().enumerate() {
+        *vector = read(row, at + LANES * i);
+    }
+    tile
+}
+
+/// Calls `$step::<V>($at, ...)` for tiles of `$wide` vectors, and for single vectors at the end.
+macro_rules! for_tiles {
+    ($len:expr, $wide:literal, |$at:ident| $step:ident::<V>($($argument:expr),*)) => {{
+        let len = $len;
+        let whole = len - len % ($wide * LANES);
+        for $at in (0..whole).step_by($wide * LANES) {
+            $step::<$wide>($($argument),*);
+        }
+        for $at in (whole..len).step_by(LANES) {
+            $step::<1>($($argument),*);
+        }
+    }};
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+fn dot_tile<const V: usize>(
+    reduction: &SumReduction,
+    out: &mut [u64],
+    xs: &[&[u64]],
+    ys: &[&[u64]],
+    at: usize,
+) {
+    let mut sums = Sums::zero();
+    for (x, y) in xs.iter().zip(ys) {
+        sums.add(&tile::<V>(x, at), &tile::<V>(y, at));
+    }
+    reduction.store::<V>(out, at, &sums);
+}
+
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+pub(super) fn dot(q: Modulus, out: &mut [u64], xs: &[&[u64]], ys: &[&[u64]]) {
+    let reduction = SumReduction::new(q, xs.len(), q.value());
+    for_tiles!(out.len(), 4, |at| dot_tile::<V>(
+        &reduction, out, xs, ys, at
+    ));
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+fn dot_pair_tile<const V: usize>(
+    reduction: &SumReduction,
+    [out_0, out_1]: [&mut [u64]; 2],
+    shared: &[&[u64]],
+    [xs_0, xs_1]: [&[&[u64]]; 2],
+    at: usize,
+) {
+    let mut sums = [Sums::zero(); 2];
+    for ((shared, x_0), x_1) in shared.iter().zip(xs_0).zip(xs_1) {
+        let shared = tile::<V>(shared, at);
+        sums[0].add(&shared, &tile::<V>(x_0, at));
+        sums[1].add(&shared, &tile::<V>(x_1, at));
+    }
+    reduction.store::<V>(out_0, at, &sums[0]);
+    reduction.store::<V>(out_1, at, &sums[1]);
+}
+
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+pub(super) fn dot_pair(
+    q: Modulus,
+    [out_0, out_1]: [&mut [u64]; 2],
+    shared: &[&[u64]],
+    xs: [&[&[u64]]; 2],
+) {
+    let reduction = SumReduction::new(q, shared.len(), q.value());
+    for_tiles!(out_0.len(), 4, |at| dot_pair_tile::<V>(
+        &reduction,
+        [&mut *out_0, &mut *out_1],
+        shared,
+        xs,
+        at
+    ));
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+fn tensor_tile<const V: usize>(
+    reduction: &SumReduction,
+    [out_0, out_1, out_2]: [&mut [u64]; 3],
+    a: &[[&[u64]; 2]],
+    b: &[[&[u64]; 2]],
+    at: usize,
+) {
+    let mut sums = [Sums::zero(); 3];
+    for (a, b) in a.iter().zip(b) {
+        let [a_0, a_1] = a.map(|row| tile::<V>(row, at));
+        let [b_0, b_1] = b.map(|row| tile::<V>(row, at));
+        sums[0].add(&a_0, &b_0);
+        sums[1].add(&a_0, &b_1);
+        sums[1].add(&a_1, &b_0);
+        sums[2].add(&a_1, &b_1);
+    }
+    reduction.store::<V>(out_0, at, &sums[0]);
+    reduction.store::<V>(out_1, at, &sums[1]);
+    reduction.store::<V>(out_2, at, &sums[2]);
+}
+
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+pub(super) fn tensor(
+    q: Modulus,
+    [out_0, out_1, out_2]: [&mut [u64]; 3],
+    a: &[[&[u64]; 2]],
+    b: &[[&[u64]; 2]],
+) {
+    let reduction = SumReduction::new(q, 2 * a.len(), q.value());
+    for_tiles!(out_0.len(), 2, |at| tensor_tile::<V>(
+        &reduction,
+        [&mut *out_0, &mut *out_1, &mut *out_2],
+        a,
+        b,
+        at
+    ));
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+fn weighted_tile<const V: usize>(
+    reduction: &SumReduction,
+    out: &mut [u64],
+    weights: &[u64],
+    xs: &[&[u64]],
+    at: usize,
+) {
+    let mut sums = Sums::zero();
+    for (x, &w) in xs.iter().zip(weights) {
+        sums.add(&tile::<V>(x, at), &[_mm512_set1_epi64(w as i64); V]);
+    }
+    reduction.store::<V>(out, at, &sums);
+}
+
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+pub(super) fn weighted_sum(q: Modulus, out: &mut [u64], weights: &[u64], xs: &[&[u64]]) {
+    let reduction = SumReduction::new(q, xs.len(), 1 << 50);
+    for_tiles!(out.len(), 4, |at| weighted_tile::<V>(
+        &reduction, out, weights, xs, at
+    ));
+}
+
+/// The image of x, gathered.
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+pub(super) fn permute(out: &mut [u64], x: &[u64], permutation: &Permutation) {
+    let sources = permutation.sources();
+    assert_eq!(sources.len(), x.len());
+    let rows = out.chunks_exact_mut(LANES).zip(sources.chunks_exact(LANES));
+    for (out, sources) in rows {
+        // SAFETY: both chunks have eight values, and all sources are below the length of `x`.
+        unsafe {
+            let sources = _mm256_loadu_si256(sources.as_ptr().cast());
+            let values = _mm512_i32gather_epi64::<8>(sources, x.as_ptr().cast());
+            _mm512_storeu_si512(out.as_mut_ptr().cast(), values);
+        }
+    }
+}
