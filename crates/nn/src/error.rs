@@ -112,7 +112,8 @@ pub enum Error {
     },
     /// A known data set whose files are in none of the folders.
     #[error(
-        "no files of `{name}` in {}; name a folder with --data or SCURO_DATA, or use `generated:test`",
+        "no files of `{name}` in {}; \
+         name a folder with --data or SCURO_DATA, or use `generated:test`",
         list(searched)
     )]
     DataNotFound {
@@ -132,7 +133,10 @@ pub enum Error {
         hint: &'static str,
     },
     /// Normalisation constants that do not match the image channels, or a zero deviation.
-    #[error("{found} value(s) of `{parameter}` for {channels} channel(s): give one or one per channel, finite{}", if *parameter == "std" { " and not 0" } else { "" })]
+    #[error(
+        "{found} value(s) of `{parameter}` for {channels} channel(s): \
+         give one, or one per channel; finite, and no deviation of 0"
+    )]
     Normalisation {
         /// `mean`, `std` or `scale`.
         parameter: &'static str,

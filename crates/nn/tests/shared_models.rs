@@ -1,7 +1,7 @@
 //! Models that nobody here wrote reproduce their stated accuracy on full test sets.
 //!
-//! Runs where the models and data are found: `SCURO_MODELS` and `SCURO_DATA`, or the folders `shared/models` and
-//! `shared/data` beside the checkout. Says so where it skips.
+//! Runs where the models and data are found: `SCURO_MODELS` and `SCURO_DATA`, or the folders
+//! `shared/models` and `shared/data` beside the checkout. Says so where it skips.
 
 #![allow(clippy::print_stderr)]
 
@@ -134,7 +134,12 @@ fn keras_dense_network_scores_as_stated() {
 
 #[test]
 fn keras_residual_network_scores_as_stated() {
-    check("cifar10-resnet8-mlperf-tiny.h5", "cifar10", &Preprocess::raw(), 0.8719);
+    check(
+        "cifar10-resnet8-mlperf-tiny.h5",
+        "cifar10",
+        &Preprocess::raw(),
+        0.8719,
+    );
 }
 
 #[test]

@@ -5,6 +5,9 @@
 //! is ink. The largest connected ink, with parts close to it, is scaled to 20x20 and centred by
 //! mass in 28x28.
 
+#[cfg(test)]
+mod tests;
+
 use super::picture::Picture;
 use super::synthetic::{SIDE, centre_by_mass};
 use crate::error::{Error, Result};

@@ -1,1 +1,115 @@
+use std::io::Write;
 
+use super::*;
+
+fn archive(config: &str) -> Vec<u8> {
+    let vector = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../vectors/keras/sequential.keras"
+    );
+    let original = std::fs::read(vector).unwrap();
+    let mut read = zip::ZipArchive::new(std::io::Cursor::new(original)).unwrap();
+    let mut weights = Vec::new();
+    std::io::copy(&mut read.by_name("model.weights.h5").unwrap(), &mut weights).unwrap();
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let options = zip::write::SimpleFileOptions::default();
+    for (name, bytes) in [
+        ("config.json", config.as_bytes()),
+        ("model.weights.h5", &weights),
+    ] {
+        writer.start_file(name, options).unwrap();
+        writer.write_all(bytes).unwrap();
+    }
+    writer.finish().unwrap().into_inner()
+}
+
+fn sequential(layers: &str) -> String {
+    let input =
+        r#"{"class_name": "InputLayer", "config": {"name": "in", "batch_shape": [null, 9, 8, 2]}}"#;
+    format!(
+        r#"{{"class_name": "Sequential",
+            "config": {{"name": "m", "layers": [{input}, {layers}]}}}}"#
+    )
+}
+
+fn refused(config: &str) -> Error {
+    from_archive(&archive(config)).expect_err("a refusal")
+}
+
+#[test]
+fn an_unsupported_layer_is_named_with_a_replacement() {
+    let found = refused(&sequential(
+        r#"{"class_name": "LeakyReLU", "config": {"name": "leak"}}"#,
+    ));
+    let message = found.to_string();
+    assert!(matches!(found, Error::UnsupportedOp { .. }));
+    assert!(
+        message.contains("leak") && message.contains("use linear, relu"),
+        "{message}"
+    );
+}
+
+#[test]
+fn settings_without_translation_say_so() {
+    for layer in [
+        r#"{"class_name": "Activation", "config": {"name": "a", "activation": "gelu"}}"#,
+        r#"{"class_name": "ReLU", "config": {"name": "a", "max_value": 6.0}}"#,
+        r#"{"class_name": "Flatten", "config": {"name": "a", "data_format": "channels_first"}}"#,
+        r#"{"class_name": "MaxPooling2D", "config": {"name": "a", "pool_size": [2, -1]}}"#,
+        r#"{"class_name": "Reshape", "config": {"name": "a", "target_shape": [7, -1]}}"#,
+        r#"{"class_name": "Softmax", "config": {"name": "a", "axis": 1}}"#,
+    ] {
+        let found = refused(&sequential(layer));
+        assert!(
+            matches!(found, Error::UnsupportedAttribute { .. }),
+            "{layer}: {found}"
+        );
+    }
+}
+
+#[test]
+fn a_layer_without_its_weights_is_refused() {
+    let found = refused(&sequential(
+        r#"{"class_name": "Dense", "config": {"name": "absent"}}"#,
+    ));
+    assert!(
+        matches!(found, Error::Hdf5 { .. } | Error::StoredTensor { .. }),
+        "{found}"
+    );
+}
+
+#[test]
+fn a_model_without_fixed_shape_or_of_another_class_is_refused() {
+    let open = r#"{"class_name": "Sequential", "config": {"layers": [{"class_name": "InputLayer",
+        "config": {"name": "in", "batch_shape": [null, null, null, 3]}}]}}"#;
+    assert!(matches!(refused(open), Error::OpenShape { .. }));
+    let custom = r#"{"class_name": "MyModel", "config": {}}"#;
+    assert!(matches!(refused(custom), Error::UnsupportedOp { .. }));
+    let empty = r#"{"class_name": "Sequential", "config": {"layers": []}}"#;
+    assert!(matches!(refused(empty), Error::NoGraph));
+}
+
+#[test]
+fn layers_that_wait_for_each_other_are_refused() {
+    let config = r#"{"class_name": "Functional", "config": {
+        "input_layers": [["in", 0, 0]], "output_layers": [["a", 0, 0]], "layers": [
+        {"class_name": "InputLayer", "config": {"name": "in", "batch_shape": [null, 4]},
+         "inbound_nodes": []},
+        {"class_name": "ReLU", "config": {"name": "a"}, "inbound_nodes": [[["b", 0, 0, {}]]]},
+        {"class_name": "ReLU", "config": {"name": "b"}, "inbound_nodes": [[["a", 0, 0, {}]]]}]}}"#;
+    assert!(matches!(refused(config), Error::Cycle { .. }));
+}
+
+#[test]
+fn bytes_that_are_neither_hdf5_nor_zip_are_errors() {
+    assert!(matches!(
+        from_h5(b"\x89HDF\r\n\x1a\n"),
+        Err(Error::Hdf5 { .. })
+    ));
+    assert!(matches!(from_h5(b""), Err(Error::Hdf5 { .. })));
+    assert!(matches!(
+        from_archive(b"PK\x03\x04"),
+        Err(Error::Zip { .. })
+    ));
+    assert!(matches!(refused("{"), Error::Json { .. }));
+}

@@ -1,6 +1,6 @@
 //! Where Keras keeps the weights of a layer.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::{Cursor, Read};
 
 use hdf5_reader::error::Error as Hdf5Error;
@@ -178,18 +178,24 @@ fn member(bytes: &[u8], name: &'static str, limit: u64) -> Result<Vec<u8>> {
 /// of the layers.
 fn archive_groups(file: &Hdf5File, config: &Value) -> HashMap<String, String> {
     let mut groups = HashMap::new();
-    let mut named = HashSet::new();
     let members = file
         .group("layers")
         .and_then(|layers| layers.member_names());
     for group in members.map_or_else(|_| Vec::new(), |(groups, _)| groups) {
         let vars = file.group(&format!("layers/{group}/vars"));
-        let name = vars.and_then(|vars| vars.attribute("name")?.read_string());
-        if let Ok(name) = name {
-            named.insert(name.clone());
+        if let Ok(name) = vars.and_then(|vars| vars.attribute("name")?.read_string()) {
             groups.insert(name, group);
         }
     }
+    if groups.is_empty() {
+        numbered_groups(config)
+    } else {
+        groups
+    }
+}
+
+fn numbered_groups(config: &Value) -> HashMap<String, String> {
+    let mut groups = HashMap::new();
     let mut counts: HashMap<String, usize> = HashMap::new();
     for layer in config["config"]["layers"]
         .as_array()
@@ -203,10 +209,13 @@ fn archive_groups(file: &Hdf5File, config: &Value) -> HashMap<String, String> {
             format!("{class}_{count}")
         };
         *count += 1;
-        let name = layer["config"]["name"].as_str().unwrap_or_default();
-        if !named.contains(name) {
-            groups.insert(name.to_owned(), group);
-        }
+        groups.insert(
+            layer["config"]["name"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+            group,
+        );
     }
     groups
 }
@@ -232,7 +241,7 @@ fn snake_case(class: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::snake_case;
+    use super::{numbered_groups, snake_case};
 
     #[test]
     fn class_names_become_group_names_as_keras_writes_them() {
@@ -247,5 +256,20 @@ mod tests {
         for (class, group) in known {
             assert_eq!(snake_case(class), group);
         }
+    }
+
+    #[test]
+    fn groups_without_names_are_numbered_by_class() {
+        let config = serde_json::json!({"config": {"layers": [
+            {"class_name": "Dense", "config": {"name": "a"}},
+            {"class_name": "Conv2D", "config": {"name": "b"}},
+            {"class_name": "Dense", "config": {"name": "c"}},
+        ]}});
+        let groups = numbered_groups(&config);
+        assert_eq!(
+            (groups["a"].as_str(), groups["b"].as_str()),
+            ("dense", "conv2d")
+        );
+        assert_eq!(groups["c"], "dense_1");
     }
 }

@@ -39,8 +39,9 @@ impl Importer {
         }
         let input = self.computed(site, 0)?;
         let shape = self.lowering.shape(input).to_vec();
+        let open = target.iter().filter(|&&extent| extent == -1).count();
         let batch = target.first().is_some_and(|&first| self.is_batch(first));
-        if !batch || target.len() < 2 {
+        if !batch || target.len() < 2 || open > 1 {
             return Err(site.attribute_error("shape", target, ONE_EXAMPLE));
         }
         let shape = resolve(site, &target[1..], &shape, 1)?;

@@ -1,4 +1,5 @@
-//! Recognising polynomials written as products and sums.
+//! Recognising polynomials written as products and sums. A sum of a value and a polynomial in it is
+//! one polynomial too: it saves a level.
 
 use super::scalar;
 use crate::graph::{Graph, NodeId, Op};

@@ -12,7 +12,11 @@ fn permutation(graph: &Graph, id: NodeId) -> Option<Vec<usize>> {
     }
 }
 
-/// An input that is only ever read through one transpose is given in the transposed layout instead.
+/// From channels last to channels first.
+const CHANNELS_FIRST: [usize; 3] = [2, 0, 1];
+
+/// A channels-last input that is only read through a transpose to channels first is given in that
+/// layout instead.
 pub(super) fn absorb_in_input(graph: &mut Graph) -> bool {
     let uses = graph.use_counts();
     let Some(input) = graph.input().filter(|&input| used_once(&uses, input)) else {
@@ -22,11 +26,11 @@ pub(super) fn absorb_in_input(graph: &mut Graph) -> bool {
     let Some(reader) = reader.map(NodeId) else {
         return false;
     };
-    let Some(permutation) = permutation(graph, reader) else {
+    if permutation(graph, reader).is_none_or(|found| found != CHANNELS_FIRST) {
         return false;
-    };
+    }
     if let Op::Input { shape } = &mut graph.nodes[input.0].op {
-        *shape = permuted(shape, &permutation);
+        *shape = permuted(shape, &CHANNELS_FIRST);
     }
     redirect(graph, reader, input);
     true
@@ -95,7 +99,8 @@ pub(super) fn sink_below_pointwise(graph: &mut Graph) -> bool {
     false
 }
 
-/// `Transpose`, `Flatten`, `Dense` becomes `Flatten`, `Dense` with the columns of the matrix reordered.
+/// `Transpose`, `Flatten`, `Dense` becomes `Flatten`, `Dense` with the columns of the matrix
+/// reordered.
 pub(super) fn fold_into_dense(graph: &mut Graph) -> Result<bool> {
     let uses = graph.use_counts();
     let shapes = graph.shapes()?;
