@@ -23,7 +23,8 @@ pub const GAUSSIAN_SIGMA: f64 = 3.19;
 /// 2^-64.
 pub const GAUSSIAN_BOUND: i8 = 29;
 
-/// A deterministic stream of random bytes: BLAKE3 in its extendable-output mode, keyed with the seed.
+/// A deterministic stream of random bytes: BLAKE3 in its extendable-output mode, keyed with the
+/// seed.
 ///
 /// Chosen over ChaCha20 under a derived key because it is six times as fast at the same security,
 /// and expanding seeds is most of the time of loading keys.

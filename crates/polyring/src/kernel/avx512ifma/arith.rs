@@ -1,4 +1,5 @@
-//! Slice arithmetic, eight residues at a time. Slices that end within eight are finished with masked loads and stores.
+//! Slice arithmetic, eight residues at a time. Slices that end within eight are finished with
+//! masked loads and stores.
 
 use std::arch::x86_64::*;
 
@@ -73,7 +74,8 @@ impl Field {
 
     /// low + 2^52·high mod q in [0, 4q), if that is below 2^(51 + bits).
     ///
-    /// With e = bits - 1, the quotient floor(floor(v/2^e)·floor(2^(52+e)/q) / 2^52) is at most three below floor(v/q).
+    /// With e = bits - 1, the quotient floor(floor(v/2^e)·floor(2^(52+e)/q) / 2^52) is at most
+    /// three below floor(v/q).
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     fn reduce_short(&self, low: __m512i, high: __m512i) -> __m512i {

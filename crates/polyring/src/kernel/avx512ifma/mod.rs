@@ -30,7 +30,8 @@ const SMALL_MODULUS_MIN: u64 = 129;
 
 /// Methods that call the function of the same name in a module of this folder.
 ///
-/// `arith: fn add(q: Modulus, ...)` becomes `fn add(&self, q: Modulus, ...) { unsafe { arith::add(q, ...) } }`.
+/// `arith: fn add(q: Modulus, ...)` becomes `fn add(&self, q: Modulus, ...) { unsafe {
+/// arith::add(q, ...) } }`.
 macro_rules! delegate {
     ($($module:ident: fn $name:ident($($argument:ident: $type:ty),* $(,)?);)*) => {$(
         fn $name(&self, $($argument: $type),*) {

@@ -1,10 +1,12 @@
-//! Plain Rust compiled for AVX-512: the compiler makes the vectors, the results are those of every other compilation.
+//! Plain Rust compiled for AVX-512: the compiler makes the vectors, the results are those of every
+//! other compilation.
 
 use crate::kernel::{fft, portable};
 use crate::modulus::Modulus;
 use crate::slots::FftTables;
 
-/// `fn name(...)` that inlines a plain function of the same shape under the instruction set of this kernel.
+/// `fn name(...)` that inlines a plain function of the same shape under the instruction set of this
+/// kernel.
 macro_rules! compile {
     ($(fn $name:ident($($argument:ident: $type:ty),*) = $plain:path;)*) => {$(
         #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
