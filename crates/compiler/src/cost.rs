@@ -18,8 +18,10 @@ pub struct CostModel {
 const NTT: f64 = 4.5;
 /// One multiply-accumulate of one limb at `N = 8192`.
 const MAC: f64 = 0.5;
-/// What a further rotation key is worth in time.
-const KEY_PENALTY: f64 = 6.0;
+/// What a further query ciphertext is worth in time at `N = 8192`: the client encrypts and sends it.
+const QUERY_PENALTY: f64 = 1000.0;
+/// What a mebibyte of rotation keys is worth in time at `N = 8192`; memory runs short at larger degrees.
+const KEY_PENALTY_PER_MIB: f64 = 8.0;
 
 impl CostModel {
     /// For ring degree `2^log_n` with `special` key-switching primes.
@@ -100,9 +102,15 @@ impl CostModel {
         parts as f64 * limbs as f64 * self.mac() * 0.7
     }
 
+    /// What a further ciphertext of the query is worth in time.
+    pub fn query_penalty(&self) -> f64 {
+        QUERY_PENALTY * self.size()
+    }
+
     /// What a further rotation key is worth in time.
-    pub fn key_penalty(&self) -> f64 {
-        KEY_PENALTY * self.size()
+    pub fn key_penalty(&self, limbs: usize) -> f64 {
+        let words = 2.0 * self.digits(limbs) * self.extended(limbs) * f64::from(self.log_n).exp2();
+        KEY_PENALTY_PER_MIB * self.size() * words * 8.0 / f64::from(1 << 20)
     }
 }
 
@@ -118,6 +126,12 @@ impl CostModel {
         let count = ciphertexts as f64;
         match operation {
             Operation::Linear(linear) => self.linear(linear, limbs),
+            Operation::Rotate { steps } => {
+                let turned = steps.iter().filter(|&&s| s != 0).count() as f64;
+                let operands = count / steps.len() as f64;
+                operands
+                    * (self.decompose(limbs) + turned * (self.baby(limbs) + self.mod_down(limbs)))
+            }
             Operation::Fold { stages } => {
                 count
                     * stages

@@ -23,6 +23,7 @@ pub(crate) fn run(steps: &[Step]) -> KeyManifest {
                     .flat_map(|d| [d.giant, d.baby])
                     .for_each(&mut rotate);
             }
+            Operation::Rotate { steps } => steps.iter().copied().for_each(&mut rotate),
             Operation::Fold { stages } => stages.iter().flatten().copied().for_each(&mut rotate),
             Operation::Relinearize => {
                 relinearize = Some(relinearize.map_or(level, |highest| highest.max(level)));

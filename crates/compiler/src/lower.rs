@@ -1,15 +1,20 @@
 //! Pass: stages with layouts to steps, still without levels.
 
+use std::collections::BTreeSet;
+
 use scuro_program::{Diagonal, Estimate, Linear, Operation, SlotVector, Step, ValueId};
 
 use crate::cost::CostModel;
 use crate::error::CompileError;
 use crate::layout::Layout;
 use crate::layout::assignment::Assignment;
-use crate::layout::bsgs::{self, Split};
+use crate::layout::bsgs::{self, Rotations, Split};
 use crate::layout::matching::{self, Operand};
 use crate::layout::search::{self, Plan};
 use crate::normalise::{AffineMap, Network, StageKind};
+
+/// Limbs at which splits are priced.
+const SPLIT_LIMBS: usize = 4;
 
 /// Steps in which every value is relinearised but nothing is rescaled.
 #[derive(Debug, Clone)]
@@ -125,22 +130,27 @@ fn lower_affine(
     };
     let assignment = &choice.assignment;
     let operands = search::operands(map, &plan.layouts);
-    let diagonals = diagonals(assignment, &operands, layout.slots(), cost).ok_or_else(|| {
-        CompileError::LeakyOutput {
+    let Some(split) = split(assignment, &operands, cost) else {
+        return Err(CompileError::LeakyOutput {
             layer: layer.clone(),
-        }
-    })?;
-    let gain = gain(assignment, &operands, &diagonals);
+        });
+    };
+    let filled = fill(assignment, &operands);
+    let gain = gain(assignment, &operands, &filled);
+    let turned = Turned::new(&filled, split, assignment.modulus, &operands);
+    let diagonals = diagonals(filled, &turned, layout.slots(), assignment.rows.len());
+    let outputs = assignment.rows.len() as u32;
     let linear = Linear {
-        outputs: assignment.rows.len() as u32,
+        outputs,
         weight_scale_log2: 0.0,
         diagonals,
     };
-    let inputs = map
+    let values: Vec<ValueId> = map
         .terms
         .iter()
         .map(|(var, _)| skeleton.value_of[*var])
         .collect();
+    let inputs = skeleton.rotate_operands(layer, &values, &turned);
     let mut value = skeleton.push(layer, inputs, Operation::Linear(linear));
     if let Some(last) = skeleton.gains.last_mut() {
         *last = gain;
@@ -152,14 +162,14 @@ fn lower_affine(
     Ok(skeleton.add_bias(layer, value, layout, &map.bias))
 }
 
-fn gain(assignment: &Assignment, operands: &[Operand<'_>], diagonals: &[Diagonal]) -> Gain {
+fn gain(assignment: &Assignment, operands: &[Operand<'_>], filled: &[Filled]) -> Gain {
     let energy = |o: &Operand<'_>| {
         let sum: f64 = o.matrix.weight.iter().map(|&w| f64::from(w).powi(2)).sum();
         sum / o.matrix.rows().max(1) as f64
     };
     let outputs = assignment.rows.len() as f64;
     let count = |operand: usize| {
-        diagonals
+        filled
             .iter()
             .filter(|d| d.operand as usize == operand)
             .count() as f64
@@ -176,36 +186,104 @@ fn gain(assignment: &Assignment, operands: &[Operand<'_>], diagonals: &[Diagonal
     }
 }
 
-/// All diagonals of an affine stage, ordered; a single zero diagonal if every weight is zero.
-fn diagonals(
-    assignment: &Assignment,
-    operands: &[Operand<'_>],
-    slots: usize,
-    cost: &CostModel,
-) -> Option<Vec<Diagonal>> {
+/// How the exact set of steps is split.
+fn split(assignment: &Assignment, operands: &[Operand<'_>], cost: &CostModel) -> Option<Split> {
     let sets = search::step_sets(assignment, operands, false)?;
-    let split = bsgs::best_split(&sets, cost, 4).split;
-    let filled = fill(assignment, operands);
+    let row = assignment.grid.row;
+    Some(bsgs::best_split(&sets, cost, SPLIT_LIMBS, row, f64::INFINITY)?.split)
+}
+
+/// Which middle rotations each operand needs.
+struct Turned {
+    split: Split,
+    modulus: usize,
+    /// Per operand: the middle rotations, ascending.
+    middles: Vec<Vec<u32>>,
+    /// Per operand: its ciphertexts.
+    ciphertexts: Vec<u32>,
+}
+
+impl Turned {
+    fn new(filled: &[Filled], split: Split, modulus: usize, operands: &[Operand<'_>]) -> Turned {
+        let mut middles = vec![BTreeSet::new(); operands.len()];
+        for diagonal in filled {
+            let rotations = split.apply(diagonal.step, modulus);
+            middles[diagonal.operand as usize].insert(rotations.middle);
+        }
+        let middles = middles
+            .into_iter()
+            .map(|set| set.into_iter().collect())
+            .collect();
+        let ciphertexts = operands
+            .iter()
+            .map(|o| o.layout.ciphertexts() as u32)
+            .collect();
+        Turned {
+            split,
+            modulus,
+            middles,
+            ciphertexts,
+        }
+    }
+
+    /// Whether an operand is rotated before the linear step.
+    fn is_rotated(&self, operand: usize) -> bool {
+        self.middles[operand].iter().any(|&middle| middle != 0)
+    }
+
+    /// Ciphertext of the (rotated) operand and the remaining rotations of a step.
+    fn place(&self, operand: u32, ciphertext: u32, step: u32) -> (u32, Rotations) {
+        let rotations = self.split.apply(step, self.modulus);
+        let operand = operand as usize;
+        if !self.is_rotated(operand) {
+            return (ciphertext, rotations);
+        }
+        let at = self.middles[operand].partition_point(|&m| m < rotations.middle) as u32;
+        (at * self.ciphertexts[operand] + ciphertext, rotations)
+    }
+}
+
+impl Skeleton {
+    fn rotate_operands(
+        &mut self,
+        layer: &str,
+        values: &[ValueId],
+        turned: &Turned,
+    ) -> Vec<ValueId> {
+        let mut rotated = Vec::with_capacity(values.len());
+        for (operand, &value) in values.iter().enumerate() {
+            let steps = turned.middles[operand].clone();
+            rotated.push(match turned.is_rotated(operand) {
+                true => self.push(layer, vec![value], Operation::Rotate { steps }),
+                false => value,
+            });
+        }
+        rotated
+    }
+}
+
+/// All diagonals of an affine stage, ordered; a zero diagonal for outputs without weights.
+fn diagonals(filled: Vec<Filled>, turned: &Turned, slots: usize, outputs: usize) -> Vec<Diagonal> {
     let mut diagonals: Vec<Diagonal> = filled
         .into_iter()
-        .map(|filled| filled.into_diagonal(split, assignment.modulus, slots))
+        .map(|filled| filled.into_diagonal(turned, slots))
         .collect();
-    for output in 0..assignment.rows.len() as u32 {
+    for output in 0..outputs as u32 {
         if !diagonals.iter().any(|d| d.output == output) {
             let values = SlotVector::default();
-            let zero = Diagonal {
+            let (operand, ciphertext, giant, baby) = (0, 0, 0, 0);
+            diagonals.push(Diagonal {
                 output,
-                operand: 0,
-                ciphertext: 0,
-                giant: 0,
-                baby: 0,
+                operand,
+                ciphertext,
+                giant,
+                baby,
                 values,
-            };
-            diagonals.push(zero);
+            });
         }
     }
     diagonals.sort_by_key(|d| (d.output, d.giant, d.operand, d.ciphertext, d.baby));
-    Some(diagonals)
+    diagonals
 }
 
 /// A diagonal over one period.
@@ -218,15 +296,15 @@ struct Filled {
 }
 
 impl Filled {
-    fn into_diagonal(self, split: Split, modulus: usize, slots: usize) -> Diagonal {
-        let (giant, baby) = split.apply(self.step, modulus);
+    fn into_diagonal(self, turned: &Turned, slots: usize) -> Diagonal {
+        let (ciphertext, rotations) = turned.place(self.operand, self.ciphertext, self.step);
         let dense: Vec<f32> = self.values.iter().copied().cycle().take(slots).collect();
         Diagonal {
             output: self.output,
             operand: self.operand,
-            ciphertext: self.ciphertext,
-            giant,
-            baby,
+            ciphertext,
+            giant: rotations.giant,
+            baby: rotations.baby,
             values: SlotVector::from_dense(&dense),
         }
     }

@@ -14,6 +14,10 @@ pub fn interpret(operation: &Operation, operands: &[&SlotValue]) -> SlotValue {
     let first = operands[0];
     match operation {
         Operation::Linear(linear) => apply_linear(linear, operands),
+        Operation::Rotate { steps } => steps
+            .iter()
+            .flat_map(|&step| first.iter().map(move |x| rotated(x, step)))
+            .collect(),
         Operation::Fold { stages } => first.iter().map(|x| apply_fold(stages, x)).collect(),
         Operation::AddConstant { values } => first
             .iter()
@@ -75,6 +79,11 @@ fn accumulate(out: &mut [f64], weights: &[f32], input: &[f64], first: usize) {
     for ((o, &w), &x) in out[until_wrap..].iter_mut().zip(tail).zip(input) {
         *o += f64::from(w) * x;
     }
+}
+
+fn rotated(x: &[f64], step: u32) -> Vec<f64> {
+    let (front, back) = x.split_at(step as usize);
+    [back, front].concat()
 }
 
 fn apply_fold(stages: &[Vec<u32>], x: &[f64]) -> Vec<f64> {

@@ -228,6 +228,7 @@ impl StepCheck<'_> {
         let first = self.operands[0];
         match operation {
             Operation::Linear(linear) => self.linear(linear),
+            Operation::Rotate { steps } => self.rotate(steps),
             Operation::Fold { stages } => self.fold(stages),
             Operation::AddConstant { values } => {
                 self.unary()?;
@@ -379,6 +380,19 @@ impl StepCheck<'_> {
         })
     }
 
+    fn rotate(&self, steps: &[u32]) -> Result<ValueShape, ProgramError> {
+        self.unary()?;
+        self.two_parts()?;
+        check_limit("rotations", steps.len(), LIMIT_CIPHERTEXTS)?;
+        check_index(self.index, "no rotation", 0, steps.len() as u64)?;
+        steps.iter().try_for_each(|&step| self.rotation(step))?;
+        let first = self.operands[0];
+        Ok(ValueShape {
+            ciphertexts: first.ciphertexts * steps.len(),
+            ..first
+        })
+    }
+
     fn fold(&self, stages: &[Vec<u32>]) -> Result<ValueShape, ProgramError> {
         self.unary()?;
         self.two_parts()?;
@@ -478,6 +492,15 @@ impl StepCheck<'_> {
                 bounds[0].into(),
                 u64::from(bounds[1]) + 1,
             )?;
+            let end = (bounds[1] as usize).min(matrix.column.len());
+            let row = matrix
+                .column
+                .get(bounds[0] as usize..end)
+                .unwrap_or_default();
+            for pair in row.windows(2) {
+                let (column, next) = (pair[0].into(), pair[1].into());
+                check_index(self.index, "matrix column in ascending order", column, next)?;
+            }
         }
         for &column in &matrix.column {
             check_index(self.index, "matrix column", column.into(), columns as u64)?;

@@ -57,6 +57,11 @@ pub struct ScalarLinear {
 pub enum Operation {
     /// Diagonal linear map of one or more operands of two parts each.
     Linear(Linear),
+    /// Ciphertext `j * n + c` of the result is ciphertext `c` of `n`, rotated by `steps[j]`.
+    Rotate {
+        /// Left rotations; 0 copies.
+        steps: Vec<u32>,
+    },
     /// For each stage in order, `x <- x + sum_s rot(x, s)`.
     Fold {
         /// Rotations of each stage; the unrotated ciphertext is always a summand.
@@ -102,6 +107,7 @@ impl Operation {
     pub fn name(&self) -> &'static str {
         match self {
             Operation::Linear(_) => "linear",
+            Operation::Rotate { .. } => "rotate",
             Operation::Fold { .. } => "fold",
             Operation::AddConstant { .. } | Operation::AddScalars { .. } => "add constant",
             Operation::Square => "square",

@@ -16,6 +16,8 @@ use crate::sparse::Sparse;
 
 /// Partial plans kept after each stage.
 const BEAM: usize = 4;
+/// Candidates this many times dearer than the cheapest are not looked at further.
+const PRUNE_FACTOR: f64 = 4.0;
 /// Most values of all diagonals of a stage (four bytes each).
 const MAX_DIAGONAL_VALUES: u64 = 1 << 29;
 
@@ -54,16 +56,18 @@ impl Plan {
                     split,
                     babies,
                     giants,
+                    keys,
                     micros,
                 } = choice.cost;
                 let _ = writeln!(
                     text,
-                    "    [{}] {}: {} diagonals, width {} ({babies} babies, {giants} giants), folds \
+                    "    [{}] {}: {} diagonals, width {} inner {:?} ({babies} babies, {giants} giants, {keys} keys), folds \
                      {:?}, {micros:.0} us",
                     stage.layer,
                     choice.assignment.name,
                     choice.diagonals,
                     split.width,
+                    split.inner,
                     choice.assignment.folds,
                 );
             }
@@ -136,10 +140,10 @@ impl Search<'_> {
             .map(|(m, s)| (m.as_ref(), s.as_slice()))
             .collect();
         let layouts = candidates::inputs(&self.network.input_shape, &first, self.slots);
-        let plan = |layout| Plan {
+        let plan = |layout: Layout| Plan {
+            micros: (layout.ciphertexts() - 1) as f64 * self.cost.query_penalty(),
             layouts: vec![Arc::new(layout)],
             choices: Vec::new(),
-            micros: 0.0,
         };
         layouts.into_iter().map(plan).collect()
     }
@@ -202,8 +206,10 @@ impl Search<'_> {
             assignments.push(Assignment::sequential(elements, self.slots, grid));
         }
         let mut priced: Vec<(Assignment, SplitCost, usize)> = Vec::new();
+        let mut limit = f64::INFINITY;
         for assignment in assignments {
-            if let Some((cost, diagonals)) = self.price(&assignment, &operands, index) {
+            if let Some((cost, diagonals)) = self.price(&assignment, &operands, index, limit) {
+                limit = limit.min(PRUNE_FACTOR * cost.micros);
                 priced.push((assignment, cost, diagonals));
             }
         }
@@ -248,13 +254,15 @@ impl Search<'_> {
         assignment: &Assignment,
         operands: &[Operand<'_>],
         index: usize,
+        limit: f64,
     ) -> Option<(SplitCost, usize)> {
         let sets = step_sets(assignment, operands, true)?;
         if sets.diagonals() as u64 * self.slots as u64 > MAX_DIAGONAL_VALUES {
             return None;
         }
         let limbs = (self.depth[index] as usize + 3) / 2;
-        let mut cost = bsgs::best_split(&sets, self.cost, limbs);
+        let row = assignment.grid.row;
+        let mut cost = bsgs::best_split(&sets, self.cost, limbs, row, limit)?;
         let last = index + 1 == self.network.output;
         let fold_limbs = if last { limbs - 1 } else { limbs };
         let folds: f64 = assignment

@@ -31,16 +31,20 @@ pub(super) fn run(
     modulus: u32,
     warm: Option<&LevelPlan>,
 ) -> Option<LevelPlan> {
-    let prime_min = chain.bounds.log_n + 10;
+    let prime_min = chain.bounds.log_n + 12;
     if modulus < prime_min * limbs as u32 {
         return None;
     }
     let weighted: Vec<usize> = (0..chain.steps.len())
         .filter(|&i| is_weighted(&chain.steps[i].operation))
         .collect();
+    let point = match warm {
+        Some(plan) => restart(plan, &weighted, modulus),
+        None => start(chain, limbs, modulus),
+    };
     let mut state = State {
         weighted,
-        point: start(chain, limbs, modulus),
+        point,
         limbs,
         modulus,
     };
@@ -291,7 +295,7 @@ fn result_state(
             let variance = squares[1] * first.variance + squares[0] * second.variance;
             (first.scale + second.scale, variance)
         }
-        Operation::Relinearize => {
+        Operation::Rotate { .. } | Operation::Relinearize => {
             let own = (switching + chain.noise.rounding()) * (-2.0 * first.scale).exp2();
             (first.scale, first.variance + own)
         }

@@ -83,7 +83,11 @@ impl Emitter<'_> {
             .map(|&o| self.aligned(&step.layer, o, dropped, states))
             .collect();
         let mut operation = step.operation.clone();
-        set_weight_scale(&mut operation, self.plan.weight_scales[index]);
+        // The plan's weight scales are those of the operand with the largest scale.
+        let scale = |&operand: &usize| states[operand].scale;
+        let largest = operands.iter().map(scale).fold(f64::MIN, f64::max);
+        let ahead = largest - scale(&operands[0]);
+        set_weight_scale(&mut operation, self.plan.weight_scales[index] + ahead);
         let ciphertexts = ciphertexts(chain.steps, index + 1, self.query_ciphertexts);
         let drops = self.plan.drops[index];
         let primes = &self.plan.primes[dropped as usize..(dropped + drops) as usize];
@@ -194,6 +198,9 @@ pub(crate) fn ciphertexts(steps: &[Step], value: usize, query: usize) -> usize {
     };
     match &steps[index].operation {
         Operation::Linear(linear) => linear.outputs as usize,
+        Operation::Rotate { steps: amounts } => {
+            amounts.len() * ciphertexts(steps, steps[index].inputs[0].0 as usize, query)
+        }
         Operation::ScalarLinear(matrix) => matrix.row_starts.len() - 1,
         _ => ciphertexts(steps, steps[index].inputs[0].0 as usize, query),
     }

@@ -20,7 +20,8 @@ fn is_full(matrix: &Sparse) -> bool {
 
 /// Whether rows read few columns, and no column is read by many rows.
 fn is_local(matrix: &Sparse) -> bool {
-    matrix.nonzeros() <= LOCAL_ENTRIES * matrix.rows() && matrix.columns <= LOCAL_ENTRIES * matrix.rows()
+    matrix.nonzeros() <= LOCAL_ENTRIES * matrix.rows()
+        && matrix.columns <= LOCAL_ENTRIES * matrix.rows()
 }
 
 /// `sum_i matrix_i * x_i + bias`; a missing matrix is the identity.

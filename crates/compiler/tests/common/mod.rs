@@ -101,11 +101,25 @@ pub fn cryptonets(random: &mut Random) -> Graph {
 /// Convolutions 5x5 with 32 and 64 maps, average pools, 512, 10, square activations.
 pub fn lenet(random: &mut Random) -> Graph {
     let mut net = GraphBuilder::new("lenet", [1, 28, 28]);
-    let same = Padding { top: 2, left: 2, bottom: 2, right: 2 };
-    let pool = || Op::AvgPool { window: Window::valid([2, 2], [2, 2]), count_padding: true };
-    net.then(conv(random, 32, 1, [5, 5], [1, 1], same, 1)).then(Op::Square).then(pool());
-    net.then(conv(random, 64, 32, [5, 5], [1, 1], same, 1)).then(Op::Square).then(pool());
-    net.then(Op::Flatten).then(dense(random, 512, 3136)).then(Op::Square);
+    let same = Padding {
+        top: 2,
+        left: 2,
+        bottom: 2,
+        right: 2,
+    };
+    let pool = || Op::AvgPool {
+        window: Window::valid([2, 2], [2, 2]),
+        count_padding: true,
+    };
+    net.then(conv(random, 32, 1, [5, 5], [1, 1], same, 1))
+        .then(Op::Square)
+        .then(pool());
+    net.then(conv(random, 64, 32, [5, 5], [1, 1], same, 1))
+        .then(Op::Square)
+        .then(pool());
+    net.then(Op::Flatten)
+        .then(dense(random, 512, 3136))
+        .then(Op::Square);
     net.then(dense(random, 10, 512));
     net.finish().unwrap()
 }
@@ -113,14 +127,29 @@ pub fn lenet(random: &mut Random) -> Graph {
 /// The usual six-layer network for 32x32 colour images, with square activations and average pools.
 pub fn cifar10_cnn(random: &mut Random) -> Graph {
     let mut net = GraphBuilder::new("cifar10_cnn", [3, 32, 32]);
-    let same = Padding { top: 1, left: 1, bottom: 1, right: 1 };
-    let pool = || Op::AvgPool { window: Window::valid([2, 2], [2, 2]), count_padding: true };
-    net.then(conv(random, 32, 3, [3, 3], [1, 1], same, 1)).then(Op::Square);
-    net.then(conv(random, 32, 32, [3, 3], [1, 1], Padding::default(), 1)).then(Op::Square);
+    let same = Padding {
+        top: 1,
+        left: 1,
+        bottom: 1,
+        right: 1,
+    };
+    let pool = || Op::AvgPool {
+        window: Window::valid([2, 2], [2, 2]),
+        count_padding: true,
+    };
+    net.then(conv(random, 32, 3, [3, 3], [1, 1], same, 1))
+        .then(Op::Square);
+    net.then(conv(random, 32, 32, [3, 3], [1, 1], Padding::default(), 1))
+        .then(Op::Square);
     net.then(pool());
-    net.then(conv(random, 64, 32, [3, 3], [1, 1], same, 1)).then(Op::Square);
-    net.then(conv(random, 64, 64, [3, 3], [1, 1], Padding::default(), 1)).then(Op::Square);
-    net.then(pool()).then(Op::Flatten).then(dense(random, 512, 2304)).then(Op::Square);
+    net.then(conv(random, 64, 32, [3, 3], [1, 1], same, 1))
+        .then(Op::Square);
+    net.then(conv(random, 64, 64, [3, 3], [1, 1], Padding::default(), 1))
+        .then(Op::Square);
+    net.then(pool())
+        .then(Op::Flatten)
+        .then(dense(random, 512, 2304))
+        .then(Op::Square);
     net.then(dense(random, 10, 512));
     net.finish().unwrap()
 }

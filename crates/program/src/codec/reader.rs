@@ -263,6 +263,9 @@ impl<'a> Reader<'a> {
                 factors: self.list(8, Reader::f64)?,
             },
             10 => Operation::ScalarLinear(self.scalar_linear()?),
+            11 => Operation::Rotate {
+                steps: self.u32s()?,
+            },
             found => {
                 return Err(ProgramError::UnknownTag {
                     what: "operation",

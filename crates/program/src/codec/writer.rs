@@ -140,6 +140,10 @@ impl Writer {
                 self.u8(0);
                 self.linear(linear);
             }
+            Operation::Rotate { steps } => {
+                self.u8(11);
+                self.u32s(steps);
+            }
             Operation::Fold { stages } => {
                 self.u8(1);
                 self.list(stages, |out, stage| out.u32s(stage));
