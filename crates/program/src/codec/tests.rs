@@ -1,8 +1,50 @@
 use crate::*;
 
+const SLOTS: usize = 1 << 10;
+
 fn sample() -> Program {
-    let slots = 1 << 10;
-    let mut diagonal = vec![0.0; slots];
+    Program {
+        name: "sample".into(),
+        model_digest: [7; 32],
+        notes: vec![("labels".into(), "0,1".into())],
+        parameters: ParameterPlan {
+            ring: Ring::ConjugateInvariant,
+            log_n: 10,
+            q_bits: vec![40, 40],
+            p_bits: vec![50],
+            security_bits: 128,
+            table: SecurityTable::Guideline2024,
+        },
+        packing: Packing::SingleImage,
+        input: InputSpec {
+            shape: vec![2],
+            gather: Gather::Slots(vec![(0..SLOTS as u32).map(|s| s % 2).collect()]),
+            scale_log2: 22.0,
+            minimum: 0.0,
+            maximum: 1.0,
+        },
+        steps: sample_steps(),
+        result: ValueId(5),
+        output: OutputSpec {
+            shape: vec![1],
+            addresses: vec![SlotAddress {
+                ciphertext: 0,
+                slot: 3,
+            }],
+            post: PostOperation::Softmax { axis: 0 },
+        },
+        keys: KeyManifest {
+            relinearize: Some(1),
+            galois: vec![
+                GaloisStep { step: 1, level: 1 },
+                GaloisStep { step: 8, level: 1 },
+            ],
+        },
+    }
+}
+
+fn sample_steps() -> Vec<Step> {
+    let mut diagonal = vec![0.0; SLOTS];
     diagonal[3] = 1.5;
     diagonal[100..140].fill(-0.25);
     let estimate = |level| Estimate {
@@ -29,56 +71,19 @@ fn sample() -> Program {
         operation,
         estimate: estimate(level),
     };
-    Program {
-        name: "sample".into(),
-        model_digest: [7; 32],
-        notes: vec![("labels".into(), "0,1".into())],
-        parameters: ParameterPlan {
-            ring: Ring::ConjugateInvariant,
-            log_n: 10,
-            q_bits: vec![40, 40],
-            p_bits: vec![50],
-            security_bits: 128,
-            table: SecurityTable::Guideline2024,
-        },
-        packing: Packing::SingleImage,
-        input: InputSpec {
-            shape: vec![2],
-            gather: Gather::Slots(vec![(0..slots as u32).map(|s| s % 2).collect()]),
-            scale_log2: 22.0,
-            minimum: 0.0,
-            maximum: 1.0,
-        },
-        steps: vec![
-            step(0, Operation::Linear(linear), 1),
-            step(1, Operation::Square, 1),
-            step(2, Operation::Relinearize, 1),
-            step(3, Operation::Rescale, 0),
-            step(
-                4,
-                Operation::Fold {
-                    stages: vec![vec![1]],
-                },
-                0,
-            ),
-        ],
-        result: ValueId(5),
-        output: OutputSpec {
-            shape: vec![1],
-            addresses: vec![SlotAddress {
-                ciphertext: 0,
-                slot: 3,
-            }],
-            post: PostOperation::Softmax { axis: 0 },
-        },
-        keys: KeyManifest {
-            relinearize: Some(1),
-            galois: vec![
-                GaloisStep { step: 1, level: 1 },
-                GaloisStep { step: 8, level: 1 },
-            ],
-        },
-    }
+    vec![
+        step(0, Operation::Linear(linear), 1),
+        step(1, Operation::Square, 1),
+        step(2, Operation::Relinearize, 1),
+        step(3, Operation::Rescale, 0),
+        step(
+            4,
+            Operation::Fold {
+                stages: vec![vec![1]],
+            },
+            0,
+        ),
+    ]
 }
 
 #[test]
