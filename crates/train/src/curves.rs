@@ -28,10 +28,11 @@ circle.training{fill:#2f81f7;stroke:none}circle.held{fill:#d9730d;stroke:none}\
 /// Draws `history`: loss at the left (logarithmic), error rate at the right (logarithmic), with the
 /// epoch that was kept marked. An empty history gives empty axes.
 pub fn svg(history: &History, title: &str) -> String {
+    let title = escape(title);
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">\
-         <style>{STYLE}</style><text class=\"title\" x=\"16\" y=\"24\">{}</text>\n",
-        escape(title)
+         <title>{title}</title><style>{STYLE}</style>\
+         <text class=\"title\" x=\"16\" y=\"24\">{title}</text>\n"
     );
     let error = |accuracy: f64| 100.0 * (1.0 - accuracy);
     let loss = [
