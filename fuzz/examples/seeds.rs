@@ -199,6 +199,7 @@ fn fhe() -> Outcome {
         relinearization: Some(0),
         rotations,
         conjugation: None,
+        ..KeyManifest::default()
     };
     let plain = Encoder::new(context).encode(&[0.5, -1.0], 0, 4096.0)?;
     let seeded = Encryptor::new(context, &secret)?.encrypt(&plain, &mut rng)?;

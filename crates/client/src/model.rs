@@ -74,7 +74,7 @@ impl Model {
         KeyManifest {
             relinearization: keys.relinearize.map(|level| level as usize),
             rotations: rotations.collect(),
-            conjugation: None,
+            ..KeyManifest::default()
         }
     }
 

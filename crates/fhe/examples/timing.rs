@@ -38,7 +38,7 @@ fn run(log_n: u32, q_bits: &[u32], p_bits: &[u32]) -> Result<(), Error> {
     let manifest = KeyManifest {
         relinearization: Some(level),
         rotations,
-        conjugation: None,
+        ..KeyManifest::default()
     };
     let keys = KeyGenerator::new(&context, &secret)?.evaluation_keys(&manifest, &mut rng)?;
     let (encoder, evaluator) = (Encoder::new(&context), Evaluator::new(&context));

@@ -207,6 +207,15 @@ pub enum Error {
         /// The rotation step.
         step: usize,
     },
+    /// Key for relinearising and rotating at once missing.
+    #[error(
+        "no key to relinearise and rotate by step {step}; add it to the key manifest and \
+         generate keys again"
+    )]
+    MissingRelinearizedRotationKey {
+        /// The rotation step.
+        step: usize,
+    },
     /// Relinearisation key missing.
     #[error("no relinearisation key in the evaluation keys")]
     MissingRelinearizationKey,

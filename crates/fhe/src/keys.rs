@@ -22,6 +22,9 @@ pub struct KeyManifest {
     pub rotations: BTreeMap<usize, usize>,
     /// Level of the conjugation key (standard ring only).
     pub conjugation: Option<usize>,
+    /// Level of the key that relinearises and rotates at once, for each step; used together with the
+    /// rotation key of the step.
+    pub relinearized_rotations: BTreeMap<usize, usize>,
 }
 
 /// Relinearisation and rotation keys of one secret key.
@@ -32,6 +35,8 @@ pub struct EvaluationKeys {
     pub(crate) relinearization: Option<SwitchingKey>,
     pub(crate) rotations: BTreeMap<usize, GaloisKey>,
     pub(crate) conjugation: Option<GaloisKey>,
+    /// s^2 -> phi^-1(s)
+    pub(crate) relinearized_rotations: BTreeMap<usize, SwitchingKey>,
 }
 
 /// A switching key s -> phi^-1(s) and phi as a permutation of evaluations.
@@ -54,14 +59,19 @@ impl EvaluationKeys {
 
     /// What is in here.
     pub fn manifest(&self) -> KeyManifest {
+        let rotations = self
+            .rotations
+            .iter()
+            .map(|(&step, key)| (step, key.key.level));
+        let merged = self
+            .relinearized_rotations
+            .iter()
+            .map(|(&step, key)| (step, key.level));
         KeyManifest {
             relinearization: self.relinearization.as_ref().map(|key| key.level),
-            rotations: self
-                .rotations
-                .iter()
-                .map(|(&step, key)| (step, key.key.level))
-                .collect(),
+            rotations: rotations.collect(),
             conjugation: self.conjugation.as_ref().map(|key| key.key.level),
+            relinearized_rotations: merged.collect(),
         }
     }
 
@@ -72,9 +82,13 @@ impl EvaluationKeys {
             .values()
             .chain(&self.conjugation)
             .map(|key| &key.key);
+        let squares = self
+            .relinearized_rotations
+            .values()
+            .chain(&self.relinearization);
         let polys = galois
-            .chain(&self.relinearization)
-            .flat_map(|k| k.bodies.iter().chain(&k.masks));
+            .chain(squares)
+            .flat_map(|key| key.bodies.iter().chain(&key.masks));
         polys.map(|poly| size_of_val(poly.words())).sum()
     }
 
@@ -93,6 +107,17 @@ impl EvaluationKeys {
             .get(&step)
             .ok_or(Error::MissingRotationKey { step })?;
         check_key_level(&key.key, Some(step), level)?;
+        Ok(key)
+    }
+
+    pub(crate) fn relinearized_rotation_key(
+        &self,
+        step: usize,
+        level: usize,
+    ) -> Result<&SwitchingKey, Error> {
+        let key = self.relinearized_rotations.get(&step);
+        let key = key.ok_or(Error::MissingRelinearizedRotationKey { step })?;
+        check_key_level(key, Some(step), level)?;
         Ok(key)
     }
 

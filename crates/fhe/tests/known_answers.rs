@@ -46,6 +46,7 @@ impl Fixture {
             relinearization: Some(1),
             rotations: [(1, 1), (5, 1), (slots - 3, 1)].into(),
             conjugation: None,
+            ..KeyManifest::default()
         };
         let mut rng = ChaCha20Rng::seed_from_u64(1);
         let generator = KeyGenerator::new(&context, &secret).expect("the key fits");

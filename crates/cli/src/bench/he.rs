@@ -150,7 +150,7 @@ impl Bench {
         let manifest = KeyManifest {
             relinearization: Some(level),
             rotations: rotations.iter().map(|&step| (step, level)).collect(),
-            conjugation: None,
+            ..KeyManifest::default()
         };
         let keys = KeyGenerator::new(&context, &secret)?.evaluation_keys(&manifest, &mut rng)?;
         let (encoder, evaluator) = (Encoder::new(&context), Evaluator::new(&context));

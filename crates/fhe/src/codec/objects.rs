@@ -127,6 +127,11 @@ impl EvaluationKeys {
             content.extend_from_slice(&(step as u32).to_le_bytes());
             write_key(&mut content, context, &key.key);
         }
+        content.extend_from_slice(&(self.relinearized_rotations.len() as u32).to_le_bytes());
+        for (&step, key) in &self.relinearized_rotations {
+            content.extend_from_slice(&(step as u32).to_le_bytes());
+            write_key(&mut content, context, key);
+        }
         seal(Kind::EvaluationKeys, self.digest, &content)
     }
 
@@ -147,7 +152,12 @@ impl EvaluationKeys {
                 context.ring().conjugation_element(),
             )?),
         };
-        let rotations = read_rotations(&mut reader, context)?;
+        let mut rotations = BTreeMap::new();
+        for (step, key) in read_stepped(&mut reader, context)? {
+            let element = context.ring().rotation_element(step as i64);
+            rotations.insert(step, galois_key(context, key, element)?);
+        }
+        let relinearized_rotations = read_stepped(&mut reader, context)?.into_iter().collect();
         reader.finish()?;
         Ok(Self {
             key_id,
@@ -155,6 +165,7 @@ impl EvaluationKeys {
             relinearization,
             rotations,
             conjugation,
+            relinearized_rotations,
         })
     }
 }
@@ -243,25 +254,26 @@ fn read_key(reader: &mut Reader<'_>, context: &Context) -> Result<SwitchingKey, 
     Ok(SwitchingKey::from_bodies(context, seed, level, bodies))
 }
 
-fn read_rotations(
+/// Keys with a rotation step each, ascending.
+fn read_stepped(
     reader: &mut Reader<'_>,
     context: &Context,
-) -> Result<BTreeMap<usize, GaloisKey>, Error> {
+) -> Result<Vec<(usize, SwitchingKey)>, Error> {
     let bound = context.parameters().slots();
     let count = reader.count("rotation keys", ROTATION_KEYS_MAX)?;
-    let mut rotations = BTreeMap::new();
+    let mut keys = Vec::new();
     let mut previous = 0;
     for _ in 0..count {
         let step = reader.count("rotation step", u32::MAX as usize)?;
+        let what = "rotation step";
         if step >= bound {
             return Err(Error::IndexOutOfRange {
-                what: "rotation step",
+                what,
                 found: step,
                 bound,
             });
         }
         if step <= previous {
-            let what = "rotation step";
             return Err(CodecError::NotSorted {
                 what,
                 found: step as u64,
@@ -269,11 +281,9 @@ fn read_rotations(
             .into());
         }
         previous = step;
-        let key = read_key(reader, context)?;
-        let element = context.ring().rotation_element(step as i64);
-        rotations.insert(step, galois_key(context, key, element)?);
+        keys.push((step, read_key(reader, context)?));
     }
-    Ok(rotations)
+    Ok(keys)
 }
 
 fn galois_key(context: &Context, key: SwitchingKey, element: u64) -> Result<GaloisKey, Error> {

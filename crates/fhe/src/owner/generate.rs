@@ -69,6 +69,11 @@ impl<'a> KeyGenerator<'a> {
             Ok((step, self.galois(element, inverse, level, rng)?))
         });
         let rotations = rotations.collect::<Result<_, Error>>()?;
+        let merged = manifest
+            .relinearized_rotations
+            .iter()
+            .map(|(&step, &level)| Ok((step, self.relinearized_rotation(step, level, rng)?)));
+        let relinearized_rotations = merged.collect::<Result<_, Error>>()?;
         let element = self.context.ring().conjugation_element();
         let conjugation = manifest
             .conjugation
@@ -79,6 +84,7 @@ impl<'a> KeyGenerator<'a> {
             relinearization,
             rotations,
             conjugation: conjugation.transpose()?,
+            relinearized_rotations,
         })
     }
 
@@ -89,6 +95,24 @@ impl<'a> KeyGenerator<'a> {
         let key = self.switching_key(&square, &self.secret.poly, level, rng);
         square.zeroize();
         key
+    }
+
+    /// s^2 -> phi^-1(s).
+    fn relinearized_rotation(
+        &self,
+        step: usize,
+        level: usize,
+        rng: &mut impl CryptoRng,
+    ) -> Result<SwitchingKey, Error> {
+        let ring = self.context.ring();
+        let inverse = ring.permutation(ring.rotation_element(-(step as i64)))?;
+        let mut square = self.secret.poly.clone();
+        square.mul_assign(ring, &self.secret.poly);
+        let mut target = self.secret.poly.permuted(ring, &inverse);
+        let key = self.switching_key(&square, &target, level, rng);
+        square.zeroize();
+        target.zeroize();
+        Ok(key)
     }
 
     /// s -> phi^-1(s), with phi.
@@ -156,15 +180,18 @@ fn subtract(context: &Context, body: &mut Poly<Ntt>, mask: &Poly<Ntt>, secret: &
 
 fn check_manifest(context: &Context, manifest: &KeyManifest) -> Result<(), Error> {
     let single = manifest.relinearization.iter().chain(&manifest.conjugation);
-    for &level in single.chain(manifest.rotations.values()) {
+    let steps = || {
+        manifest
+            .rotations
+            .iter()
+            .chain(&manifest.relinearized_rotations)
+    };
+    for &level in single.chain(steps().map(|(_, level)| level)) {
         context.check_level(level)?;
     }
     let bound = context.parameters().slots();
-    let outside = manifest
-        .rotations
-        .keys()
-        .find(|&&step| step == 0 || step >= bound);
-    if let Some(&found) = outside {
+    let outside = steps().find(|&(&step, _)| step == 0 || step >= bound);
+    if let Some((&found, _)) = outside {
         return Err(Error::IndexOutOfRange {
             what: "rotation step",
             found,

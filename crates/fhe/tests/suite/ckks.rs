@@ -1,9 +1,12 @@
 //! CKKS operations end to end, on both rings and several digit shapes.
 
 use crate::common::{Keyring, assert_close, rng, test_values};
-use scuro_fhe::RingKind;
+use std::collections::BTreeMap;
+
+use scuro_fhe::keys::KeyManifest;
 use scuro_fhe::noise::NoiseModel;
-use scuro_fhe::params::{ParameterSpec, SecurityLevel};
+use scuro_fhe::params::{ParameterSpec, Parameters, SecurityLevel};
+use scuro_fhe::{Error, Kernel, RingKind};
 
 /// Small sets that the 2024 table certifies at 128 bits.
 fn specs() -> Vec<ParameterSpec> {
@@ -183,4 +186,46 @@ fn inner_products_equal_the_sum_of_products() {
     let sum = |p: usize| xs.iter().zip(&ys).map(|(x, y)| x[p] * y[p]).sum();
     let expected: Vec<f64> = (0..slots).map(sum).collect();
     assert_close(&ring.decrypt(&found), &expected, 1e-4);
+}
+
+#[test]
+fn products_relinearise_and_rotate_in_one_sum() {
+    for spec in [specs()[2].clone(), specs()[4].clone()] {
+        let parameters = Parameters::new(spec).unwrap();
+        let top = parameters.max_level();
+        let steps = BTreeMap::from([(3, top), (64, top)]);
+        let manifest = KeyManifest {
+            relinearization: Some(top),
+            rotations: steps.clone(),
+            relinearized_rotations: steps,
+            ..KeyManifest::default()
+        };
+        let ring = Keyring::with_manifest(parameters, &manifest, Kernel::detect());
+        assert_eq!(ring.keys.manifest(), manifest);
+        let slots = ring.encoder.slots();
+        let (a, b) = (test_values(slots, 1), test_values(slots, 2));
+        let (x, y) = (
+            ring.encrypt(&a, top, SCALE, 1),
+            ring.encrypt(&b, top, SCALE, 2),
+        );
+        let product = ring.evaluator.mul(&x, &y).unwrap();
+        let terms = [(&product, 0), (&product, 3), (&product, 64)];
+        let found = ring
+            .evaluator
+            .relinearize_rotate_sum(&terms, &ring.keys)
+            .unwrap();
+        assert_eq!((found.parts().len(), found.level()), (2, top));
+        let at = |p: usize| a[p % slots] * b[p % slots];
+        let expected: Vec<f64> = (0..slots).map(|p| at(p) + at(p + 3) + at(p + 64)).collect();
+        assert_close(&ring.decrypt(&found), &expected, tolerance(&found));
+        let two = ring
+            .evaluator
+            .relinearize_rotate_sum(&[(&x, 3)], &ring.keys)
+            .unwrap();
+        assert_close(&ring.decrypt(&two), &rotated(&a, 3), tolerance(&two));
+        let missing = ring
+            .evaluator
+            .relinearize_rotate_sum(&[(&product, 5)], &ring.keys);
+        assert_eq!(missing.unwrap_err(), Error::MissingRotationKey { step: 5 });
+    }
 }

@@ -76,7 +76,7 @@ fn missing_and_low_keys_name_the_step() {
     let manifest = KeyManifest {
         relinearization: Some(0),
         rotations,
-        conjugation: None,
+        ..KeyManifest::default()
     };
     let ring = Keyring::with_manifest(parameters, &manifest, scuro_fhe::Kernel::detect());
     assert_eq!(ring.keys.manifest(), manifest);

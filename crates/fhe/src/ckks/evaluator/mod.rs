@@ -2,6 +2,7 @@
 
 mod keyed;
 mod linear;
+mod merged;
 mod product;
 
 use std::sync::Arc;

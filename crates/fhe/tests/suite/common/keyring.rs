@@ -42,7 +42,7 @@ impl Keyring {
         let manifest = KeyManifest {
             relinearization: Some(level),
             rotations: steps.iter().map(|&step| (step, level)).collect(),
-            conjugation: None,
+            ..KeyManifest::default()
         };
         Self::with_manifest(parameters, &manifest, kernel)
     }
