@@ -399,12 +399,13 @@ tree!(
 /// The same pointer, but the compiler does not know that: it would load the constants of a pass once, before the loop over
 /// its steps, and then spill values, for which the registers are needed more.
 #[inline]
-fn fresh(mut table: *const u64) -> *const u64 {
+fn fresh(table: *const u64) -> *const u64 {
+    let mut zero = 0usize;
     // SAFETY: no instruction.
     unsafe {
-        std::arch::asm!("/* {0} */", inout(reg) table, options(nomem, nostack, preserves_flags));
+        std::arch::asm!("/* {0} */", inout(reg) zero, options(nomem, nostack, preserves_flags));
     }
-    table
+    table.wrapping_add(zero)
 }
 
 /// The vectors of one step of a pass: `RADIX` rows `stride` words apart, of 16/`RADIX` vectors each.
