@@ -69,12 +69,13 @@ pub(super) fn search(
     let mut least_error = f64::INFINITY;
     for limbs in 1..=LIMBS_MAX {
         let run = |setting| {
-            Search {
+            let search = Search {
                 network,
                 statistics,
                 setting,
-            }
-            .run()
+                tolerance,
+            };
+            search.run()
         };
         let schedules: Vec<Schedule> = settings(limbs, options)?
             .par_iter()
@@ -178,7 +179,7 @@ fn settings(limbs: usize, options: &Options) -> Result<Vec<Setting>, CompileErro
             continue;
         };
         let setting = |scale: u32| Setting::new(parameters.clone(), q_bits, f64::from(scale));
-        settings.extend(INPUT_SCALES.step_by(2).map(setting));
+        settings.extend(INPUT_SCALES.map(setting));
     }
     Ok(settings)
 }
@@ -187,6 +188,8 @@ struct Search<'a> {
     network: &'a Network,
     statistics: &'a Statistics,
     setting: &'a Setting,
+    /// Largest error of the outputs.
+    tolerance: f64,
 }
 
 #[derive(Debug, Clone)]
@@ -219,9 +222,14 @@ impl Search<'_> {
                 .collect();
             beam = prune(extended, &self.live_after(stage));
         }
-        let best = beam
-            .into_iter()
-            .min_by(|a, b| a.micros.total_cmp(&b.micros))?;
+        // The beam is sorted by time; where nothing is precise enough, the caller is told how far it is off.
+        let error = |partial: &Partial| partial.states[self.network.output].error;
+        let precise = beam
+            .iter()
+            .position(|partial| error(partial) <= self.tolerance);
+        let closest =
+            || (0..beam.len()).min_by(|&a, &b| error(&beam[a]).total_cmp(&error(&beam[b])));
+        let best = beam.swap_remove(precise.or_else(closest)?);
         let Partial {
             states,
             treatments,
