@@ -1,6 +1,6 @@
 //! Laws of the house that a machine can check; ARCHITECTURE.md states them.
 //!
-//! Each rule is a function from the [`Tree`] to offences. A rule never repairs anything.
+//! Each rule is a function from the tree to offences. A rule never repairs anything.
 
 mod dependencies;
 mod documents;

@@ -55,7 +55,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     write_with(path, bytes, Overwrite::Allow, Access::Shared)
 }
 
-/// As [`write`], with a choice of what may be replaced and who may read.
+/// As [`write()`], with a choice of what may be replaced and who may read.
 pub(crate) fn write_with(
     path: &Path,
     bytes: &[u8],
