@@ -1,4 +1,4 @@
-//! Arithmetic in Z_q[X]/(X^N+1): moduli, number-theoretic transforms, residue number systems,
+//! Arithmetic in `Z_q[X]/(X^N+1)`: moduli, number-theoretic transforms, residue number systems,
 //! samplers.
 //!
 //! Two rings ([`RingKind`]): the standard one, X^N = -1, and the conjugate-invariant one, the real

@@ -79,7 +79,7 @@ impl Basis {
 
 /// A polynomial modulo the primes of its basis, in form `F`: [`Coeff`] or [`Ntt`].
 ///
-/// Shape:  [basis.len()][N] u64, contiguous, 64-byte aligned
+/// Shape:  `[basis.len()][N]` u64, contiguous, 64-byte aligned
 /// Bounds: every value below the prime of its row; code that writes rows keeps that
 #[derive(Clone, PartialEq, Eq)]
 pub struct Poly<F> {

@@ -20,9 +20,9 @@ pub const ROTATION_GENERATOR: u64 = 5;
 /// Which ring of degree N.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RingKind {
-    /// Z_q[X]/(X^N + 1): N/2 complex slots, primes 1 mod 2N
+    /// `Z_q[X]/(X^N + 1)`: N/2 complex slots, primes 1 mod 2N
     Standard,
-    /// The elements a_0 + Σ_{0<i<N} a_i (X^i + X^-i) of Z_q[X]/(X^2N + 1): N real slots in one
+    /// The elements a_0 + Σ_{0<i<N} a_i (X^i + X^-i) of `Z_q[X]/(X^2N + 1)`: N real slots in one
     /// cycle, primes 1 mod 4N
     ConjugateInvariant,
 }

@@ -1,6 +1,6 @@
 //! Generated handwritten digits, drawn like those of MNIST.
 //!
-//! A digit is a style from [`styles`] (control points of its strokes), disturbed point by point,
+//! A digit is a style from `styles` (control points of its strokes), disturbed point by point,
 //! bent by a smooth random field, slanted, turned and scaled, then drawn with a pen whose width
 //! drifts along the stroke. As in MNIST the ink fits a 20x20 box inside 28x28 pixels and its centre
 //! of mass is in the middle.
