@@ -1,7 +1,7 @@
 //! Times of the homomorphic operations, in microseconds on one core.
 //!
-//! Measured at `N = 8192` and scaled: transforms by `N log N`, pointwise work by `N`. `limbs` counts the ciphertext
-//! primes that are live; the special primes come on top.
+//! Measured at `N = 8192` and scaled: transforms by `N log N`, pointwise work by `N`. `limbs`
+//! counts the ciphertext primes that are live; the special primes come on top.
 
 use std::collections::BTreeSet;
 
@@ -18,9 +18,11 @@ pub struct CostModel {
 const NTT: f64 = 4.5;
 /// One multiply-accumulate of one limb at `N = 8192`.
 const MAC: f64 = 0.5;
-/// What a further query ciphertext is worth in time at `N = 8192`: the client encrypts and sends it.
+/// What a further query ciphertext is worth in time at `N = 8192`: the client encrypts and sends
+/// it.
 const QUERY_PENALTY: f64 = 1000.0;
-/// What a mebibyte of rotation keys is worth in time at `N = 8192`; memory runs short at larger degrees.
+/// What a mebibyte of rotation keys is worth in time at `N = 8192`; memory runs short at larger
+/// degrees.
 const KEY_PENALTY_PER_MIB: f64 = 8.0;
 
 impl CostModel {
@@ -115,7 +117,8 @@ impl CostModel {
 }
 
 impl CostModel {
-    /// Predicted time of one step whose operands have `limbs` limbs and whose result has `ciphertexts` ciphertexts.
+    /// Predicted time of one step whose operands have `limbs` limbs and whose result has
+    /// `ciphertexts` ciphertexts.
     pub fn step(
         &self,
         operation: &Operation,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use scuro_program::{GaloisStep, KeyManifest, Operation, Step};
 
-/// Collects relinearisation and rotations. The level of a key switch is that of the step's result, which these
-/// operations do not change.
+/// Collects relinearisation and rotations. The level of a key switch is that of the step's result,
+/// which these operations do not change.
 pub(crate) fn run(steps: &[Step]) -> KeyManifest {
     let mut relinearize: Option<u32> = None;
     let mut rotations: BTreeMap<u32, u32> = BTreeMap::new();

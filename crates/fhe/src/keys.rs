@@ -22,8 +22,8 @@ pub struct KeyManifest {
     pub rotations: BTreeMap<usize, usize>,
     /// Level of the conjugation key (standard ring only).
     pub conjugation: Option<usize>,
-    /// Level of the key that relinearises and rotates at once, for each step; used together with the
-    /// rotation key of the step.
+    /// Level of the key that relinearises and rotates at once, for each step; used together with
+    /// the rotation key of the step.
     pub relinearized_rotations: BTreeMap<usize, usize>,
 }
 

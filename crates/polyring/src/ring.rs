@@ -49,8 +49,8 @@ impl RingKind {
 /// The ring modulo one prime: slice operations on vectors of residues.
 ///
 /// Shape:  transforms take N values; the other operations any number, the same for all slices of
-///     one call, so that callers
-///         can work through a polynomial in blocks that fit a cache; unequal lengths are a bug of the caller and panic
+///         one call, so that callers can work through a polynomial in blocks that fit a cache;
+///         unequal lengths are a bug of the caller and panic
 /// Bounds: in and out values in [0, q) unless stated
 /// Timing: independent of the values
 #[derive(Clone)]

@@ -9,9 +9,9 @@ use crate::ring::Ring;
 /// Takes residues modulo the primes b_i of one basis to residues modulo the primes of another.
 ///
 /// Math:   y_i = [x_i·(B/b_i)^-1] mod b_i,  v = round(Σ y_i/b_i),  out_j = Σ y_i·(B/b_i) - v·B  mod
-///     p_j, with B = Π b_i.
-///         That is the integer in (-B/2, B/2) with residues x_i, exactly, unless it lies within 2^-40·B of ±B/2, where
-///         rounding in v may give the other representative
+///         p_j, with B = Π b_i. That is the integer in (-B/2, B/2) with residues x_i, exactly,
+///         unless it lies within 2^-40·B of ±B/2, where rounding in v may give the other
+///         representative
 /// Source: Halevi, Polyakov, Shoup 2019, section 2.2 (the floating-point form of v)
 #[derive(Clone)]
 pub struct BaseConverter {

@@ -1,6 +1,7 @@
 //! Evaluates a digit network on encrypted batches and compares it with the network in clear.
 //!
-//! `cargo run --release -p scuro-runtime --example batch_digits -- model.onnx [mnist|generated] [log2 of N] [threads]`
+//! `cargo run --release -p scuro-runtime --example batch_digits -- model.onnx [mnist|generated]
+//! [log2 of N] [threads]`
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -214,7 +215,8 @@ impl Score {
     }
 }
 
-/// Wall time, and the processor time of all threads, which other programs on the machine do not lengthen.
+/// Wall time, and the processor time of all threads, which other programs on the machine do not
+/// lengthen.
 struct Clocks {
     wall: Instant,
     processor: Duration,

@@ -1,4 +1,5 @@
-//! Batch programs on ciphertexts compute what the simulation, the clear run and the network compute.
+//! Batch programs on ciphertexts compute what the simulation, the clear run and the network
+//! compute.
 
 use std::sync::Arc;
 

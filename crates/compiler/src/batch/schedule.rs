@@ -222,7 +222,8 @@ impl Search<'_> {
                 .collect();
             beam = prune(extended, &self.live_after(stage));
         }
-        // The beam is sorted by time; where nothing is precise enough, the caller is told how far it is off.
+        // The beam is sorted by time; where nothing is precise enough, the caller is told how far
+        // it is off.
         let error = |partial: &Partial| partial.states[self.network.output].error;
         let precise = beam
             .iter()

@@ -25,10 +25,11 @@ impl StepSets {
     }
 }
 
-/// How steps are split: `step = giant + middle + baby`, `giant` a multiple of `width`, `middle` one of `inner`.
+/// How steps are split: `step = giant + middle + baby`, `giant` a multiple of `width`, `middle` one
+/// of `inner`.
 ///
-/// Without an inner width there are no middle steps. With one, the operand is first rotated by every middle step, which
-/// costs time and saves keys: `m + b` of them instead of `m * b`.
+/// Without an inner width there are no middle steps. With one, the operand is first rotated by
+/// every middle step, which costs time and saves keys: `m + b` of them instead of `m * b`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Split {
     pub(crate) width: usize,

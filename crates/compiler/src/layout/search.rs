@@ -79,7 +79,8 @@ impl Plan {
 /// Finds the cheapest plan for ciphertexts of `slots` slots.
 ///
 /// # Errors
-/// A stage whose diagonals exceed the limit under every candidate, or an output that no candidate keeps clean.
+/// A stage whose diagonals exceed the limit under every candidate, or an output that no candidate
+/// keeps clean.
 pub(crate) fn run(network: &Network, slots: usize, cost: &CostModel) -> Result<Plan, CompileError> {
     let search = Search {
         network,

@@ -10,7 +10,8 @@ const OVERFLOW_PENALTY: f64 = 64.0;
 const SCALE_MIN: f64 = 4.0;
 /// Rounds of descent at most.
 const ROUNDS: usize = 60;
-/// Sign of the first move, and the second move as a multiple of the first: squares double what precedes them.
+/// Sign of the first move, and the second move as a multiple of the first: squares double what
+/// precedes them.
 const MOVES: [(f64, f64); 8] = [
     (1.0, 1.0),
     (-1.0, 1.0),

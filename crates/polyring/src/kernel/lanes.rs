@@ -22,9 +22,8 @@ pub(crate) struct Panel<'a> {
 /// How a sum of a panel is reduced.
 ///
 /// Math:   the sums s = Σ (w_c + 2^o)·x_c and t = Σ x_c wrap modulo 2^64, but v = s - 2^o·t = Σ
-///     w_c·x_c fits a signed
-///         word; u = v + bias, with a multiple of q for bias, is positive. With h = floor(u / 2^shift),
-///         floor(h·factor / 2^52) is at most two below floor(u/q)
+///         w_c·x_c fits a signed word; u = v + bias, with a multiple of q for bias, is positive.
+///         With h = floor(u / 2^shift), floor(h·factor / 2^52) is at most two below floor(u/q)
 /// Bounds: 0 <= u < 2^63 and u < 2^(51 + shift); the remainder is below 3q < 2^52
 #[derive(Clone, Copy)]
 pub(super) struct Reduction {

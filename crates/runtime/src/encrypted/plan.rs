@@ -1,4 +1,5 @@
-//! From steps to tasks: weights encoded, steps that are cheaper together joined, values freed early.
+//! From steps to tasks: weights encoded, steps that are cheaper together joined, values freed
+//! early.
 
 use std::borrow::Cow;
 

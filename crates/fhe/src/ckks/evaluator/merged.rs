@@ -11,11 +11,12 @@ impl Evaluator {
     /// Σ rotate(relinearise(ciphertext), step) over the terms.
     ///
     /// Math:  Σ phi(c_0) + ks_{phi(s)->s}(phi(c_1)) + ks_{phi(s^2)->s}(phi(c_2)), summed over QP
-    /// Level, scale: those of the terms, which are equal     Noise: two key switches per term, one rounding
+    ///         Level, scale: those of the terms, which are equal     Noise: two key switches per
+    ///         term, one rounding
     ///
     /// # Errors
-    /// [`Error::LengthMismatch`] for no term, [`Error::LevelMismatch`], [`Error::ScaleMismatch`], missing
-    /// keys: of the step's rotation and, for terms of three parts, its
+    /// [`Error::LengthMismatch`] for no term, [`Error::LevelMismatch`], [`Error::ScaleMismatch`],
+    /// missing keys: of the step's rotation and, for terms of three parts, its
     /// [`crate::keys::KeyManifest::relinearized_rotations`].
     pub fn relinearize_rotate_sum(
         &self,
