@@ -5,10 +5,10 @@
 //! `bound` holds for every slot except with a probability below 2^-60, keys and encryption
 //! randomness drawn honestly. Secret-dependent measurement is in `owner`.
 //!
-//! Maths: an error polynomial with independent coefficients of deviation s has slots of deviation s
-//! * E, with E = sqrt(2N) in the conjugate-invariant ring, where every X^i comes with X^-i, and E =
-//! sqrt(N) in the standard one (of complex slots; real parts have 1/sqrt(2) of it). Slots multiply,
-//! so a product has the product of deviations.
+//! Maths: an error polynomial with independent coefficients of deviation s has slots of deviation
+//! s·E, with E = sqrt(2N) in the conjugate-invariant ring, where every X^i comes with X^-i, and
+//! E = sqrt(N) in the standard one (of complex slots; real parts have 1/sqrt(2) of it). Slots
+//! multiply, so a product has the product of deviations.
 
 use scuro_polyring::RingKind;
 

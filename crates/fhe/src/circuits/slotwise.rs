@@ -145,8 +145,8 @@ impl SlotwiseCircuit {
         inputs: &[&'a [Ciphertext]],
     ) -> Result<&'a Ciphertext, Error> {
         let (found, expected) = (inputs.len(), self.inputs);
-        if found != expected || self.inputs == 0 || evaluator.context().ring().degree() % TILE != 0
-        {
+        let whole_tiles = evaluator.context().ring().degree().is_multiple_of(TILE);
+        if found != expected || self.inputs == 0 || !whole_tiles {
             return Err(Error::LengthMismatch {
                 what: "input lists",
                 found,
