@@ -88,30 +88,9 @@ impl NttPlan {
         (pair(0), pair(2))
     }
 
-    /// a_j -> a_j - ψ^N·a_{N-j} in the conjugate-invariant ring, nothing in the standard one.
-    pub(crate) fn fold(&self, values: &mut [u64]) {
-        let Some(root) = self.fold else { return };
-        let (q, n) = (self.modulus, values.len());
-        for j in 1..n / 2 {
-            let (a, b) = (values[j], values[n - j]);
-            values[j] = q.sub(a, root.mul(b, q.value()));
-            values[n - j] = q.sub(b, root.mul(a, q.value()));
-        }
-        values[n / 2] = q.sub(values[n / 2], root.mul(values[n / 2], q.value()));
-    }
-
-    /// Undoes [`NttPlan::fold`] for j > 0 up to a factor of 2, which is in the scale; so only a_0
-    /// needs it here.
-    pub(crate) fn unfold(&self, values: &mut [u64]) {
-        let Some(root) = self.fold else { return };
-        let (q, n) = (self.modulus, values.len());
-        values[0] = q.add(values[0], values[0]);
-        for j in 1..n / 2 {
-            let (a, b) = (values[j], values[n - j]);
-            values[j] = q.add(a, root.mul(b, q.value()));
-            values[n - j] = q.add(b, root.mul(a, q.value()));
-        }
-        values[n / 2] = q.add(values[n / 2], root.mul(values[n / 2], q.value()));
+    /// ψ^N in the conjugate-invariant ring, nothing in the standard one.
+    pub(crate) fn fold_root(&self) -> Option<Multiplier> {
+        self.fold
     }
 }
 

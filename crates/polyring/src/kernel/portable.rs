@@ -38,7 +38,9 @@ pub(super) fn ntt_tables(tree: &TwiddleTree) -> NttTables {
 ///         (1 + 2·16)q < 2^56; one reduction at the end
 pub(super) fn forward(plan: &NttPlan, values: &mut [u64]) {
     let q = plan.modulus();
-    plan.fold(values);
+    if let Some(root) = plan.fold_root() {
+        fold_edges(q, values, root, values.len() / 2);
+    }
     let mut half = values.len() / 2;
     let mut node = 1;
     while half > 0 {
@@ -92,7 +94,32 @@ pub(super) fn inverse(plan: &NttPlan, values: &mut [u64]) {
         *x = scale.mul(*x + *y, q);
         *y = scaled_root.mul(difference, q);
     }
-    plan.unfold(values);
+    if let Some(root) = plan.fold_root() {
+        unfold_edges(plan.modulus(), values, root, n / 2);
+    }
+}
+
+/// a_j -> a_j - ψ^N·a_{N-j} for j below `edge`, for N - j, and for N/2.
+pub(super) fn fold_edges(q: Modulus, values: &mut [u64], root: Multiplier, edge: usize) {
+    let n = values.len();
+    for j in 1..edge {
+        let (a, b) = (values[j], values[n - j]);
+        values[j] = q.sub(a, root.mul(b, q.value()));
+        values[n - j] = q.sub(b, root.mul(a, q.value()));
+    }
+    values[n / 2] = q.sub(values[n / 2], root.mul(values[n / 2], q.value()));
+}
+
+/// Undoes [`fold_edges`] up to a factor of 2, which is in the scale; so a_0 is doubled.
+pub(super) fn unfold_edges(q: Modulus, values: &mut [u64], root: Multiplier, edge: usize) {
+    let n = values.len();
+    values[0] = q.add(values[0], values[0]);
+    for j in 1..edge {
+        let (a, b) = (values[j], values[n - j]);
+        values[j] = q.add(a, root.mul(b, q.value()));
+        values[n - j] = q.add(b, root.mul(a, q.value()));
+    }
+    values[n / 2] = q.add(values[n / 2], root.mul(values[n / 2], q.value()));
 }
 
 pub(super) fn add(q: Modulus, out: &mut [u64], x: &[u64], y: &[u64]) {

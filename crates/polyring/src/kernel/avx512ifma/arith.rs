@@ -4,6 +4,7 @@
 use std::arch::x86_64::*;
 
 use crate::automorphism::Permutation;
+use crate::kernel::portable;
 use crate::modulus::{Modulus, Multiplier};
 use crate::ring::DOT_TERMS_MAX;
 
@@ -348,6 +349,60 @@ pub(super) fn lift_small(q: Modulus, out: &mut [u64], x: &[i8]) {
     }
 }
 
+/// x_j and x_{n-j} for the eight j from `at` on, in that order, as far as both are in the middle of the slice.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn read_mirrored(x: &[u64], at: usize) -> [__m512i; 2] {
+    let backwards = _mm512_setr_epi64(7, 6, 5, 4, 3, 2, 1, 0);
+    let (low, high) = (&x[at..at + LANES], &x[x.len() - at - 7..x.len() - at + 1]);
+    // SAFETY: both slices have eight words.
+    unsafe {
+        let high = _mm512_loadu_si512(high.as_ptr().cast());
+        let low = _mm512_loadu_si512(low.as_ptr().cast());
+        [low, _mm512_permutexvar_epi64(backwards, high)]
+    }
+}
+
+/// The reverse of [`read_mirrored`].
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn write_mirrored(x: &mut [u64], at: usize, [low, high]: [__m512i; 2]) {
+    let backwards = _mm512_setr_epi64(7, 6, 5, 4, 3, 2, 1, 0);
+    let len = x.len();
+    // SAFETY: both slices have eight words.
+    unsafe {
+        _mm512_storeu_si512(x[at..at + LANES].as_mut_ptr().cast(), low);
+        let high = _mm512_permutexvar_epi64(backwards, high);
+        _mm512_storeu_si512(x[len - at - 7..len - at + 1].as_mut_ptr().cast(), high);
+    }
+}
+
+/// The fold of the conjugate-invariant ring: x_j -> x_j - w·x_{n-j} for 0 < j < n.
+///
+/// Bounds: [0, q) -> [0, 3q)
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+pub(super) fn fold(q: Modulus, x: &mut [u64], root: Multiplier) {
+    let (f, w, n) = (Field::new(q), Shoup::new(root), x.len());
+    portable::fold_edges(q, x, root, LANES);
+    for at in (LANES..n / 2).step_by(LANES) {
+        let [a, b] = read_mirrored(x, at);
+        let minus = |a, b| _mm512_sub_epi64(_mm512_add_epi64(a, f.q2), f.mul_lazy(b, w));
+        write_mirrored(x, at, [minus(a, b), minus(b, a)]);
+    }
+}
+
+/// The inverse of [`fold`] but for a factor of 2: x_j -> x_j + w·x_{n-j} for 0 < j < n, and 2·x_0.
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+pub(super) fn unfold(q: Modulus, x: &mut [u64], root: Multiplier) {
+    let (f, w, n) = (Field::new(q), Shoup::new(root), x.len());
+    portable::unfold_edges(q, x, root, LANES);
+    for at in (LANES..n / 2).step_by(LANES) {
+        let [a, b] = read_mirrored(x, at);
+        let plus = |a, b| f.reduce_4q(_mm512_add_epi64(a, f.mul_lazy(b, w)));
+        write_mirrored(x, at, [plus(a, b), plus(b, a)]);
+    }
+}
+
 /// Sums of products as low and high halves, for a tile of vectors.
 #[derive(Clone, Copy)]
 struct Sums {
@@ -430,13 +485,19 @@ impl SumReduction {
     }
 }
 
-/// `V` vectors of one row.
+/// `V` vectors of one row; a single one may reach beyond its end.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn tile<const V: usize>(row: &[u64], at: usize) -> [__m512i; V] {
     let mut tile = [_mm512_setzero_si512(); V];
+    if V == 1 {
+        tile[0] = read(row, at);
+        return tile;
+    }
+    let row = &row[at..at + LANES * V];
     for (i, vector) in tile.iter_mut().enumerate() {
-        *vector = read(row, at + LANES * i);
+        // SAFETY: LANES·V words from `at` on are in the row.
+        *vector = unsafe { _mm512_loadu_si512(row.as_ptr().add(LANES * i).cast()) };
     }
     tile
 }

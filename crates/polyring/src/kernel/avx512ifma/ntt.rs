@@ -13,6 +13,7 @@
 
 use std::arch::x86_64::*;
 
+use super::arith;
 use super::lanes::{load, store, transpose};
 use crate::kernel::ops::{NttTables, TwiddleTree};
 use crate::kernel::{AlignedBuffer, portable};
@@ -29,7 +30,7 @@ const BLOCK_STAGES: u32 = 7;
 const VECTORS: usize = 16;
 /// Words of constants per block: 15 pairs and padding, then 14 pairs of eight.
 const BLOCK_WORDS: usize = 32 + 28 * 8;
-/// Moduli of at most this size are transformed without reductions between stages: (2·16 + 2)·q < 2^52.
+/// Moduli of at most this size are transformed without reductions between stages: (2·16 + 3)·q < 2^52.
 const LAZY_BITS: u32 = 46;
 
 /// How many stages each pass takes before the blocks, first pass first.
@@ -569,7 +570,7 @@ fn forward_all<const LAZY: bool>(plan: &NttPlan, values: &mut [u64]) {
     let c = Constants::new(plan.modulus());
     let (length, passes) = (values.len(), pass_stages(values.len()));
     let (table, rest) = plan.tables().forward.split_at(2 << passes[0]);
-    // Enough that no later stage makes a value negative.
+    // Enough that no later stage makes a value negative; values are below 3q after a fold.
     let offset = u64::from(length.trailing_zeros()) * plan.modulus().value();
     forward_pass::<LAZY>(
         &c,
@@ -655,7 +656,9 @@ pub(super) fn forward(plan: &NttPlan, values: &mut [u64]) {
     if values.len() < LENGTH_MIN {
         return portable::forward(plan, values);
     }
-    plan.fold(values);
+    if let Some(root) = plan.fold_root() {
+        arith::fold(plan.modulus(), values, root);
+    }
     if plan.modulus().bits() <= LAZY_BITS {
         forward_all::<true>(plan, values);
     } else {
@@ -674,5 +677,7 @@ pub(super) fn inverse(plan: &NttPlan, values: &mut [u64]) {
     } else {
         inverse_all::<false>(plan, values);
     }
-    plan.unfold(values);
+    if let Some(root) = plan.fold_root() {
+        arith::unfold(plan.modulus(), values, root);
+    }
 }
