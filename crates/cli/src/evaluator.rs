@@ -71,23 +71,25 @@ impl Evaluator {
         Ok(self.prepared.evaluate(&self.keys, query, 1, &mut |_| {})?)
     }
 
-    /// The median time of each step.
+    /// The median time of each step; steps that are done together are one.
     pub(crate) fn step_times(&self) -> Vec<StepTime> {
         let steps = &self.model.program().steps;
-        let time = |(&step, times): (&usize, &Vec<f64>)| {
-            let mut times = times.clone();
-            times.sort_by(f64::total_cmp);
-            let (layer, operation) = steps.get(step).map_or((String::new(), ""), |s| {
-                (s.layer.clone(), s.operation.name())
-            });
-            let milliseconds = times[times.len() / 2];
-            StepTime {
-                step,
-                layer,
-                operation: operation.to_string(),
-                milliseconds,
-            }
-        };
-        self.times.iter().map(time).collect()
+        let mut first = 0;
+        let mut rows = Vec::new();
+        for (&step, times) in &self.times {
+            let together = steps.get(first..=step).unwrap_or_default();
+            let names: Vec<&str> = together.iter().map(|s| s.operation.name()).collect();
+            let layer = together.last().map_or(String::new(), |s| s.layer.clone());
+            let (operation, milliseconds) = (names.join(" + "), median(times));
+            rows.push(StepTime { step, layer, operation, milliseconds });
+            first = step + 1;
+        }
+        rows
     }
+}
+
+fn median(times: &[f64]) -> f64 {
+    let mut times = times.to_vec();
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 2).copied().unwrap_or(0.0)
 }

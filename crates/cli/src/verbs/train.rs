@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use scuro_nn::graph::Graph;
 use scuro_train::architectures::{Activation, NAMES};
-use scuro_train::recipes::{self, Recipe};
+use scuro_train::recipes::{self, Recipe, Teacher};
 use scuro_train::{BatchReport, EpochRecord, Examples, History, Optimiser, Schedule, Trained};
 use serde_json::{Value, json};
 
@@ -61,9 +61,9 @@ pub(crate) struct Arguments {
     /// Train without distorting the images.
     #[arg(long)]
     no_augmentation: bool,
-    /// Train without the architecture's teacher network.
+    /// Train a larger network first and learn from its answers too (digits only).
     #[arg(long)]
-    no_teacher: bool,
+    teacher: bool,
     /// Decides weights, order and distortion: equal seeds give equal networks.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -170,8 +170,8 @@ fn recipe(arguments: &Arguments, context: &Context) -> Result<Recipe, Failure> {
     if arguments.no_augmentation {
         config.augmentation = None;
     }
-    if arguments.no_teacher {
-        recipe.teacher = None;
+    if arguments.teacher {
+        recipe.teacher = Some(Teacher::for_digits(arguments.seed));
     }
     Ok(recipe)
 }

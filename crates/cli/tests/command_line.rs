@@ -1,0 +1,160 @@
+//! Envelopes, exit codes and the verbs that need no keys.
+
+mod support;
+
+use support::{Desk, draw_seven};
+
+const NETWORK: &[u8] = include_bytes!("../assets/demo-cryptonets.onnx");
+
+#[test]
+fn wrong_arguments_leave_with_code_four_in_every_format() {
+    let desk = Desk::new();
+    assert_eq!(desk.run(&["no-such-verb"]).code, 4);
+    assert_eq!(desk.failure(&["demo", "--images", "many"]), (4, "arguments.invalid".into()));
+    let line = desk.run(&["bench", "no.such.case", "--format", "jsonl"]);
+    assert_eq!((line.code, line.stdout.lines().count()), (4, 1));
+}
+
+#[test]
+fn help_names_every_exit_code_and_leaves_with_zero() {
+    let desk = Desk::new();
+    let help = desk.run(&["--help"]);
+    assert_eq!(help.code, 0);
+    for text in ["Exit codes", "0  done", "6  refused", "demo", "accuracy"] {
+        assert!(help.stdout.contains(text), "{text}");
+    }
+}
+
+#[test]
+fn missing_files_and_missing_data_are_named_with_a_hint() {
+    let desk = Desk::new();
+    assert_eq!(desk.failure(&["inspect", "nothing.onnx"]), (4, "file.not-found".into()));
+    desk.write("model.onnx", NETWORK);
+    let missing = desk.failure(&["accuracy", "model.onnx", "--data", "cifar10"]);
+    assert_eq!(missing.0, 4);
+    let unknown = desk.failure(&["accuracy", "model.onnx", "--data", "imagenet"]);
+    assert_eq!(unknown, (4, "data.unknown".into()));
+}
+
+#[test]
+fn broken_networks_are_refused_by_name() {
+    let desk = Desk::new();
+    desk.write("short.onnx", &NETWORK[..NETWORK.len() / 2]);
+    assert_eq!(desk.failure(&["inspect", "short.onnx"]).0, 4);
+    desk.write("noise.onnx", &[0xff; 4096]);
+    assert_eq!(desk.failure(&["import", "noise.onnx"]).0, 4);
+    let mut graph = scuro_nn::import::onnx::from_bytes(NETWORK).expect("the built-in network");
+    for node in &mut graph.nodes {
+        if let scuro_nn::graph::Op::Dense { weight, .. } = &mut node.op {
+            weight.data[3] = f32::NAN;
+        }
+    }
+    if let Ok(bytes) = scuro_nn::export::onnx(&graph) {
+        desk.write("nan.onnx", &bytes);
+        assert_eq!(desk.failure(&["compile", "nan.onnx", "-o", "never.scuro"]).0, 4);
+    }
+    assert!(!desk.path("never.scuro").exists());
+}
+
+#[test]
+fn networks_with_relu_are_refused_with_the_cheapest_fix() {
+    let desk = Desk::new();
+    let made = scuro_train::architectures::architecture(
+        "cryptonets",
+        Some(scuro_train::architectures::Activation::Relu),
+        1,
+    );
+    let bytes = scuro_nn::export::onnx(&made.expect("architecture").graph).expect("ONNX");
+    desk.write("relu.onnx", &bytes);
+    let words = ["compile", "relu.onnx", "--data", "generated:train", "-o", "never.scuro"];
+    assert_eq!(desk.failure(&words), (4, "compile.not-friendly".into()));
+    assert!(!desk.path("never.scuro").exists());
+}
+
+#[test]
+fn data_is_listed_shown_and_generated() {
+    let desk = Desk::new();
+    let sets = desk.data(&["data", "list"]);
+    assert!(sets["sets"].as_array().is_some_and(|sets| sets.len() >= 3));
+    let shown = desk.run(&["data", "show", "generated", "--count", "2"]);
+    assert!(shown.stdout.contains('█') && shown.code == 0);
+    desk.data(&["data", "generate", "--count", "30", "--split", "test", "--out", "made/mnist"]);
+    assert_eq!(desk.names("made/mnist").len(), 2);
+    let images = desk.data(&["data", "show", "made/mnist:test", "--count", "3"]);
+    assert_eq!(images["images"].as_array().map(Vec::len), Some(3));
+}
+
+#[test]
+fn an_unreachable_mirror_is_a_connection_error_and_leaves_nothing() {
+    let desk = Desk::new();
+    let words = ["data", "fetch", "mnist", "--mirror", "http://127.0.0.1:9", "--out", "cache"];
+    assert_eq!(desk.failure(&words), (2, "data.connection".into()));
+    assert!(!desk.path("cache").exists());
+}
+
+#[test]
+fn predictions_of_a_drawn_digit_agree_in_all_modes() {
+    let desk = Desk::new();
+    draw_seven(&desk.path("seven.png"));
+    for mode in ["clear", "simulate", "encrypted"] {
+        let words = ["predict", "seven.png", "--mode", mode, "--calibration", "32"];
+        let answer = desk.data(&words);
+        assert_eq!(answer["predictions"][0]["label"], 7, "{mode}");
+    }
+}
+
+#[test]
+fn accuracy_and_simulation_score_generated_digits() {
+    let desk = Desk::new();
+    desk.write("model.onnx", NETWORK);
+    let clear = desk.data(&["accuracy", "model.onnx", "--data", "generated", "--limit", "200"]);
+    assert!(clear["accuracy"].as_f64().is_some_and(|share| share > 0.95), "{clear}");
+    let simulated = desk.data(&["simulate", "model.onnx", "--limit", "20"]);
+    assert_eq!(simulated["score"]["agreement"], 1.0);
+}
+
+#[test]
+fn the_demo_runs_without_data_and_writes_one_self_contained_page() {
+    let desk = Desk::new();
+    let run = desk.data(&["demo", "--images", "3", "--report", "out/demo.html", "--keep", "seen"]);
+    assert_eq!(run["accuracy"]["agreement"], 1.0);
+    assert!(run["data"]["note"].as_str().is_some_and(|note| note.contains("drawn in code")));
+    assert!(run["steps"].as_array().is_some_and(|steps| steps.len() > 3));
+    let page = String::from_utf8(desk.read("out/demo.html")).expect("UTF-8");
+    assert!(!page.contains("http://") && !page.contains("https://") && !page.contains("<script"));
+    assert!(desk.names("seen").iter().all(|name| !name.contains("secret")));
+    desk.write("run.json", run.to_string().as_bytes());
+    desk.data(&["report", "run.json", "-o", "again.html"]);
+    assert_eq!(desk.read("again.html"), page.into_bytes());
+}
+
+#[test]
+fn a_benchmark_case_prints_its_object_and_becomes_a_page() {
+    let desk = Desk::new();
+    let listed = desk.run(&["bench", "--list", "--format", "jsonl"]);
+    assert!(listed.stdout.lines().count() > 20);
+    let words = ["bench", "he.ntt.n8192", "--samples", "2", "-o", "bench.json"];
+    let case = desk.data(&words)["cases"][0].clone();
+    for key in ["id", "value", "unit", "target", "better", "holds", "threads", "samples", "peers"] {
+        assert!(!case[key].is_null(), "{key}");
+    }
+    desk.data(&["report", "bench.json"]);
+    assert!(desk.path("bench.html").exists());
+}
+
+#[test]
+fn training_makes_a_network_and_its_curves() {
+    let desk = Desk::new();
+    let words = ["train", "mlp", "--data", "generated", "--limit", "300", "--epochs", "1"];
+    let out = ["--out", "mlp.onnx", "--curves", "mlp.svg", "--test", "generated:test"];
+    let trained = desk.data(&[&words[..], &out[..]].concat());
+    assert_eq!(trained["epochs"].as_array().map(Vec::len), Some(1));
+    assert_eq!(desk.data(&["inspect", "mlp.onnx"])["kind"], "network");
+    assert!(desk.read("mlp.svg").starts_with(b"<svg"));
+}
+
+#[test]
+fn completions_name_the_verbs() {
+    let desk = Desk::new();
+    assert!(desk.run(&["completion", "bash"]).stdout.contains("keygen"));
+}
