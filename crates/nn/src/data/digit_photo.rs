@@ -107,8 +107,11 @@ fn already_normal(picture: &Picture) -> Option<Vec<u8>> {
     if picture.shape != [1, SIDE, SIDE] {
         return None;
     }
-    let edge =
-        |i: usize| i % SIDE == 0 || i % SIDE == SIDE - 1 || i < SIDE || i >= SIDE * (SIDE - 1);
+    let edge = |i: usize| {
+        [i / SIDE, i % SIDE]
+            .iter()
+            .any(|&at| at == 0 || at == SIDE - 1)
+    };
     let border: Vec<u8> = (0..SIDE * SIDE)
         .filter(|&i| edge(i))
         .map(|i| picture.pixels[i])
@@ -405,7 +408,8 @@ fn main_parts(mask: &[bool], width: usize) -> Result<Vec<bool>> {
     let found = parts(mask, width);
     let edge = |part: &[usize]| {
         let on_edge = |&i: &usize| {
-            i % width == 0 || i % width == width - 1 || i < width || i >= width * (height - 1)
+            let (x, y) = (i % width, i / width);
+            x == 0 || y == 0 || x == width - 1 || y == height - 1
         };
         part.iter().filter(|i| on_edge(i)).count()
     };

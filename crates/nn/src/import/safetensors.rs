@@ -40,30 +40,12 @@ struct Entry {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
 enum Layer {
-    Conv2d {
-        weight: String,
-        bias: Option<String>,
-        #[serde(default)]
-        stride: Pair,
-        #[serde(default)]
-        padding: Sides,
-        #[serde(default)]
-        dilation: Pair,
-        #[serde(default = "one")]
-        groups: usize,
-    },
+    Conv2d(Convolution),
     Dense {
         weight: String,
         bias: Option<String>,
     },
-    BatchNorm {
-        weight: String,
-        bias: String,
-        mean: String,
-        variance: String,
-        #[serde(default = "usual_epsilon")]
-        epsilon: f32,
-    },
+    BatchNorm(Normalisation),
     AvgPool {
         kernel: Pair,
         stride: Option<Pair>,
@@ -109,6 +91,32 @@ enum Layer {
         #[serde(default)]
         axis: usize,
     },
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Convolution {
+    weight: String,
+    bias: Option<String>,
+    #[serde(default)]
+    stride: Pair,
+    #[serde(default)]
+    padding: Sides,
+    #[serde(default)]
+    dilation: Pair,
+    #[serde(default = "one")]
+    groups: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Normalisation {
+    weight: String,
+    bias: String,
+    mean: String,
+    variance: String,
+    #[serde(default = "usual_epsilon")]
+    epsilon: f32,
 }
 
 /// One number for both axes, or `[height, width]`.
@@ -241,67 +249,20 @@ fn operands(entry: &Entry, named: &HashMap<String, NodeId>, last: NodeId) -> Res
 }
 
 fn operator(layer: Layer, weights: &SafeTensors<'_>) -> Result<Op> {
-    let read = |name: &String| tensor(weights, name);
-    let optional = |name: &Option<String>| name.as_ref().map(read).transpose();
-    let window = |kernel: Pair, stride: Option<Pair>, padding: Sides| Window {
-        kernel: kernel.into(),
-        stride: stride.unwrap_or(kernel).into(),
-        padding: padding.into(),
-    };
     Ok(match layer {
-        Layer::Conv2d {
-            weight: name,
-            bias,
-            stride,
-            padding,
-            dilation,
-            groups,
-        } => {
-            let weight = read(&name)?;
-            let &[_, _, h, w] = weight.shape.as_slice() else {
-                let fault = TensorFault::Rank {
-                    expected: 4,
-                    found: weight.shape,
-                };
-                return Err(Error::StoredTensor {
-                    tensor: name,
-                    fault,
-                });
-            };
-            let window = window(Pair::Each([h, w]), Some(stride), padding);
-            let bias = optional(&bias)?;
-            Op::Conv2d {
-                weight,
-                bias,
-                window,
-                dilation: dilation.into(),
-                groups,
-            }
-        }
+        Layer::Conv2d(settings) => convolution(&settings, weights)?,
         Layer::Dense { weight, bias } => Op::Dense {
-            weight: read(&weight)?,
-            bias: optional(&bias)?,
+            weight: tensor(weights, &weight)?,
+            bias: optional(weights, bias.as_ref())?,
         },
-        Layer::BatchNorm {
-            weight,
-            bias,
-            mean,
-            variance,
-            epsilon,
-        } => Op::BatchNorm {
-            scale: read(&weight)?,
-            shift: read(&bias)?,
-            mean: read(&mean)?,
-            variance: read(&variance)?,
-            epsilon,
-        },
+        Layer::BatchNorm(settings) => normalisation(&settings, weights)?,
         Layer::AvgPool {
             kernel,
             stride,
             padding,
             count_padding,
         } => Op::AvgPool {
-            window: window(kernel, stride, padding),
+            window: window(kernel, stride.unwrap_or(kernel), padding),
             count_padding,
         },
         Layer::MaxPool {
@@ -309,7 +270,7 @@ fn operator(layer: Layer, weights: &SafeTensors<'_>) -> Result<Op> {
             stride,
             padding,
         } => Op::MaxPool {
-            window: window(kernel, stride, padding),
+            window: window(kernel, stride.unwrap_or(kernel), padding),
         },
         Layer::GlobalAvgPool {} => Op::GlobalAvgPool,
         Layer::GlobalMaxPool {} => Op::GlobalMaxPool,
@@ -328,6 +289,49 @@ fn operator(layer: Layer, weights: &SafeTensors<'_>) -> Result<Op> {
         Layer::Softmax { axis } => Op::Softmax { axis },
         Layer::LogSoftmax { axis } => Op::LogSoftmax { axis },
     })
+}
+
+fn window(kernel: Pair, stride: Pair, padding: Sides) -> Window {
+    Window {
+        kernel: kernel.into(),
+        stride: stride.into(),
+        padding: padding.into(),
+    }
+}
+
+fn convolution(settings: &Convolution, weights: &SafeTensors<'_>) -> Result<Op> {
+    let weight = tensor(weights, &settings.weight)?;
+    let &[_, _, h, w] = weight.shape.as_slice() else {
+        let fault = TensorFault::Rank {
+            expected: 4,
+            found: weight.shape,
+        };
+        return Err(Error::StoredTensor {
+            tensor: settings.weight.clone(),
+            fault,
+        });
+    };
+    Ok(Op::Conv2d {
+        weight,
+        bias: optional(weights, settings.bias.as_ref())?,
+        window: window(Pair::Each([h, w]), settings.stride, settings.padding),
+        dilation: settings.dilation.into(),
+        groups: settings.groups,
+    })
+}
+
+fn normalisation(settings: &Normalisation, weights: &SafeTensors<'_>) -> Result<Op> {
+    Ok(Op::BatchNorm {
+        scale: tensor(weights, &settings.weight)?,
+        shift: tensor(weights, &settings.bias)?,
+        mean: tensor(weights, &settings.mean)?,
+        variance: tensor(weights, &settings.variance)?,
+        epsilon: settings.epsilon,
+    })
+}
+
+fn optional(weights: &SafeTensors<'_>, name: Option<&String>) -> Result<Option<Tensor>> {
+    name.map(|name| tensor(weights, name)).transpose()
 }
 
 fn tensor(weights: &SafeTensors<'_>, name: &str) -> Result<Tensor> {

@@ -374,6 +374,10 @@ fn every_operator() -> Graph {
         },
         ..Window::valid([2, 2], [1, 1])
     };
+    after_joining(b, pool, joined)
+}
+
+fn after_joining(mut b: GraphBuilder, pool: Window, joined: NodeId) -> Graph {
     b.push("max", Op::MaxPool { window: pool }, &[joined]);
     b.then(Op::AvgPool {
         window: pool,
