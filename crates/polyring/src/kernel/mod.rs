@@ -10,9 +10,13 @@
 #![allow(unsafe_code)]
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512ifma;
 mod buffer;
 mod fft;
+#[cfg(target_arch = "x86_64")]
+mod fma;
 mod lanes;
 mod ops;
 mod portable;
@@ -31,6 +35,8 @@ pub struct Kernel(Isa);
 enum Isa {
     Portable,
     #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
     Avx512Ifma,
 }
 
@@ -39,12 +45,16 @@ impl Isa {
     const ALL: &[Isa] = &[
         Isa::Portable,
         #[cfg(target_arch = "x86_64")]
+        Isa::Avx2,
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx512Ifma,
     ];
 
     fn name(self) -> &'static str {
         match self {
             Isa::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Ifma => "avx512ifma",
         }
@@ -53,6 +63,8 @@ impl Isa {
     fn runs_here(self) -> bool {
         match self {
             Isa::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => avx2::runs_here(),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Ifma => avx512ifma::runs_here(),
         }
@@ -102,6 +114,8 @@ impl Kernel {
     pub(crate) fn ops(self) -> &'static dyn SliceKernel {
         match self.0 {
             Isa::Portable => &portable::Portable,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => &avx2::Avx2,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Ifma => &avx512ifma::Avx512Ifma,
         }

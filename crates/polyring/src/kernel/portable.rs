@@ -122,30 +122,35 @@ pub(super) fn unfold_edges(q: Modulus, values: &mut [u64], root: Multiplier, edg
     values[n / 2] = q.add(values[n / 2], root.mul(values[n / 2], q.value()));
 }
 
+#[inline(always)]
 pub(super) fn add(q: Modulus, out: &mut [u64], x: &[u64], y: &[u64]) {
     for ((out, &x), &y) in out.iter_mut().zip(x).zip(y) {
         *out = q.add(x, y);
     }
 }
 
+#[inline(always)]
 pub(super) fn add_assign(q: Modulus, x: &mut [u64], y: &[u64]) {
     for (x, &y) in x.iter_mut().zip(y) {
         *x = q.add(*x, y);
     }
 }
 
+#[inline(always)]
 pub(super) fn sub(q: Modulus, out: &mut [u64], x: &[u64], y: &[u64]) {
     for ((out, &x), &y) in out.iter_mut().zip(x).zip(y) {
         *out = q.sub(x, y);
     }
 }
 
+#[inline(always)]
 pub(super) fn sub_assign(q: Modulus, x: &mut [u64], y: &[u64]) {
     for (x, &y) in x.iter_mut().zip(y) {
         *x = q.sub(*x, y);
     }
 }
 
+#[inline(always)]
 pub(super) fn neg_assign(q: Modulus, x: &mut [u64]) {
     for x in x.iter_mut() {
         *x = q.neg(*x);
