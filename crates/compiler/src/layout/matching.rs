@@ -43,7 +43,7 @@ pub(crate) fn place(
         1
     };
     for row in 0..rows {
-        if every > 1 && scatter(row as u32) % every != 0 {
+        if every > 1 && !scatter(row as u32).is_multiple_of(every) {
             continue;
         }
         for (index, operand) in operands.iter().enumerate() {

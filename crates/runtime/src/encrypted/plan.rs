@@ -45,7 +45,7 @@ impl Action {
         match self {
             Action::Linear { transform, .. } => transform.prepared.memory_bytes(),
             Action::AddConstant(constants) => {
-                constants.iter().flatten().map(|p| p.poly().words().len() * size_of::<u64>()).sum()
+                constants.iter().flatten().map(|p| size_of_val(p.poly().words())).sum()
             }
             _ => 0,
         }
