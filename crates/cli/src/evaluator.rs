@@ -81,7 +81,12 @@ impl Evaluator {
             let names: Vec<&str> = together.iter().map(|s| s.operation.name()).collect();
             let layer = together.last().map_or(String::new(), |s| s.layer.clone());
             let (operation, milliseconds) = (names.join(" + "), median(times));
-            rows.push(StepTime { step, layer, operation, milliseconds });
+            rows.push(StepTime {
+                step,
+                layer,
+                operation,
+                milliseconds,
+            });
             first = step + 1;
         }
         rows

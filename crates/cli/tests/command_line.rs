@@ -10,7 +10,10 @@ const NETWORK: &[u8] = include_bytes!("../assets/demo-cryptonets.onnx");
 fn wrong_arguments_leave_with_code_four_in_every_format() {
     let desk = Desk::new();
     assert_eq!(desk.run(&["no-such-verb"]).code, 4);
-    assert_eq!(desk.failure(&["demo", "--images", "many"]), (4, "arguments.invalid".into()));
+    assert_eq!(
+        desk.failure(&["demo", "--images", "many"]),
+        (4, "arguments.invalid".into())
+    );
     let line = desk.run(&["bench", "no.such.case", "--format", "jsonl"]);
     assert_eq!((line.code, line.stdout.lines().count()), (4, 1));
 }
@@ -28,7 +31,10 @@ fn help_names_every_exit_code_and_leaves_with_zero() {
 #[test]
 fn missing_files_and_missing_data_are_named_with_a_hint() {
     let desk = Desk::new();
-    assert_eq!(desk.failure(&["inspect", "nothing.onnx"]), (4, "file.not-found".into()));
+    assert_eq!(
+        desk.failure(&["inspect", "nothing.onnx"]),
+        (4, "file.not-found".into())
+    );
     desk.write("model.onnx", NETWORK);
     let missing = desk.failure(&["accuracy", "model.onnx", "--data", "cifar10"]);
     assert_eq!(missing.0, 4);
@@ -51,7 +57,11 @@ fn broken_networks_are_refused_by_name() {
     }
     if let Ok(bytes) = scuro_nn::export::onnx(&graph) {
         desk.write("nan.onnx", &bytes);
-        assert_eq!(desk.failure(&["compile", "nan.onnx", "-o", "never.scuro"]).0, 4);
+        assert_eq!(
+            desk.failure(&["compile", "nan.onnx", "-o", "never.scuro"])
+                .0,
+            4
+        );
     }
     assert!(!desk.path("never.scuro").exists());
 }
@@ -66,7 +76,14 @@ fn networks_with_relu_are_refused_with_the_cheapest_fix() {
     );
     let bytes = scuro_nn::export::onnx(&made.expect("architecture").graph).expect("ONNX");
     desk.write("relu.onnx", &bytes);
-    let words = ["compile", "relu.onnx", "--data", "generated:train", "-o", "never.scuro"];
+    let words = [
+        "compile",
+        "relu.onnx",
+        "--data",
+        "generated:train",
+        "-o",
+        "never.scuro",
+    ];
     assert_eq!(desk.failure(&words), (4, "compile.not-friendly".into()));
     assert!(!desk.path("never.scuro").exists());
 }
@@ -78,7 +95,16 @@ fn data_is_listed_shown_and_generated() {
     assert!(sets["sets"].as_array().is_some_and(|sets| sets.len() >= 3));
     let shown = desk.run(&["data", "show", "generated", "--count", "2"]);
     assert!(shown.stdout.contains('█') && shown.code == 0);
-    desk.data(&["data", "generate", "--count", "30", "--split", "test", "--out", "made/mnist"]);
+    desk.data(&[
+        "data",
+        "generate",
+        "--count",
+        "30",
+        "--split",
+        "test",
+        "--out",
+        "made/mnist",
+    ]);
     assert_eq!(desk.names("made/mnist").len(), 2);
     let images = desk.data(&["data", "show", "made/mnist:test", "--count", "3"]);
     assert_eq!(images["images"].as_array().map(Vec::len), Some(3));
@@ -87,7 +113,15 @@ fn data_is_listed_shown_and_generated() {
 #[test]
 fn an_unreachable_mirror_is_a_connection_error_and_leaves_nothing() {
     let desk = Desk::new();
-    let words = ["data", "fetch", "mnist", "--mirror", "http://127.0.0.1:9", "--out", "cache"];
+    let words = [
+        "data",
+        "fetch",
+        "mnist",
+        "--mirror",
+        "http://127.0.0.1:9",
+        "--out",
+        "cache",
+    ];
     assert_eq!(desk.failure(&words), (2, "data.connection".into()));
     assert!(!desk.path("cache").exists());
 }
@@ -97,7 +131,14 @@ fn predictions_of_a_drawn_digit_agree_in_all_modes() {
     let desk = Desk::new();
     draw_seven(&desk.path("seven.png"));
     for mode in ["clear", "simulate", "encrypted"] {
-        let words = ["predict", "seven.png", "--mode", mode, "--calibration", "32"];
+        let words = [
+            "predict",
+            "seven.png",
+            "--mode",
+            mode,
+            "--calibration",
+            "32",
+        ];
         let answer = desk.data(&words);
         assert_eq!(answer["predictions"][0]["label"], 7, "{mode}");
     }
@@ -107,8 +148,18 @@ fn predictions_of_a_drawn_digit_agree_in_all_modes() {
 fn accuracy_and_simulation_score_generated_digits() {
     let desk = Desk::new();
     desk.write("model.onnx", NETWORK);
-    let clear = desk.data(&["accuracy", "model.onnx", "--data", "generated", "--limit", "200"]);
-    assert!(clear["accuracy"].as_f64().is_some_and(|share| share > 0.95), "{clear}");
+    let clear = desk.data(&[
+        "accuracy",
+        "model.onnx",
+        "--data",
+        "generated",
+        "--limit",
+        "200",
+    ]);
+    assert!(
+        clear["accuracy"].as_f64().is_some_and(|share| share > 0.95),
+        "{clear}"
+    );
     let simulated = desk.data(&["simulate", "model.onnx", "--limit", "20"]);
     assert_eq!(simulated["score"]["agreement"], 1.0);
 }
@@ -116,13 +167,29 @@ fn accuracy_and_simulation_score_generated_digits() {
 #[test]
 fn the_demo_runs_without_data_and_writes_one_self_contained_page() {
     let desk = Desk::new();
-    let run = desk.data(&["demo", "--images", "3", "--report", "out/demo.html", "--keep", "seen"]);
+    let run = desk.data(&[
+        "demo",
+        "--images",
+        "3",
+        "--report",
+        "out/demo.html",
+        "--keep",
+        "seen",
+    ]);
     assert_eq!(run["accuracy"]["agreement"], 1.0);
-    assert!(run["data"]["note"].as_str().is_some_and(|note| note.contains("drawn in code")));
+    assert!(
+        run["data"]["note"]
+            .as_str()
+            .is_some_and(|note| note.contains("drawn in code"))
+    );
     assert!(run["steps"].as_array().is_some_and(|steps| steps.len() > 3));
     let page = String::from_utf8(desk.read("out/demo.html")).expect("UTF-8");
     assert!(!page.contains("http://") && !page.contains("https://") && !page.contains("<script"));
-    assert!(desk.names("seen").iter().all(|name| !name.contains("secret")));
+    assert!(
+        desk.names("seen")
+            .iter()
+            .all(|name| !name.contains("secret"))
+    );
     desk.write("run.json", run.to_string().as_bytes());
     desk.data(&["report", "run.json", "-o", "again.html"]);
     assert_eq!(desk.read("again.html"), page.into_bytes());
@@ -133,9 +200,18 @@ fn a_benchmark_case_prints_its_object_and_becomes_a_page() {
     let desk = Desk::new();
     let listed = desk.run(&["bench", "--list", "--format", "jsonl"]);
     assert!(listed.stdout.lines().count() > 20);
-    let words = ["bench", "he.ntt.n8192", "--samples", "2", "-o", "bench.json"];
+    let words = [
+        "bench",
+        "he.ntt.n8192",
+        "--samples",
+        "2",
+        "-o",
+        "bench.json",
+    ];
     let case = desk.data(&words)["cases"][0].clone();
-    for key in ["id", "value", "unit", "target", "better", "holds", "threads", "samples", "peers"] {
+    for key in [
+        "id", "value", "unit", "target", "better", "holds", "threads", "samples", "peers",
+    ] {
         assert!(!case[key].is_null(), "{key}");
     }
     desk.data(&["report", "bench.json"]);
@@ -145,8 +221,24 @@ fn a_benchmark_case_prints_its_object_and_becomes_a_page() {
 #[test]
 fn training_makes_a_network_and_its_curves() {
     let desk = Desk::new();
-    let words = ["train", "mlp", "--data", "generated", "--limit", "300", "--epochs", "1"];
-    let out = ["--out", "mlp.onnx", "--curves", "mlp.svg", "--test", "generated:test"];
+    let words = [
+        "train",
+        "mlp",
+        "--data",
+        "generated",
+        "--limit",
+        "300",
+        "--epochs",
+        "1",
+    ];
+    let out = [
+        "--out",
+        "mlp.onnx",
+        "--curves",
+        "mlp.svg",
+        "--test",
+        "generated:test",
+    ];
     let trained = desk.data(&[&words[..], &out[..]].concat());
     assert_eq!(trained["epochs"].as_array().map(Vec::len), Some(1));
     assert_eq!(desk.data(&["inspect", "mlp.onnx"])["kind"], "network");

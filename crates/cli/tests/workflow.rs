@@ -12,7 +12,14 @@ const NETWORK: &[u8] = include_bytes!("../assets/demo-cryptonets.onnx");
 fn desk_with_keys() -> Desk {
     let desk = Desk::new();
     desk.write("model.onnx", NETWORK);
-    desk.data(&["compile", "model.onnx", "--calibration", "32", "-o", "model.scuro"]);
+    desk.data(&[
+        "compile",
+        "model.onnx",
+        "--calibration",
+        "32",
+        "-o",
+        "model.scuro",
+    ]);
     desk.data(&["keygen", "model.scuro", "--out", "keys"]);
     desk
 }
@@ -35,33 +42,76 @@ fn a_picture_goes_through_files_to_its_label_and_bad_files_are_refused() {
     wrong_kinds_of_file_are_named(&desk);
     inputs_outside_the_calibrated_range_are_refused(&desk);
     every_file_can_be_inspected(&desk);
-    let leftovers = desk.names(".").into_iter().filter(|name| name.starts_with(".scuro-"));
+    let leftovers = desk
+        .names(".")
+        .into_iter()
+        .filter(|name| name.starts_with(".scuro-"));
     assert_eq!(leftovers.count(), 0, "half-written files");
 }
 
 fn a_picture_becomes_its_label(desk: &Desk) {
     draw_seven(&desk.path("seven.png"));
-    desk.data(&["encrypt", "model.scuro", "seven.png", "--keys", "keys", "-o", "query.ct"]);
+    desk.data(&[
+        "encrypt",
+        "model.scuro",
+        "seven.png",
+        "--keys",
+        "keys",
+        "-o",
+        "query.ct",
+    ]);
     let keys = "keys/evaluation.keys";
-    let account = desk.data(&["evaluate", "model.scuro", "query.ct", "--keys", keys, "-o", "r.ct"]);
-    assert!(account["steps"].as_array().is_some_and(|steps| !steps.is_empty()));
+    let account = desk.data(&[
+        "evaluate",
+        "model.scuro",
+        "query.ct",
+        "--keys",
+        keys,
+        "-o",
+        "r.ct",
+    ]);
+    assert!(
+        account["steps"]
+            .as_array()
+            .is_some_and(|steps| !steps.is_empty())
+    );
     let answer = desk.data(&["decrypt", "model.scuro", "r.ct", "--key", "keys/secret.key"]);
     assert_eq!(answer["predictions"][0]["label"], 7);
 }
 
 fn several_images_share_a_query(desk: &Desk) {
-    let data = ["--data", "generated", "--index", "2", "--count", "2", "-o", "two.ct"];
+    let data = [
+        "--data",
+        "generated",
+        "--index",
+        "2",
+        "--count",
+        "2",
+        "-o",
+        "two.ct",
+    ];
     let words = ["encrypt", "model.scuro", "--keys", "keys/public.key"];
     let query = desk.data(&[&words[..], &data[..]].concat());
     assert_eq!(query["images"], 2);
     let keys = "keys/evaluation.keys";
-    desk.data(&["evaluate", "model.scuro", "two.ct", "--keys", keys, "-o", "two-reply.ct"]);
+    desk.data(&[
+        "evaluate",
+        "model.scuro",
+        "two.ct",
+        "--keys",
+        keys,
+        "-o",
+        "two-reply.ct",
+    ]);
     let answer = desk.data(&["decrypt", "model.scuro", "two-reply.ct", "--key", "keys"]);
     assert_eq!(answer["predictions"].as_array().map(Vec::len), Some(2));
 }
 
 fn secret_keys_are_private_and_not_replaced(desk: &Desk) {
-    let mode = std::fs::metadata(desk.path("keys/secret.key")).expect("key").permissions().mode();
+    let mode = std::fs::metadata(desk.path("keys/secret.key"))
+        .expect("key")
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o600);
     let before = desk.read("keys/secret.key");
     let again = desk.failure(&["keygen", "model.scuro", "--out", "keys"]);
@@ -74,46 +124,113 @@ fn damaged_files_are_named(desk: &Desk) {
         desk.failure(&["evaluate", model, query, "--keys", keys, "-o", "never.ct"])
     };
     let keys = "keys/evaluation.keys";
-    damaged(desk, "model.scuro", "short.scuro", |bytes| bytes.truncate(bytes.len() / 2));
+    damaged(desk, "model.scuro", "short.scuro", |bytes| {
+        bytes.truncate(bytes.len() / 2)
+    });
     assert_eq!(evaluate("short.scuro", "query.ct", keys).0, 4);
     damaged(desk, "model.scuro", "magic.scuro", |bytes| bytes[0] ^= 1);
-    assert_eq!(evaluate("magic.scuro", "query.ct", keys), (4, "program.wrong-magic".into()));
+    assert_eq!(
+        evaluate("magic.scuro", "query.ct", keys),
+        (4, "program.wrong-magic".into())
+    );
     damaged(desk, "model.scuro", "flip.scuro", |bytes| {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
     });
     assert_eq!(evaluate("flip.scuro", "query.ct", keys).0, 4);
-    damaged(desk, "query.ct", "short.ct", |bytes| bytes.truncate(bytes.len() - 9));
-    assert_eq!(evaluate("model.scuro", "short.ct", keys), (4, "bundle.truncated".into()));
+    damaged(desk, "query.ct", "short.ct", |bytes| {
+        bytes.truncate(bytes.len() - 9)
+    });
+    assert_eq!(
+        evaluate("model.scuro", "short.ct", keys),
+        (4, "bundle.truncated".into())
+    );
     damaged(desk, "query.ct", "version.ct", |bytes| bytes[8] = 99);
-    assert_eq!(evaluate("model.scuro", "version.ct", keys), (4, "bundle.wrong-version".into()));
+    assert_eq!(
+        evaluate("model.scuro", "version.ct", keys),
+        (4, "bundle.wrong-version".into())
+    );
     damaged(desk, "query.ct", "flip.ct", |bytes| bytes[5000] ^= 1);
-    assert_eq!(evaluate("model.scuro", "flip.ct", keys), (4, "bundle.damaged".into()));
+    assert_eq!(
+        evaluate("model.scuro", "flip.ct", keys),
+        (4, "bundle.damaged".into())
+    );
     damaged(desk, keys, "short.keys", |bytes| bytes.truncate(1000));
-    assert_eq!(evaluate("model.scuro", "query.ct", "short.keys"), (4, "file.truncated".into()));
+    assert_eq!(
+        evaluate("model.scuro", "query.ct", "short.keys"),
+        (4, "file.truncated".into())
+    );
     assert!(!desk.path("never.ct").exists(), "nothing is written half");
 }
 
 fn foreign_keys_are_refused(desk: &Desk) {
     desk.data(&["keygen", "model.scuro", "--out", "other"]);
     let keys = "other/evaluation.keys";
-    let words = ["evaluate", "model.scuro", "query.ct", "--keys", keys, "-o", "never.ct"];
+    let words = [
+        "evaluate",
+        "model.scuro",
+        "query.ct",
+        "--keys",
+        keys,
+        "-o",
+        "never.ct",
+    ];
     assert_eq!(desk.failure(&words), (6, "keys.mismatch".into()));
-    let words = ["decrypt", "model.scuro", "r.ct", "--key", "other/secret.key"];
+    let words = [
+        "decrypt",
+        "model.scuro",
+        "r.ct",
+        "--key",
+        "other/secret.key",
+    ];
     assert_eq!(desk.failure(&words), (6, "keys.mismatch".into()));
-    let compile = ["compile", "model.onnx", "--calibration", "40", "-o", "another.scuro"];
+    let compile = [
+        "compile",
+        "model.onnx",
+        "--calibration",
+        "40",
+        "-o",
+        "another.scuro",
+    ];
     desk.data(&[&compile[..], &["--security", "192"]].concat());
-    let words = ["decrypt", "another.scuro", "r.ct", "--key", "keys/secret.key"];
+    let words = [
+        "decrypt",
+        "another.scuro",
+        "r.ct",
+        "--key",
+        "keys/secret.key",
+    ];
     assert_eq!(desk.failure(&words), (6, "keys.other-parameters".into()));
-    let words = ["evaluate", "another.scuro", "query.ct", "--keys", "keys/evaluation.keys"];
-    assert_eq!(desk.failure(&[&words[..], &["-o", "never.ct"]].concat()).0, 6);
+    let words = [
+        "evaluate",
+        "another.scuro",
+        "query.ct",
+        "--keys",
+        "keys/evaluation.keys",
+    ];
+    assert_eq!(
+        desk.failure(&[&words[..], &["-o", "never.ct"]].concat()).0,
+        6
+    );
 }
 
 fn wrong_kinds_of_file_are_named(desk: &Desk) {
-    let words = ["evaluate", "model.scuro", "query.ct", "--keys", "keys/secret.key"];
+    let words = [
+        "evaluate",
+        "model.scuro",
+        "query.ct",
+        "--keys",
+        "keys/secret.key",
+    ];
     let found = desk.failure(&[&words[..], &["-o", "never.ct"]].concat());
     assert_eq!(found, (4, "file.wrong-kind".into()));
-    let words = ["evaluate", "model.scuro", "r.ct", "--keys", "keys/evaluation.keys"];
+    let words = [
+        "evaluate",
+        "model.scuro",
+        "r.ct",
+        "--keys",
+        "keys/evaluation.keys",
+    ];
     let found = desk.failure(&[&words[..], &["-o", "never.ct"]].concat());
     assert_eq!(found, (4, "bundle.wrong-kind".into()));
     let found = desk.failure(&["keygen", "model.onnx", "--out", "never"]);
@@ -122,14 +239,29 @@ fn wrong_kinds_of_file_are_named(desk: &Desk) {
 }
 
 fn inputs_outside_the_calibrated_range_are_refused(desk: &Desk) {
-    let compile = ["compile", "model.onnx", "--calibration", "32", "--input-scale", "1/2550"];
+    let compile = [
+        "compile",
+        "model.onnx",
+        "--calibration",
+        "32",
+        "--input-scale",
+        "1/2550",
+    ];
     desk.data(&[&compile[..], &["-o", "dim.scuro"]].concat());
     desk.data(&["keygen", "dim.scuro", "--out", "dim"]);
     let mut program =
         scuro_program::Program::from_bytes(&desk.read("dim.scuro")).expect("a program");
     program.notes.retain(|(key, _)| key != "input-scale");
     desk.write("bright.scuro", &program.to_bytes());
-    let words = ["encrypt", "bright.scuro", "seven.png", "--keys", "dim", "-o", "never.ct"];
+    let words = [
+        "encrypt",
+        "bright.scuro",
+        "seven.png",
+        "--keys",
+        "dim",
+        "-o",
+        "never.ct",
+    ];
     assert_eq!(desk.failure(&words), (4, "input.out-of-range".into()));
     assert!(!desk.path("never.ct").exists());
 }
@@ -152,7 +284,14 @@ fn every_file_can_be_inspected(desk: &Desk) {
 fn programs_below_the_security_level_are_refused() {
     let desk = Desk::new();
     desk.write("model.onnx", NETWORK);
-    desk.data(&["compile", "model.onnx", "--calibration", "16", "-o", "model.scuro"]);
+    desk.data(&[
+        "compile",
+        "model.onnx",
+        "--calibration",
+        "16",
+        "-o",
+        "model.scuro",
+    ]);
     let mut program =
         scuro_program::Program::from_bytes(&desk.read("model.scuro")).expect("a program");
     program.parameters.security_bits = 256;
@@ -166,7 +305,14 @@ fn programs_below_the_security_level_are_refused() {
 fn a_key_set_without_a_rotation_is_named() {
     let desk = Desk::new();
     desk.write("model.onnx", NETWORK);
-    desk.data(&["compile", "model.onnx", "--calibration", "16", "-o", "model.scuro"]);
+    desk.data(&[
+        "compile",
+        "model.onnx",
+        "--calibration",
+        "16",
+        "-o",
+        "model.scuro",
+    ]);
     let model = scuro_client::Model::open(&desk.read("model.scuro")).expect("a model");
     let mut manifest = model.key_manifest();
     manifest.rotations.pop_last();
@@ -174,12 +320,30 @@ fn a_key_set_without_a_rotation_is_named() {
     let context = model.context();
     let secret = scuro_fhe::owner::SecretKey::generate(context, &mut rng);
     let generator = scuro_fhe::owner::KeyGenerator::new(context, &secret).expect("generator");
-    let keys = generator.evaluation_keys(&manifest, &mut rng).expect("keys");
+    let keys = generator
+        .evaluation_keys(&manifest, &mut rng)
+        .expect("keys");
     desk.write("few.keys", &keys.to_bytes(context));
     desk.write("secret.key", &secret.to_bytes());
     draw_seven(&desk.path("seven.png"));
-    desk.data(&["encrypt", "model.scuro", "seven.png", "--keys", "secret.key", "-o", "q.ct"]);
-    let words = ["evaluate", "model.scuro", "q.ct", "--keys", "few.keys", "-o", "never.ct"];
+    desk.data(&[
+        "encrypt",
+        "model.scuro",
+        "seven.png",
+        "--keys",
+        "secret.key",
+        "-o",
+        "q.ct",
+    ]);
+    let words = [
+        "evaluate",
+        "model.scuro",
+        "q.ct",
+        "--keys",
+        "few.keys",
+        "-o",
+        "never.ct",
+    ];
     assert_eq!(desk.failure(&words), (4, "keys.missing-rotation".into()));
     assert!(!desk.path("never.ct").exists());
 }

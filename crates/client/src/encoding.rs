@@ -91,7 +91,10 @@ fn fill_slots(map: &[u32], image: &[f32]) -> Vec<f64> {
 
 /// One element of every image; slots without an image hold zero.
 fn column(images: &[&[f32]], element: usize, slots: usize) -> Vec<f64> {
-    let mut column: Vec<f64> = images.iter().map(|image| f64::from(image[element])).collect();
+    let mut column: Vec<f64> = images
+        .iter()
+        .map(|image| f64::from(image[element]))
+        .collect();
     column.resize(slots, 0.0);
     column
 }

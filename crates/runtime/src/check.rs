@@ -17,7 +17,11 @@ pub(crate) fn query_slots(program: &Program, query: &[Vec<f64>]) -> Result<(), R
     match query.iter().position(|slots| slots.len() != expected) {
         Some(index) => {
             let found = query[index].len();
-            Err(RuntimeError::QuerySlots { index, found, expected })
+            Err(RuntimeError::QuerySlots {
+                index,
+                found,
+                expected,
+            })
         }
         None => Ok(()),
     }
@@ -31,11 +35,19 @@ pub(crate) fn query(program: &Program, query: &[Ciphertext]) -> Result<(), Runti
     for (index, ciphertext) in query.iter().enumerate() {
         let found = ciphertext.level();
         if found != expected {
-            return Err(RuntimeError::QueryLevel { index, found, expected });
+            return Err(RuntimeError::QueryLevel {
+                index,
+                found,
+                expected,
+            });
         }
         if (ciphertext.scale() / scale - 1.0).abs() > SCALE_TOLERANCE {
             let (found_log2, expected_log2) = (ciphertext.scale().log2(), scale.log2());
-            return Err(RuntimeError::QueryScale { index, found_log2, expected_log2 });
+            return Err(RuntimeError::QueryScale {
+                index,
+                found_log2,
+                expected_log2,
+            });
         }
         let found = ciphertext.parts().len();
         if found != 2 {
@@ -47,7 +59,11 @@ pub(crate) fn query(program: &Program, query: &[Ciphertext]) -> Result<(), Runti
 
 fn query_length(program: &Program, found: usize) -> Result<(), RuntimeError> {
     let expected = program.input.ciphertexts();
-    if found == expected { Ok(()) } else { Err(RuntimeError::QueryLength { found, expected }) }
+    if found == expected {
+        Ok(())
+    } else {
+        Err(RuntimeError::QueryLength { found, expected })
+    }
 }
 
 /// The keys hold everything that the program's manifest names.
@@ -55,7 +71,11 @@ pub(crate) fn keys(program: &Program, keys: &EvaluationKeys) -> Result<(), Runti
     let manifest = keys.manifest();
     for key in &program.keys.galois {
         let (step, level) = (key.step as usize, key.level as usize);
-        if manifest.rotations.get(&step).is_none_or(|&held| held < level) {
+        if manifest
+            .rotations
+            .get(&step)
+            .is_none_or(|&held| held < level)
+        {
             return Err(RuntimeError::MissingRotationKey { step, level });
         }
     }

@@ -14,8 +14,11 @@ pub fn run(program: &Program, query: &[Vec<f64>]) -> Result<SlotValue, RuntimeEr
     check::query_slots(program, query)?;
     let mut values: Vec<SlotValue> = vec![query.to_vec()];
     for step in &program.steps {
-        let operands: Vec<&SlotValue> =
-            step.inputs.iter().map(|id| &values[id.0 as usize]).collect();
+        let operands: Vec<&SlotValue> = step
+            .inputs
+            .iter()
+            .map(|id| &values[id.0 as usize])
+            .collect();
         values.push(interpret(&step.operation, &operands));
     }
     Ok(values.swap_remove(program.result.0 as usize))

@@ -46,7 +46,11 @@ impl Prepared {
             Packing::Batch => Plan::Batch(BatchPlan::new(program, &context)?),
         };
         let program = Arc::clone(program);
-        Ok(Self { program, evaluator: Evaluator::new(&context), plan })
+        Ok(Self {
+            program,
+            evaluator: Evaluator::new(&context),
+            plan,
+        })
     }
 
     /// Bytes of the encoded weights.
@@ -82,13 +86,21 @@ impl Prepared {
             }
         };
         let workers = Workers::new(threads)?;
-        let run = Run { evaluator: &self.evaluator, keys, workers: &workers };
+        let run = Run {
+            evaluator: &self.evaluator,
+            keys,
+            workers: &workers,
+        };
         let mut values: Vec<Option<Vec<Ciphertext>>> = vec![None; self.program.steps.len() + 1];
         values[0] = Some(query.to_vec());
         for task in tasks {
             let start = Instant::now();
             let result = run.task(task, &values)?;
-            observer(Observation { step: task.step, elapsed: start.elapsed(), result: &result });
+            observer(Observation {
+                step: task.step,
+                elapsed: start.elapsed(),
+                result: &result,
+            });
             values[task.step + 1] = Some(result);
             task.frees.iter().for_each(|&value| values[value] = None);
         }
@@ -99,13 +111,17 @@ impl Prepared {
 
 fn pool(threads: usize) -> Result<ThreadPool, RuntimeError> {
     let builder = rayon::ThreadPoolBuilder::new().num_threads(threads);
-    builder.build().map_err(|_| RuntimeError::Threads { threads })
+    builder
+        .build()
+        .map_err(|_| RuntimeError::Threads { threads })
 }
 
 impl std::fmt::Debug for Prepared {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let name = &self.program.name;
-        out.debug_struct("Prepared").field("program", name).finish_non_exhaustive()
+        out.debug_struct("Prepared")
+            .field("program", name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -116,7 +132,11 @@ pub(crate) struct Workers {
 
 impl Workers {
     fn new(threads: usize) -> Result<Self, RuntimeError> {
-        let pool = if threads > 1 { Some(pool(threads)?) } else { None };
+        let pool = if threads > 1 {
+            Some(pool(threads)?)
+        } else {
+            None
+        };
         Ok(Self { pool })
     }
 
@@ -149,13 +169,15 @@ impl Run<'_> {
             value.unwrap_or_default()
         };
         let (evaluator, keys, first) = (self.evaluator, self.keys, operand(0));
-        let each = |f: &(dyn Fn(usize, &Ciphertext) -> Result<Ciphertext, scuro_fhe::Error> + Sync)| {
-            self.workers.map(first.len(), |i| Ok(f(i, &first[i])?))
-        };
+        let each =
+            |f: &(dyn Fn(usize, &Ciphertext) -> Result<Ciphertext, scuro_fhe::Error> + Sync)| {
+                self.workers.map(first.len(), |i| Ok(f(i, &first[i])?))
+            };
         match &task.action {
             Action::Linear { transform, rescale } => {
-                let inputs: Vec<&Ciphertext> =
-                    (0..task.inputs.len()).flat_map(|i| operand(i).iter()).collect();
+                let inputs: Vec<&Ciphertext> = (0..task.inputs.len())
+                    .flat_map(|i| operand(i).iter())
+                    .collect();
                 self.linear(transform, &inputs, *rescale)
             }
             Action::Rotate(steps) => self.rotate(first, steps),
@@ -187,7 +209,9 @@ impl Run<'_> {
         steps: &[usize],
     ) -> Result<Vec<Ciphertext>, RuntimeError> {
         let by_operand = self.workers.map(operand.len(), |i| {
-            Ok(self.evaluator.rotate_hoisted(&operand[i], steps, self.keys)?)
+            Ok(self
+                .evaluator
+                .rotate_hoisted(&operand[i], steps, self.keys)?)
         })?;
         let of_step = |step: usize| by_operand.iter().map(move |rotated| rotated[step].clone());
         Ok((0..steps.len()).flat_map(of_step).collect())

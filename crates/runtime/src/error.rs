@@ -54,7 +54,9 @@ pub enum RuntimeError {
         expected: usize,
     },
     /// A ciphertext of the query was encrypted at another level.
-    #[error("ciphertext {index} of the query is at level {found}, the program starts at {expected}")]
+    #[error(
+        "ciphertext {index} of the query is at level {found}, the program starts at {expected}"
+    )]
     QueryLevel {
         /// Position in the query.
         index: usize,

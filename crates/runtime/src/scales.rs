@@ -19,7 +19,9 @@ fn of_step(step: &Step, scales: &[f64], shapes: &[ValueShape], parameters: &Para
     match &step.operation {
         Operation::Linear(linear) => operand(0) * linear.weight_scale_log2.exp2(),
         Operation::ScalarLinear(matrix) => operand(0) * matrix.weight_scale_log2.exp2(),
-        Operation::Combine { weight_scale_log2, .. } => operand(0) * weight_scale_log2.exp2(),
+        Operation::Combine {
+            weight_scale_log2, ..
+        } => operand(0) * weight_scale_log2.exp2(),
         Operation::Square => operand(0) * operand(0),
         Operation::Multiply => operand(0) * operand(1),
         Operation::Rescale => {

@@ -36,9 +36,17 @@ impl<'a> Simulator<'a> {
     pub fn new(program: &'a Program, parameters: &Parameters) -> Result<Self, RuntimeError> {
         let shapes = program.validate()?;
         let scales = scales::of(program, &shapes, parameters);
-        let modulus_log2 = (0..=parameters.max_level()).map(|l| parameters.log_q(l)).collect();
+        let modulus_log2 = (0..=parameters.max_level())
+            .map(|l| parameters.log_q(l))
+            .collect();
         let noise = NoiseModel::new(parameters);
-        Ok(Self { program, shapes, scales, modulus_log2, noise })
+        Ok(Self {
+            program,
+            shapes,
+            scales,
+            modulus_log2,
+            noise,
+        })
     }
 
     /// The slots of the reply, with noise drawn from `seed`.
@@ -54,8 +62,11 @@ impl<'a> Simulator<'a> {
         normal.disturb(&mut fresh, self.noise.fresh_secret().std / self.scales[0]);
         let mut values = vec![fresh];
         for (index, step) in self.program.steps.iter().enumerate() {
-            let operands: Vec<&SlotValue> =
-                step.inputs.iter().map(|id| &values[id.0 as usize]).collect();
+            let operands: Vec<&SlotValue> = step
+                .inputs
+                .iter()
+                .map(|id| &values[id.0 as usize])
+                .collect();
             let value = self.step(index, step, &operands, &mut normal);
             self.check_overflow(index, step, &value)?;
             values.push(value);
@@ -75,7 +86,10 @@ impl<'a> Simulator<'a> {
         let level = input.level as usize;
         if let Operation::Fold { stages } = &step.operation {
             let switch = self.noise.key_switch(level).std / scale;
-            return operands[0].iter().map(|x| fold(stages, x, switch, normal)).collect();
+            return operands[0]
+                .iter()
+                .map(|x| fold(stages, x, switch, normal))
+                .collect();
         }
         let mut value = interpret(&step.operation, operands);
         match &step.operation {
@@ -132,7 +146,9 @@ impl<'a> Simulator<'a> {
             }
         }
         for (row, variance) in value.iter_mut().zip(&variance) {
-            row.iter_mut().zip(variance).for_each(|(x, v)| *x += v.sqrt() * normal.draw());
+            row.iter_mut()
+                .zip(variance)
+                .for_each(|(x, v)| *x += v.sqrt() * normal.draw());
         }
     }
 
@@ -142,7 +158,10 @@ impl<'a> Simulator<'a> {
         step: &Step,
         value: &SlotValue,
     ) -> Result<(), RuntimeError> {
-        let largest = value.iter().flatten().fold(0.0f64, |max, v| max.max(v.abs()));
+        let largest = value
+            .iter()
+            .flatten()
+            .fold(0.0f64, |max, v| max.max(v.abs()));
         let magnitude_log2 = (largest * self.scales[index + 1]).log2();
         let modulus_log2 = self.modulus_log2[self.shapes[index + 1].level as usize];
         // Not written as `>`: a NaN must be refused as well.
@@ -150,7 +169,12 @@ impl<'a> Simulator<'a> {
             return Ok(());
         }
         let layer = step.layer.clone();
-        Err(RuntimeError::Overflow { step: index, layer, magnitude_log2, modulus_log2 })
+        Err(RuntimeError::Overflow {
+            step: index,
+            layer,
+            magnitude_log2,
+            modulus_log2,
+        })
     }
 }
 
@@ -181,7 +205,10 @@ struct Normal {
 
 impl Normal {
     fn new(seed: u64) -> Self {
-        Self { rng: ChaCha20Rng::seed_from_u64(seed), spare: None }
+        Self {
+            rng: ChaCha20Rng::seed_from_u64(seed),
+            spare: None,
+        }
     }
 
     fn draw(&mut self) -> f64 {
@@ -190,12 +217,18 @@ impl Normal {
         }
         // (0, 1], so that the logarithm is finite.
         let mut uniform = || ((self.rng.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64;
-        let (radius, angle) = ((-2.0 * uniform().ln()).sqrt(), std::f64::consts::TAU * uniform());
+        let (radius, angle) = (
+            (-2.0 * uniform().ln()).sqrt(),
+            std::f64::consts::TAU * uniform(),
+        );
         self.spare = Some(radius * angle.sin());
         radius * angle.cos()
     }
 
     fn disturb(&mut self, value: &mut SlotValue, deviation: f64) {
-        value.iter_mut().flatten().for_each(|x| *x += deviation * self.draw());
+        value
+            .iter_mut()
+            .flatten()
+            .for_each(|x| *x += deviation * self.draw());
     }
 }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use rayon::ThreadPool;
 use rayon::prelude::*;
 use scuro_fhe::Context;
-use scuro_fhe::ckks::{Ciphertext, Evaluator};
 use scuro_fhe::circuits::slotwise::{ScalarMatrix, SlotwiseCircuit, SlotwiseStep};
+use scuro_fhe::ckks::{Ciphertext, Evaluator};
 use scuro_fhe::keys::EvaluationKeys;
 use scuro_program::{Operation, Program, ScalarLinear, Step, ValueShape};
 
@@ -32,7 +32,11 @@ struct Task {
 
 enum Action {
     /// Value numbers of the inputs and outputs of the circuit.
-    Fused { circuit: SlotwiseCircuit, inputs: Vec<usize>, outputs: Vec<usize> },
+    Fused {
+        circuit: SlotwiseCircuit,
+        inputs: Vec<usize>,
+        outputs: Vec<usize>,
+    },
     /// One ciphertext after the other.
     Each { input: usize, how: Each },
 }
@@ -66,7 +70,11 @@ impl BatchPlan {
     pub(super) fn new(program: &Program, context: &Context) -> Result<Self, RuntimeError> {
         let shapes = program.validate()?;
         let scales = scales::of(program, &shapes, context.parameters());
-        let planner = Planner { program, shapes, scales };
+        let planner = Planner {
+            program,
+            shapes,
+            scales,
+        };
         let mut tasks = Vec::new();
         let mut step = 0;
         while step < program.steps.len() {
@@ -74,7 +82,10 @@ impl BatchPlan {
             step = task.steps.end;
             tasks.push(task);
         }
-        Ok(Self { tasks, result: program.result.0 as usize })
+        Ok(Self {
+            tasks,
+            result: program.result.0 as usize,
+        })
     }
 
     /// The reply to a query of the program's form, with keys that hold what the program names.
@@ -94,7 +105,11 @@ impl BatchPlan {
                 _ => values[value].as_deref().unwrap_or_default(),
             };
             let results = match &task.action {
-                Action::Fused { circuit, inputs, outputs } => {
+                Action::Fused {
+                    circuit,
+                    inputs,
+                    outputs,
+                } => {
                     let inputs: Vec<&[Ciphertext]> = inputs.iter().map(|&v| read(v)).collect();
                     let (lists, times) = run_fused(circuit, evaluator, &inputs, pool)?;
                     let results = outputs.iter().copied().zip(lists).collect();
@@ -105,7 +120,12 @@ impl BatchPlan {
                     let start = Instant::now();
                     let list = pool.install(|| how.run(read(*input), evaluator, keys))?;
                     let results = vec![(task.steps.end, list)];
-                    report(task.steps.end - 1..task.steps.end, &[start.elapsed()], &results, observer);
+                    report(
+                        task.steps.end - 1..task.steps.end,
+                        &[start.elapsed()],
+                        &results,
+                        observer,
+                    );
                     results
                 }
             };
@@ -114,22 +134,23 @@ impl BatchPlan {
             }
             task.frees.iter().for_each(|&value| values[value] = None);
         }
-        Ok(values.swap_remove(self.result).unwrap_or_else(|| query.to_vec()))
+        Ok(values
+            .swap_remove(self.result)
+            .unwrap_or_else(|| query.to_vec()))
     }
 }
 
 type Results = Vec<(usize, Vec<Ciphertext>)>;
 
-fn report(
-    steps: Range<usize>,
-    times: &[Duration],
-    results: &Results,
-    observer: &mut Observer<'_>,
-) {
+fn report(steps: Range<usize>, times: &[Duration], results: &Results, observer: &mut Observer<'_>) {
     for (step, &elapsed) in steps.zip(times) {
         let result = results.iter().find(|(value, _)| *value == step + 1);
         let result = result.map_or(&[][..], |(_, list)| list);
-        observer(Observation { step, elapsed, result });
+        observer(Observation {
+            step,
+            elapsed,
+            result,
+        });
     }
 }
 
@@ -154,9 +175,15 @@ fn run_fused(
     let start = Instant::now();
     let lists = pool.install(|| circuit.apply(evaluator, inputs, &tick))?;
     let wall = start.elapsed().as_secs_f64();
-    let nanos: Vec<f64> = nanos.iter().map(|n| n.load(Ordering::Relaxed) as f64).collect();
+    let nanos: Vec<f64> = nanos
+        .iter()
+        .map(|n| n.load(Ordering::Relaxed) as f64)
+        .collect();
     let sum = nanos.iter().sum::<f64>().max(1.0);
-    let times = nanos.iter().map(|n| Duration::from_secs_f64(wall * n / sum)).collect();
+    let times = nanos
+        .iter()
+        .map(|n| Duration::from_secs_f64(wall * n / sum))
+        .collect();
     Ok((lists, times))
 }
 
@@ -196,7 +223,11 @@ impl Planner<'_> {
             _ => return self.fused(start),
         };
         let action = Action::Each { input, how };
-        Ok(Task { steps: start..end, action, frees: self.frees(start..end) })
+        Ok(Task {
+            steps: start..end,
+            action,
+            frees: self.frees(start..end),
+        })
     }
 
     /// Whether the next step rescales this one's value and nothing else reads it.
@@ -210,11 +241,17 @@ impl Planner<'_> {
     fn fused(&self, start: usize) -> Result<Task, RuntimeError> {
         let level = self.shapes[start + 1].level;
         let follows = |&step: &usize| {
-            let Step { inputs, operation, .. } = &self.program.steps[step];
+            let Step {
+                inputs, operation, ..
+            } = &self.program.steps[step];
             is_slotwise(operation)
-                && inputs.iter().all(|id| self.shapes[id.0 as usize].level == level)
+                && inputs
+                    .iter()
+                    .all(|id| self.shapes[id.0 as usize].level == level)
         };
-        let length = (start..self.program.steps.len()).take_while(follows).count();
+        let length = (start..self.program.steps.len())
+            .take_while(follows)
+            .count();
         if length == 0 {
             let (step, operation) = (start, self.program.steps[start].operation.name());
             return Err(RuntimeError::WrongPacking { step, operation });
@@ -228,19 +265,31 @@ impl Planner<'_> {
         inputs.sort_unstable();
         inputs.dedup();
         let made = start + 1..=start + length;
-        let outputs: Vec<usize> =
-            made.filter(|&value| self.is_read_after(value, steps.end)).collect();
+        let outputs: Vec<usize> = made
+            .filter(|&value| self.is_read_after(value, steps.end))
+            .collect();
         let number = |value: usize| match value.checked_sub(start + 1) {
             Some(step) => inputs.len() + step,
             None => inputs.binary_search(&value).unwrap_or(0),
         };
         let circuit = SlotwiseCircuit {
             inputs: inputs.len(),
-            steps: steps.clone().map(|step| self.slotwise(step, &number)).collect(),
+            steps: steps
+                .clone()
+                .map(|step| self.slotwise(step, &number))
+                .collect(),
             outputs: outputs.iter().map(|&value| number(value)).collect(),
         };
-        let action = Action::Fused { circuit, inputs, outputs };
-        Ok(Task { frees: self.frees(steps.clone()), steps, action })
+        let action = Action::Fused {
+            circuit,
+            inputs,
+            outputs,
+        };
+        Ok(Task {
+            frees: self.frees(steps.clone()),
+            steps,
+            action,
+        })
     }
 
     fn slotwise(&self, index: usize, number: &dyn Fn(usize) -> usize) -> SlotwiseStep {
@@ -252,22 +301,32 @@ impl Planner<'_> {
                 matrix: matrix(linear),
                 weight_scale: linear.weight_scale_log2.exp2(),
             },
-            Operation::AddScalars { values } => {
-                SlotwiseStep::AddScalars { operand: operands[0], values: values.clone() }
-            }
+            Operation::AddScalars { values } => SlotwiseStep::AddScalars {
+                operand: operands[0],
+                values: values.clone(),
+            },
             Operation::Combine { factors, .. } => {
                 let scale = self.scales[index + 1];
-                SlotwiseStep::Combine { operands, factors: factors.clone(), scale }
+                SlotwiseStep::Combine {
+                    operands,
+                    factors: factors.clone(),
+                    scale,
+                }
             }
             // `fused` lets nothing else through.
-            _ => SlotwiseStep::Multiply { left: operands[0], right: operands[operands.len() - 1] },
+            _ => SlotwiseStep::Multiply {
+                left: operands[0],
+                right: operands[operands.len() - 1],
+            },
         }
     }
 
     /// Whether a step from `end` on reads the value, or the caller does.
     fn is_read_after(&self, value: usize, end: usize) -> bool {
         self.program.result.0 as usize == value
-            || self.program.steps[end..].iter().any(|step| reads(step, value))
+            || self.program.steps[end..]
+                .iter()
+                .any(|step| reads(step, value))
     }
 
     /// Values up to those of `steps` that nothing reads afterwards.

@@ -3,8 +3,8 @@
 
 use std::borrow::Cow;
 
-use scuro_fhe::ckks::{Ciphertext, Encoder, Evaluator, Plaintext};
 use scuro_fhe::circuits::linear::{Diagonal, LinearTransform, PreparedTransform, SlotValues};
+use scuro_fhe::ckks::{Ciphertext, Encoder, Evaluator, Plaintext};
 use scuro_fhe::keys::EvaluationKeys;
 use scuro_program::{Linear, Operation, Program, SlotVector, Step, ValueShape};
 
@@ -44,9 +44,11 @@ impl Action {
     pub(super) fn memory_bytes(&self) -> usize {
         match self {
             Action::Linear { transform, .. } => transform.prepared.memory_bytes(),
-            Action::AddConstant(constants) => {
-                constants.iter().flatten().map(|p| size_of_val(p.poly().words())).sum()
-            }
+            Action::AddConstant(constants) => constants
+                .iter()
+                .flatten()
+                .map(|p| size_of_val(p.poly().words()))
+                .sum(),
             _ => 0,
         }
     }
@@ -114,7 +116,9 @@ pub(super) fn fold(
     keys: &EvaluationKeys,
 ) -> Result<Ciphertext, scuro_fhe::Error> {
     let mut stages = stages.iter();
-    let Some(first) = stages.next() else { return Ok(ciphertext.clone()) };
+    let Some(first) = stages.next() else {
+        return Ok(ciphertext.clone());
+    };
     let sum = evaluator.rotate_sum(ciphertext, first, keys)?;
     stages.try_fold(sum, |sum, steps| evaluator.rotate_sum(&sum, steps, keys))
 }
@@ -123,7 +127,12 @@ pub(super) fn fold(
 pub(super) fn tasks(program: &Program, encoder: &Encoder) -> Result<Vec<Task>, RuntimeError> {
     let shapes = program.validate()?;
     let scales = scales::of(program, &shapes, encoder.context().parameters());
-    let planner = Planner { program, encoder, shapes, scales };
+    let planner = Planner {
+        program,
+        encoder,
+        shapes,
+        scales,
+    };
     let mut tasks = Vec::with_capacity(program.steps.len());
     let mut step = 0;
     while step < program.steps.len() {
@@ -141,7 +150,9 @@ fn free_early(tasks: &mut [Task], result: usize) {
     let mut last_use = vec![None; values];
     for (at, task) in tasks.iter().enumerate() {
         last_use[task.step + 1] = Some(at);
-        task.inputs.iter().for_each(|&value| last_use[value] = Some(at));
+        task.inputs
+            .iter()
+            .for_each(|&value| last_use[value] = Some(at));
     }
     last_use[result] = None;
     for (value, at) in last_use.into_iter().enumerate() {
@@ -163,9 +174,13 @@ impl Planner<'_> {
         let step = &self.program.steps[index];
         let rescale = self.rescaled_next(index);
         let (action, joined) = match &step.operation {
-            Operation::Linear(linear) => {
-                (Action::Linear { transform: self.transform(index, linear)?, rescale }, rescale)
-            }
+            Operation::Linear(linear) => (
+                Action::Linear {
+                    transform: self.transform(index, linear)?,
+                    rescale,
+                },
+                rescale,
+            ),
             Operation::Relinearize if rescale => (Action::RelinearizeRescale, true),
             _ => (self.plain_action(index, step)?, false),
         };
@@ -182,20 +197,25 @@ impl Planner<'_> {
         let value = index + 1;
         let reads = |step: &Step| step.inputs.iter().any(|id| id.0 as usize == value);
         let later = &self.program.steps[value..];
-        later.first().is_some_and(|next| next.operation == Operation::Rescale && reads(next))
+        later
+            .first()
+            .is_some_and(|next| next.operation == Operation::Rescale && reads(next))
             && later.iter().filter(|step| reads(step)).count() == 1
             && self.program.result.0 as usize != value
     }
 
     fn plain_action(&self, index: usize, step: &Step) -> Result<Action, RuntimeError> {
         Ok(match &step.operation {
-            Operation::Linear(linear) => {
-                Action::Linear { transform: self.transform(index, linear)?, rescale: false }
-            }
+            Operation::Linear(linear) => Action::Linear {
+                transform: self.transform(index, linear)?,
+                rescale: false,
+            },
             Operation::Rotate { steps } => {
                 Action::Rotate(steps.iter().map(|&s| s as usize).collect())
             }
-            Operation::Fold { stages } => Action::Fold(stages.iter().map(|s| with_self(s)).collect()),
+            Operation::Fold { stages } => {
+                Action::Fold(stages.iter().map(|s| with_self(s)).collect())
+            }
             Operation::AddConstant { values } => self.constants(index, values)?,
             Operation::AddScalars { values } => Action::AddScalars(values.clone()),
             Operation::Square => Action::Square,
@@ -206,7 +226,10 @@ impl Planner<'_> {
             Operation::Combine { factors, .. } => self.combine(index, step, factors),
             Operation::ScalarLinear(_) => {
                 let operation = step.operation.name();
-                return Err(RuntimeError::WrongPacking { step: index, operation });
+                return Err(RuntimeError::WrongPacking {
+                    step: index,
+                    operation,
+                });
             }
         })
     }
@@ -215,7 +238,10 @@ impl Planner<'_> {
         let step = &self.program.steps[index];
         let value = |operand: u32| step.inputs[operand as usize].0 as usize;
         let scale = self.scales[value(0)];
-        let counts = step.inputs.iter().map(|id| self.shapes[id.0 as usize].ciphertexts);
+        let counts = step
+            .inputs
+            .iter()
+            .map(|id| self.shapes[id.0 as usize].ciphertexts);
         let firsts: Vec<usize> = counts
             .scan(0, |next, count| {
                 *next += count;
@@ -231,12 +257,19 @@ impl Planner<'_> {
         };
         let level = self.shapes[value(0)].level as usize;
         let transform = LinearTransform {
-            inputs: step.inputs.iter().map(|id| self.shapes[id.0 as usize].ciphertexts).sum(),
+            inputs: step
+                .inputs
+                .iter()
+                .map(|id| self.shapes[id.0 as usize].ciphertexts)
+                .sum(),
             outputs: linear.outputs as usize,
             scale: linear.weight_scale_log2.exp2(),
             diagonals: linear.diagonals.iter().map(diagonal).collect(),
         };
-        Ok(Transform { prepared: transform.prepare(self.encoder, level)?, scale })
+        Ok(Transform {
+            prepared: transform.prepare(self.encoder, level)?,
+            scale,
+        })
     }
 
     fn constants(&self, index: usize, values: &[SlotVector]) -> Result<Action, RuntimeError> {
@@ -246,7 +279,11 @@ impl Planner<'_> {
                 return Ok(None);
             }
             let dense = vector.to_dense(self.encoder.slots());
-            Ok(Some(self.encoder.encode(&dense, level, self.scales[index + 1])?))
+            Ok(Some(self.encoder.encode(
+                &dense,
+                level,
+                self.scales[index + 1],
+            )?))
         };
         let constants: Result<_, RuntimeError> = values.iter().map(encode).collect();
         Ok(Action::AddConstant(constants?))
@@ -255,14 +292,20 @@ impl Planner<'_> {
     fn combine(&self, index: usize, step: &Step, factors: &[f64]) -> Action {
         let scale = self.scales[index + 1];
         let at = |i: usize| scale / self.scales[step.inputs[i].0 as usize];
-        let factors = factors.iter().enumerate().map(|(i, &f)| (f, at(i))).collect();
+        let factors = factors
+            .iter()
+            .enumerate()
+            .map(|(i, &f)| (f, at(i)))
+            .collect();
         Action::Combine(Combine { factors, scale })
     }
 }
 
 /// Rotation steps of a fold stage, the unrotated summand included.
 fn with_self(steps: &[u32]) -> Vec<usize> {
-    std::iter::once(0).chain(steps.iter().map(|&step| step as usize)).collect()
+    std::iter::once(0)
+        .chain(steps.iter().map(|&step| step as usize))
+        .collect()
 }
 
 fn runs(vector: &SlotVector, factor: f64) -> SlotValues {
