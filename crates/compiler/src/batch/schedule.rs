@@ -64,8 +64,8 @@ pub(super) fn search(
     network: &Network,
     statistics: &Statistics,
     options: &Options,
+    tolerance: f64,
 ) -> Result<Schedule, CompileError> {
-    let tolerance = options.tolerance * statistics.output_deviation;
     let mut least_error = f64::INFINITY;
     for limbs in 1..=LIMBS_MAX {
         let run = |setting| {
@@ -97,7 +97,7 @@ pub(super) fn search(
             return Ok(best);
         }
     }
-    Err(failure(network, statistics, options, least_error))
+    Err(failure(network, options, tolerance, least_error))
 }
 
 /// Less time, or about the same time and a smaller error.
@@ -108,14 +108,8 @@ fn better(new: &Schedule, old: &Schedule, network: &Network) -> bool {
     ratio < 0.98 || ratio < 1.02 && error(new) < error(old)
 }
 
-fn failure(
-    network: &Network,
-    statistics: &Statistics,
-    options: &Options,
-    least_error: f64,
-) -> CompileError {
+fn failure(network: &Network, options: &Options, tolerance: f64, least_error: f64) -> CompileError {
     if least_error.is_finite() {
-        let tolerance = options.tolerance * statistics.output_deviation;
         return CompileError::TooNoisy {
             predicted: least_error,
             tolerance,

@@ -41,6 +41,8 @@ pub(super) struct Statistics {
     pub(super) multiplied: Vec<bool>,
     /// How much the outputs of one example differ from one another.
     pub(super) output_deviation: f64,
+    /// Outputs of the examples.
+    pub(super) outputs: Vec<Vec<f64>>,
 }
 
 impl Statistics {
@@ -71,7 +73,8 @@ impl Statistics {
             matrices: matrices.collect(),
             spreads: sums.iter().map(|sum| sum.spread(margin)).collect(),
             multiplied,
-            output_deviation: compile::deviation(outputs.into_iter()),
+            output_deviation: compile::deviation(outputs.iter().cloned()),
+            outputs,
         }
     }
 }
