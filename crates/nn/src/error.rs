@@ -182,6 +182,12 @@ pub enum Error {
         #[from]
         source: prost::DecodeError,
     },
+    /// An ONNX file of more parts than any network has.
+    #[error("the ONNX file has more than {limit} fields")]
+    TooManyFields {
+        /// The limit.
+        limit: usize,
+    },
     /// An ONNX file without a graph.
     #[error("the ONNX file holds no graph")]
     NoGraph,

@@ -5,6 +5,7 @@
 //! computed value, is dropped on the way.
 
 mod layers;
+mod limits;
 mod order;
 mod pointwise;
 pub(crate) mod proto;
@@ -34,6 +35,7 @@ const REPLACE: &str = "replace it by supported layers (scuro inspect lists them)
 /// [`Error::Protobuf`] if the bytes are no ONNX file; an error naming node and operator where one
 /// is not supported, or naming the tensor where a weight cannot be used.
 pub fn from_bytes(bytes: &[u8]) -> Result<Graph> {
+    limits::check(bytes)?;
     let model = Model::decode(bytes)?;
     let opset = opset(&model)?;
     let graph = model.graph.ok_or(Error::NoGraph)?;

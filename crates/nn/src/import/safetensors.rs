@@ -1,6 +1,6 @@
 //! Weights in a safetensors file, the network in a JSON file beside it.
 //!
-//! The JSON format is documented in `docs/reference/architecture-file.md`.
+//! The JSON format: `docs/reference/architecture-file.md`.
 
 #[cfg(test)]
 mod tests;

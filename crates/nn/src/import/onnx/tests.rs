@@ -312,6 +312,42 @@ fn bytes_that_are_no_protobuf_never_panic() {
 }
 
 #[test]
+fn a_flood_of_empty_nodes_is_refused_before_it_is_decoded() {
+    // Field 7 (graph) with 2^20 empty nodes (field 1, length 0): 2 MiB that would decode to
+    // hundreds.
+    let mut bytes = vec![0x3a, 0x80, 0x80, 0x80, 0x01];
+    bytes.extend([0x0a, 0x00].repeat(1 << 20));
+    assert!(matches!(
+        from_bytes(&bytes),
+        Err(Error::TooManyFields { .. })
+    ));
+}
+
+#[test]
+fn part_of_a_shape_can_be_asked_for() {
+    let mut shape = node("Shape", &["x"], "s");
+    let int = |name: &str, i: i64| Attribute {
+        name: name.into(),
+        i,
+        kind: 2,
+        ..Default::default()
+    };
+    shape.attribute = vec![int("start", 0), int("end", -3)];
+    let rest = TensorProto {
+        dims: vec![1],
+        data_type: data_type::INT64,
+        int64_data: vec![-1],
+        name: "rest".into(),
+        ..Default::default()
+    };
+    let mut join = node("Concat", &["s", "rest"], "to");
+    join.attribute = vec![int("axis", 0)];
+    let nodes = vec![shape, join, node("Reshape", &["x", "to"], "y")];
+    let graph = import(&model(nodes, vec![rest])).unwrap();
+    assert_eq!(graph.shapes().unwrap()[1], [32]);
+}
+
+#[test]
 fn unknown_operator_sets_are_refused() {
     let mut old = model(vec![node("Relu", &["x"], "y")], vec![]);
     old.opset_import[0].version = 99;

@@ -123,9 +123,13 @@ impl Importer {
                 std::iter::once(BATCH).chain(example).collect()
             }
         };
-        if site.attribute("start").is_some() || site.attribute("end").is_some() {
-            return Err(site.attribute_error("start", "set", "take the whole shape"));
-        }
+        let rank = data.len() as i64;
+        let bound = |name: &str, default: i64| {
+            let at = site.int(name, default);
+            (if at < 0 { at.saturating_add(rank) } else { at }).clamp(0, rank) as usize
+        };
+        let (start, end) = (bound("start", 0), bound("end", rank));
+        let data = data[start.min(end)..end].to_vec();
         Ok(Value::Stored(Stored::Ints {
             shape: vec![data.len()],
             data,
