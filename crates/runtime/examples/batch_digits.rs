@@ -3,6 +3,8 @@
 //! `cargo run --release -p scuro-runtime --example batch_digits -- model.onnx [mnist|generated]
 //! [log2 of N] [threads]`
 
+#![allow(clippy::print_stdout)] // an example talks to its user
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

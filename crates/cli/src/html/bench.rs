@@ -17,7 +17,7 @@ pub(crate) fn bench_page(results: &Results) -> String {
         results.cases.len(),
         escape(&results.method)
     );
-    let mut groups: Vec<&str> = results.cases.iter().map(|case| group(case)).collect();
+    let mut groups: Vec<&str> = results.cases.iter().map(group).collect();
     groups.dedup();
     let sections: String = groups
         .iter()
