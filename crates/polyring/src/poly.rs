@@ -102,6 +102,20 @@ impl<F> Poly<F> {
         }
     }
 
+    /// The polynomial with the given words, row after row, without a copy.
+    ///
+    /// Panics if there are not N words per modulus; the caller answers for the bounds of [`Poly`].
+    pub fn from_words(ring: &Ring, basis: Basis, words: AlignedBuffer) -> Self {
+        let degree = ring.degree();
+        assert_eq!(words.len(), degree * basis.len(), "N words per modulus");
+        Self {
+            words,
+            basis,
+            degree,
+            form: PhantomData,
+        }
+    }
+
     /// The moduli of the rows.
     pub fn basis(&self) -> &Basis {
         &self.basis

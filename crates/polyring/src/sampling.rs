@@ -48,6 +48,15 @@ impl Xof {
     pub fn uniform(&mut self, modulus: Modulus, out: &mut [u64]) {
         uniform_from(|bytes| self.0.fill(bytes), modulus, out);
     }
+
+    /// The next words of the stream, by way of `bytes`.
+    fn words(&mut self, bytes: &mut [u8], words: &mut [u64]) {
+        let bytes = &mut bytes[..8 * words.len()];
+        self.0.fill(bytes);
+        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+    }
 }
 
 /// Words drawn from the generator at once.
@@ -67,10 +76,8 @@ fn uniform_from(mut fill: impl FnMut(&mut [u8]), modulus: Modulus, out: &mut [u6
         let bytes = &mut bytes[..8 * wanted];
         fill(bytes);
         let batch = &mut out[filled..filled + wanted];
-        for (word, bytes) in batch.iter_mut().zip(bytes.chunks_exact(8)) {
-            let mut array = [0; 8];
-            array.copy_from_slice(bytes);
-            *word = u64::from_le_bytes(array) & mask;
+        for (word, bytes) in batch.iter_mut().zip(bytes.as_chunks().0) {
+            *word = u64::from_le_bytes(*bytes) & mask;
         }
         filled += keep_below(modulus.value(), batch);
     }
@@ -89,35 +96,36 @@ fn keep_below(bound: u64, words: &mut [u64]) -> usize {
     kept
 }
 
-fn fill_words(rng: &mut impl CryptoRng, words: &mut [u64]) {
-    let mut bytes = [0; 8 * BATCH_WORDS];
-    let bytes = &mut bytes[..8 * words.len()];
-    rng.fill_bytes(bytes);
-    for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
-        let mut array = [0; 8];
-        array.copy_from_slice(bytes);
-        *word = u64::from_le_bytes(array);
-    }
-    bytes.zeroize();
+/// A stream for one call of a secret sampler, keyed with fresh bytes of the generator.
+///
+/// A sample takes eight bytes, and most generators are slower than [`Xof`].
+fn expanded(rng: &mut impl CryptoRng, domain: &str) -> Xof {
+    let mut seed = Seed::default();
+    rng.fill_bytes(&mut seed);
+    let xof = Xof::new(&seed, domain, 0);
+    seed.zeroize();
+    xof
 }
 
 /// Fills `out` with uniform values of {-1, 0, 1}.
 ///
-/// Math:   bytes below 243 = 3^5 give five base-3 digits each; others are skipped
+/// Math:   bytes below 243 = 3^5 give five base-3 digits each; others are skipped. The bytes are [`Xof`]'s, under a seed
+///         from the generator
 /// Timing: depends on which bytes are skipped, and that is independent of the values
 pub fn ternary(rng: &mut impl CryptoRng, out: &mut [i8]) {
     const DIGITS: usize = 5;
-    let mut bytes = [0u8; 1024];
-    let mut left = [].iter();
+    let mut stream = expanded(rng, "ternary");
+    let mut bytes = [0; 1024];
+    let mut next = bytes.len();
     for chunk in out.chunks_mut(DIGITS) {
         let mut packed = loop {
-            match left.next() {
-                Some(&byte) if byte < 243 => break byte,
-                Some(_) => {}
-                None => {
-                    rng.fill_bytes(&mut bytes);
-                    left = bytes.iter();
-                }
+            if next == bytes.len() {
+                stream.0.fill(&mut bytes);
+                next = 0;
+            }
+            next += 1;
+            if bytes[next - 1] < 243 {
+                break bytes[next - 1];
             }
         };
         for value in chunk {
@@ -125,24 +133,26 @@ pub fn ternary(rng: &mut impl CryptoRng, out: &mut [i8]) {
             packed /= 3;
         }
     }
+    bytes.zeroize();
 }
 
 /// Fills `out` with discrete Gaussian values of standard deviation [`GAUSSIAN_SIGMA`].
 ///
-/// Math:   inversion: |x| = #{k : u >= C_k} for a uniform 64-bit u and C_k = 2^64·P(|X| <= k); then
-///     a random sign, which
-///         leaves 0 as it is
+/// Math:   inversion: |x| = #{k : u >= C_k} for a uniform 64-bit u and C_k = 2^64·P(|X| <= k); then a random sign, which
+///         leaves 0 as it is. The bits are [`Xof`]'s, under a seed from the generator
 /// Bounds: |x| <= [`GAUSSIAN_BOUND`]; probabilities exact to 2^-64 each
 /// Timing: constant: every sample compares with every table entry
 pub fn gaussian(rng: &mut impl CryptoRng, kernel: Kernel, out: &mut [i8]) {
-    const BATCH: usize = 512;
-    let mut words = [0; BATCH];
-    let mut signs = [0; BATCH / 64];
-    for chunk in out.chunks_mut(BATCH) {
-        fill_words(rng, &mut words[..chunk.len()]);
-        fill_words(rng, &mut signs[..chunk.len().div_ceil(64)]);
+    let mut stream = expanded(rng, "gaussian");
+    let mut bytes = [0; 8 * BATCH_WORDS];
+    let mut words = [0; BATCH_WORDS];
+    let mut signs = [0; BATCH_WORDS / 64];
+    for chunk in out.chunks_mut(BATCH_WORDS) {
+        stream.words(&mut bytes, &mut words);
+        stream.words(&mut bytes, &mut signs);
         kernel.ops().gaussian(chunk, &words, &signs);
     }
+    bytes.zeroize();
     words.zeroize();
     signs.zeroize();
 }
