@@ -13,6 +13,8 @@ pub(crate) struct Range {
     pub(crate) max_abs: f64,
     /// Mean square over all slots.
     pub(crate) mean_square: f64,
+    /// Mean square over the slots that are not zero.
+    pub(crate) live_square: f64,
 }
 
 /// Ranges of all values (the query first), and the slots of the result for every example.
@@ -48,6 +50,7 @@ pub(crate) fn run(
     for range in &mut values {
         range.max_abs *= margin;
         range.mean_square /= count as f64;
+        range.live_square /= count as f64;
     }
     Ok(Ranges { values, results })
 }
@@ -118,10 +121,12 @@ fn trace(
 
 fn note(range: &mut Range, value: &SlotValue) {
     let count = value.iter().map(Vec::len).sum::<usize>().max(1) as f64;
-    let mut sum = 0.0;
+    let (mut sum, mut live) = (0.0, 0usize);
     for &slot in value.iter().flatten() {
         range.max_abs = range.max_abs.max(slot.abs());
         sum += slot * slot;
+        live += usize::from(slot != 0.0);
     }
     range.mean_square += sum / count;
+    range.live_square += sum / live.max(1) as f64;
 }

@@ -245,6 +245,11 @@ fn result_state(
         .iter()
         .map(|id| chain.ranges[id.0 as usize].mean_square)
         .collect();
+    let live: Vec<f64> = step
+        .inputs
+        .iter()
+        .map(|id| chain.ranges[id.0 as usize].live_square)
+        .collect();
     let dropped = operands.iter().map(|o| o.dropped).max().unwrap_or(0);
     let first = operands[0];
     let largest = operands.iter().map(|o| o.scale).fold(f64::MIN, f64::max);
@@ -290,10 +295,10 @@ fn result_state(
             let own = chain.noise.encoding() * (-2.0 * first.scale).exp2();
             (first.scale, first.variance + own)
         }
-        Operation::Square => (2.0 * first.scale, 4.0 * squares[0] * first.variance),
+        Operation::Square => (2.0 * first.scale, 4.0 * live[0] * first.variance),
         Operation::Multiply => {
             let second = operands[1];
-            let variance = squares[1] * first.variance + squares[0] * second.variance;
+            let variance = live[1] * first.variance + live[0] * second.variance;
             (first.scale + second.scale, variance)
         }
         Operation::Rotate { .. } | Operation::Relinearize => {
