@@ -54,6 +54,30 @@ fn run(log_n: u32, q_bits: &[u32], p_bits: &[u32]) -> Result<(), Error> {
     let y = evaluator.mul(&x, &x)?;
     let decrypted = decryptor.decrypt(&x)?;
     let mut limb = x.parts()[0].limb(0).to_vec();
+    time("clone of a ciphertext", || x.clone());
+    let prime = context.ring().prime(0);
+    let words = limb.clone();
+    let row = &words[..];
+    let mut out = [limb.clone(), limb.clone(), limb.clone()];
+    time("tensor of a row", || {
+        let [o0, o1, o2] = &mut out;
+        prime.tensor([o0, o1, o2], &[[row, row]], &[[row, row]]);
+    });
+    time("dot_pair of 4", || {
+        let [o0, o1, _] = &mut out;
+        prime.dot_pair([o0, o1], &[row; 4], [&[row; 4], &[row; 4]]);
+    });
+    time("lift_centred", || {
+        prime.lift_centred(&mut out[0], row, context.ring().prime(1).modulus())
+    });
+    let w = prime.multiplier(12345);
+    time("sub_mul_scalar_assign", || {
+        prime.sub_mul_scalar_assign(&mut out[0], row, w)
+    });
+    time("add_assign", || prime.add_assign(&mut out[0], row));
+    if let Ok(permutation) = context.ring().permutation(5) {
+        time("permute", || permutation.apply(&mut out[0], row));
+    }
     time("ntt", || context.ring().prime(0).forward(&mut limb));
     time("intt", || context.ring().prime(0).inverse(&mut limb));
     time("encode", || encoder.encode(&values, level, scale));

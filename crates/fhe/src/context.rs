@@ -7,7 +7,7 @@ use scuro_polyring::{BaseConverter, Basis, Kernel, MixedRadix, Multiplier, Ntt, 
 
 use crate::error::Error;
 use crate::params::{Digest, Parameters};
-use crate::rlwe::{Pool, Scratch};
+use crate::rlwe::{Pool, Scratch, keep_freed_memory};
 
 /// Parameters, transforms and conversion tables; shared by every object that computes.
 pub struct Context {
@@ -55,6 +55,7 @@ impl Context {
     /// # Errors
     /// As [`Context::new`].
     pub fn with_kernel(parameters: Parameters, kernel: Kernel) -> Result<Arc<Self>, Error> {
+        keep_freed_memory();
         let moduli: Vec<u64> = parameters
             .q()
             .iter()

@@ -6,5 +6,5 @@ pub(crate) mod scratch;
 pub(crate) mod seed;
 
 pub(crate) use keyswitch::{Decomposed, Digits, Finish, Streamed, SwitchingKey};
-pub(crate) use scratch::{Pool, Scratch};
+pub(crate) use scratch::{Pool, Scratch, keep_freed_memory};
 pub(crate) use seed::Purpose;
