@@ -28,7 +28,7 @@ fn card(image: &ImageResult) -> String {
          <figcaption><div class=answers><span>true <b>{}</b></span>\
          <span>clear <b>{clear}</b></span>\
          <span class=encrypted title='{remark}'>encrypted <b>{encrypted}</b></span></div>{}\
-         <div class=small>evaluated in {:.1} ms</div></figcaption></figure>",
+         <div class=small>{:.1} ms encrypted</div></figcaption></figure>",
         picture(image),
         noise(image),
         image.label,

@@ -140,6 +140,6 @@ fn best_peer(case: &Outcome) -> String {
         .iter()
         .min_by(|a, b| (sign * a.value).total_cmp(&(sign * b.value)));
     best.map_or(String::new(), |peer| {
-        format!("{} {}", units::significant(peer.value), peer.name)
+        format!("{} {}", peer.name, units::significant(peer.value))
     })
 }

@@ -38,8 +38,8 @@ pub(crate) fn run(arguments: Arguments, _context: &Context) -> Result<Reply, Fai
 
 fn render(bytes: &[u8]) -> Result<String, Failure> {
     let mut value: Value = serde_json::from_slice(bytes).map_err(|error| unreadable(&error))?;
-    if let Some(inner) = value.get_mut("data") {
-        value = inner.take();
+    if value.get("schema_version").is_some() {
+        value = value["data"].take();
     }
     if value.get("kind").and_then(Value::as_str) == Some(RUN_KIND) {
         let run: RunReport = serde_json::from_value(value).map_err(|error| unreadable(&error))?;
@@ -50,7 +50,7 @@ fn render(bytes: &[u8]) -> Result<String, Failure> {
     }
     Err(
         Failure::bad_input("report.unknown", "neither a run nor a benchmark")
-            .hint("make one with `scuro demo --json run.json` or `scuro bench he --format json`"),
+            .hint("make one with `scuro demo --format json` or `scuro bench he --format json`"),
     )
 }
 

@@ -6,36 +6,42 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 /// A temporary folder in which `scuro` is run without any data set but generated digits.
-pub struct Desk {
+pub(crate) struct Desk {
     folder: tempfile::TempDir,
 }
 
 /// What a run left.
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Exit code.
-    pub code: i32,
+    pub(crate) code: i32,
     /// Standard output.
-    pub stdout: String,
+    pub(crate) stdout: String,
     /// Standard error.
-    pub stderr: String,
+    pub(crate) stderr: String,
 }
 
 impl Desk {
     /// An empty folder.
-    pub fn new() -> Self {
-        Self { folder: tempfile::tempdir().expect("temporary folder") }
+    pub(crate) fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().expect("temporary folder"),
+        }
     }
 
     /// A path in the folder.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Names in the folder, sorted.
-    pub fn names(&self, folder: &str) -> Vec<String> {
+    pub(crate) fn names(&self, folder: &str) -> Vec<String> {
         let entries = std::fs::read_dir(self.path(folder)).expect("folder");
         let name = |entry: std::io::Result<std::fs::DirEntry>| {
-            entry.expect("entry").file_name().to_string_lossy().into_owned()
+            entry
+                .expect("entry")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
         };
         let mut names: Vec<String> = entries.map(name).collect();
         names.sort();
@@ -43,50 +49,70 @@ impl Desk {
     }
 
     /// The bytes of a file.
-    pub fn read(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn read(&self, name: &str) -> Vec<u8> {
         std::fs::read(self.path(name)).expect("file")
     }
 
     /// Writes a file.
-    pub fn write(&self, name: &str, bytes: &[u8]) {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
         std::fs::write(self.path(name), bytes).expect("file");
     }
 
     /// Runs `scuro` with these words.
-    pub fn run(&self, words: &[&str]) -> Outcome {
+    pub(crate) fn run(&self, words: &[&str]) -> Outcome {
         let mut command = Command::new(env!("CARGO_BIN_EXE_scuro"));
         command.args(words).current_dir(self.folder.path());
-        command.env("HOME", self.folder.path()).env_remove("XDG_CACHE_HOME");
-        command.env("NO_COLOR", "1").env("SCURO_DATA", self.path("no-data"));
+        command
+            .env("HOME", self.folder.path())
+            .env_remove("XDG_CACHE_HOME");
+        command
+            .env("NO_COLOR", "1")
+            .env("SCURO_DATA", self.path("no-data"));
         outcome(command.output().expect("the binary runs"))
     }
 
     /// Runs with `--format json`: the data of a success.
-    pub fn data(&self, words: &[&str]) -> Value {
+    pub(crate) fn data(&self, words: &[&str]) -> Value {
         let outcome = self.run(&[words, &["--format", "json"]].concat());
         let envelope = outcome.envelope();
-        assert_eq!(outcome.code, 0, "{words:?}: {} {}", outcome.stdout, outcome.stderr);
+        assert_eq!(
+            outcome.code, 0,
+            "{words:?}: {} {}",
+            outcome.stdout, outcome.stderr
+        );
         assert_eq!(envelope["status"], "ok");
         envelope["data"].clone()
     }
 
     /// Runs with `--format json`: exit code and error code of a failure with a hint.
-    pub fn failure(&self, words: &[&str]) -> (i32, String) {
+    pub(crate) fn failure(&self, words: &[&str]) -> (i32, String) {
         let outcome = self.run(&[words, &["--format", "json"]].concat());
         let envelope = outcome.envelope();
         assert_eq!(envelope["status"], "error", "{words:?}: {}", outcome.stdout);
         assert_eq!(envelope["schema_version"], "1");
         assert_eq!(envelope["exit_code"], outcome.code);
-        assert!(envelope["message"].as_str().is_some_and(|text| !text.is_empty()));
-        assert!(envelope["hint"].as_str().is_some_and(|text| !text.is_empty()), "{envelope}");
-        let code = envelope["error_code"].as_str().expect("error code").to_string();
+        assert!(
+            envelope["message"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty())
+        );
+        assert!(
+            envelope["hint"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty()),
+            "{envelope}"
+        );
+        let code = envelope["error_code"]
+            .as_str()
+            .expect("error code")
+            .to_string();
         (outcome.code, code)
     }
 }
 
 impl Outcome {
     /// Standard output as JSON.
-    pub fn envelope(&self) -> Value {
+    pub(crate) fn envelope(&self) -> Value {
         serde_json::from_str(&self.stdout)
             .unwrap_or_else(|error| panic!("{error}: {} {}", self.stdout, self.stderr))
     }
@@ -101,7 +127,7 @@ fn outcome(output: Output) -> Outcome {
 }
 
 /// A gray 28x28 picture of a digit seven, dark on light, as PNG.
-pub fn draw_seven(path: &Path) {
+pub(crate) fn draw_seven(path: &Path) {
     let mut picture = image::GrayImage::from_pixel(80, 80, image::Luma([240]));
     let mut dot = |x: i32, y: i32| {
         for (dx, dy) in (-3..=3).flat_map(|dx| (-3..=3).map(move |dy| (dx, dy))) {
