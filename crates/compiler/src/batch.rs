@@ -46,8 +46,8 @@ const MEASURED_EXAMPLES: usize = 64;
 /// Searches with a stricter tolerance, before the last result is taken.
 const ATTEMPTS: usize = 4;
 
-/// The cheapest plan whose error is tolerable as predicted and also as measured: rounded weights that many positions
-/// share err together, which the prediction leaves out.
+/// The cheapest plan whose error is tolerable as predicted and also as measured: rounded weights
+/// that many positions share err together, which the prediction leaves out.
 fn precise_plan(
     network: &Network,
     statistics: &Statistics,

@@ -109,8 +109,8 @@ fn expanded(rng: &mut impl CryptoRng, domain: &str) -> Xof {
 
 /// Fills `out` with uniform values of {-1, 0, 1}.
 ///
-/// Math:   bytes below 243 = 3^5 give five base-3 digits each; others are skipped. The bytes are [`Xof`]'s, under a seed
-///         from the generator
+/// Math:   bytes below 243 = 3^5 give five base-3 digits each; others are skipped. The bytes are
+///         [`Xof`]'s, under a seed from the generator
 /// Timing: depends on which bytes are skipped, and that is independent of the values
 pub fn ternary(rng: &mut impl CryptoRng, out: &mut [i8]) {
     const DIGITS: usize = 5;
@@ -138,8 +138,9 @@ pub fn ternary(rng: &mut impl CryptoRng, out: &mut [i8]) {
 
 /// Fills `out` with discrete Gaussian values of standard deviation [`GAUSSIAN_SIGMA`].
 ///
-/// Math:   inversion: |x| = #{k : u >= C_k} for a uniform 64-bit u and C_k = 2^64·P(|X| <= k); then a random sign, which
-///         leaves 0 as it is. The bits are [`Xof`]'s, under a seed from the generator
+/// Math:   inversion: |x| = #{k : u >= C_k} for a uniform 64-bit u and C_k = 2^64·P(|X| <= k); then
+///         a random sign, which leaves 0 as it is. The bits are [`Xof`]'s, under a seed from the
+///         generator
 /// Bounds: |x| <= [`GAUSSIAN_BOUND`]; probabilities exact to 2^-64 each
 /// Timing: constant: every sample compares with every table entry
 pub fn gaussian(rng: &mut impl CryptoRng, kernel: Kernel, out: &mut [i8]) {

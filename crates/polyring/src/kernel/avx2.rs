@@ -8,7 +8,8 @@ use crate::slots::FftTables;
 
 /// The kernel of processors with AVX2 and FMA.
 ///
-/// [`super::Kernel`] hands it out only after asking the processor for these; that is what every call below rests on.
+/// [`super::Kernel`] hands it out only after asking the processor for these; that is what every
+/// call below rests on.
 pub(super) struct Avx2;
 
 /// Whether this processor has the instructions of this kernel.

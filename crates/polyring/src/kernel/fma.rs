@@ -1,10 +1,13 @@
-//! Arithmetic modulo q < 2^50 in doubles, by fused multiply-add; plain Rust that the compiler turns into vectors.
+//! Arithmetic modulo q < 2^50 in doubles, by fused multiply-add; plain Rust that the compiler turns
+//! into vectors.
 //!
-//! For integers x and w with |x| < 2^53, |w| <= q/2: h = fl(x·w), l = x·w - h (exact, one fused operation),
-//! c = round(x·fl(w/q)), and (h - c·q) + l is exactly x·w - c·q, an integer of magnitude at most q·(1/2 + |x|/2^53).
+//! For integers x and w with |x| < 2^53, |w| <= q/2: h = fl(x·w), l = x·w - h (exact, one fused
+//! operation), c = round(x·fl(w/q)), and (h - c·q) + l is exactly x·w - c·q, an integer of
+//! magnitude at most q·(1/2 + |x|/2^53).
 //! Source: van der Hoeven, Lecerf, Quintin 2016, "Modular SIMD arithmetic in Mathemagix", section 3
 //!
-//! Transforms keep the bits of doubles in the words of the slice. Between reductions magnitudes stay below 8·2^50.
+//! Transforms keep the bits of doubles in the words of the slice. Between reductions magnitudes
+//! stay below 8·2^50.
 
 use super::AlignedBuffer;
 use super::ops::{NttTables, TwiddleTree};
@@ -110,7 +113,8 @@ pub(super) fn transforms(length: usize) -> bool {
     length >= 64
 }
 
-/// Pairs of factor and quotient, as bits, by node. Nodes 0 and 1 of the inverse hold the scale and the scaled root.
+/// Pairs of factor and quotient, as bits, by node. Nodes 0 and 1 of the inverse hold the scale and
+/// the scaled root.
 pub(super) fn tables(tree: &TwiddleTree) -> NttTables {
     let pairs = |constants: &[u64]| -> Vec<u64> {
         let factors = constants.iter().map(|&w| Factor::new(tree.modulus, w));
@@ -148,8 +152,8 @@ fn reduce_bits(f: Field, x: &mut u64) {
     *x = f.reduce(f64::from_bits(*x)).to_bits();
 }
 
-/// Forward transform. Magnitudes: a pass of two stages starts at most at 2.4·2^50 and ends below 4.1·2^50; the values that
-/// no constant multiplies are reduced at its start.
+/// Forward transform. Magnitudes: a pass of two stages starts at most at 2.4·2^50 and ends below
+/// 4.1·2^50; the values that no constant multiplies are reduced at its start.
 #[inline(always)]
 pub(super) fn forward(plan: &NttPlan, values: &mut [u64]) {
     let (f, table) = (Field::new(plan.modulus()), &plan.tables().forward[..]);
@@ -197,7 +201,8 @@ fn split_quarters(f: Field, block: &mut [u64], w: [Factor; 3]) {
     }
 }
 
-/// The last two stages of four blocks of four values, transposed so that the blocks are lanes; fully reduces.
+/// The last two stages of four blocks of four values, transposed so that the blocks are lanes;
+/// fully reduces.
 #[inline(always)]
 fn forward_tail(f: Field, block: &mut [u64], table: &[u64], node: usize) {
     let mut rows = transposed(block);
@@ -228,7 +233,8 @@ fn transposed(block: &[u64]) -> [[u64; 4]; 4] {
     rows
 }
 
-/// Inverse transform. Magnitudes: sums grow fourfold in a pass of two stages, from at most 1.1·2^50, and are then reduced.
+/// Inverse transform. Magnitudes: sums grow fourfold in a pass of two stages, from at most
+/// 1.1·2^50, and are then reduced.
 #[inline(always)]
 pub(super) fn inverse(plan: &NttPlan, values: &mut [u64]) {
     let (f, table) = (Field::new(plan.modulus()), &plan.tables().inverse[..]);

@@ -349,7 +349,8 @@ pub(super) fn lift_small(q: Modulus, out: &mut [u64], x: &[i8]) {
     }
 }
 
-/// x_j and x_{n-j} for the eight j from `at` on, in that order, as far as both are in the middle of the slice.
+/// x_j and x_{n-j} for the eight j from `at` on, in that order, as far as both are in the middle of
+/// the slice.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn read_mirrored(x: &[u64], at: usize) -> [__m512i; 2] {

@@ -1,15 +1,18 @@
 //! Transforms with 52-bit Montgomery products, eight lanes at a time.
 //!
-//! A constant w is kept as w·2^52 mod q and that times 1/q mod 2^52. With m = low52(y·second), the low halves of y·first and
-//! m·q agree, so high52(y·first) - high52(m·q) is exactly (y·first - m·q)/2^52 = y·w mod q, in (-q, q) for any y < 2^52.
+//! A constant w is kept as w·2^52 mod q and that times 1/q mod 2^52. With m = low52(y·second), the
+//! low halves of y·first and m·q agree, so high52(y·first) - high52(m·q) is exactly (y·first -
+//! m·q)/2^52 = y·w mod q, in (-q, q) for any y < 2^52.
 //!
-//! Two ranges of q. Below 2^50: values in [0, 4q), one conditional subtraction per butterfly. Below 2^46 (`LAZY`): the
-//! forward transform lets values grow by q to both sides in every stage from an offset that keeps them positive, and the
-//! inverse lets sums double within a pass; one reduction at the end.
+//! Two ranges of q. Below 2^50: values in [0, 4q), one conditional subtraction per butterfly. Below
+//! 2^46 (`LAZY`): the forward transform lets values grow by q to both sides in every stage from an
+//! offset that keeps them positive, and the inverse lets sums double within a pass; one reduction
+//! at the end.
 //!
-//! Passes: up to four stages at a time in registers, across strides of 128 and more; then seven stages on blocks of 128
-//! values, with 8x8 transpositions after the fourth so that all butterflies are between registers. Blocks of 64 would do,
-//! but one is a chain of dependent products; two independent halves keep the multipliers busy.
+//! Passes: up to four stages at a time in registers, across strides of 128 and more; then seven
+//! stages on blocks of 128 values, with 8x8 transpositions after the fourth so that all butterflies
+//! are between registers. Blocks of 64 would do, but one is a chain of dependent products; two
+//! independent halves keep the multipliers busy.
 
 use std::arch::x86_64::*;
 
@@ -30,7 +33,8 @@ const BLOCK_STAGES: u32 = 7;
 const VECTORS: usize = 16;
 /// Words of constants per block: 15 pairs and padding, then 14 pairs of eight.
 const BLOCK_WORDS: usize = 32 + 28 * 8;
-/// Moduli of at most this size are transformed without reductions between stages: (2·16 + 3)·q < 2^52.
+/// Moduli of at most this size are transformed without reductions between stages: (2·16 + 3)·q <
+/// 2^52.
 const LAZY_BITS: u32 = 46;
 
 /// How many stages each pass takes before the blocks, first pass first.
@@ -205,7 +209,8 @@ impl Constants {
         _mm512_sub_epi64(x, _mm512_madd52lo_epu64(self.zero, quotient, self.q))
     }
 
-    /// Reduces the sums and products of the last stage of an inverse pass: to [0, 2q), or to [0, q) and scaled if `LAST`.
+    /// Reduces the sums and products of the last stage of an inverse pass: to [0, 2q), or to [0, q)
+    /// and scaled if `LAST`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     fn finish_pass<const LAZY: bool, const LAST: bool>(
@@ -326,7 +331,8 @@ unsafe fn merge_stage<
     table: *const u64,
     at: usize,
 ) {
-    // Lazy sums double in every stage of a pass, from 2q, and no pass has more stages than the block.
+    // Lazy sums double in every stage of a pass, from 2q, and no pass has more stages than the
+    // block.
     let bound = match HALF {
         1 => c.q2,
         2 => c.q4,
@@ -342,9 +348,11 @@ unsafe fn merge_stage<
     }
 }
 
-/// A forward and an inverse tree of butterflies in registers, from the listed stages (half length, count, first constant).
+/// A forward and an inverse tree of butterflies in registers, from the listed stages (half length,
+/// count, first constant).
 ///
-/// Expands to `fn $forward` and `fn $inverse` on 16 vectors; both need a table of pairs for all nodes in level order.
+/// Expands to `fn $forward` and `fn $inverse` on 16 vectors; both need a table of pairs for all
+/// nodes in level order.
 macro_rules! tree {
     ($forward:ident, $inverse:ident, [$(($half:literal, $count:literal, $at:literal))*], [$(($i_half:literal, $i_count:literal, $i_at:literal))*]) => {
         #[inline]
@@ -397,8 +405,9 @@ tree!(
     [(1, 8, 6)(2, 4, 2)(4, 2, 0)]
 );
 
-/// The same pointer, but the compiler does not know that: it would load the constants of a pass once, before the loop over
-/// its steps, and then spill values, for which the registers are needed more.
+/// The same pointer, but the compiler does not know that: it would load the constants of a pass
+/// once, before the loop over its steps, and then spill values, for which the registers are needed
+/// more.
 #[inline]
 fn fresh(table: *const u64) -> *const u64 {
     let mut zero = 0usize;
@@ -409,7 +418,8 @@ fn fresh(table: *const u64) -> *const u64 {
     table.wrapping_add(zero)
 }
 
-/// The vectors of one step of a pass: `RADIX` rows `stride` words apart, of 16/`RADIX` vectors each.
+/// The vectors of one step of a pass: `RADIX` rows `stride` words apart, of 16/`RADIX` vectors
+/// each.
 ///
 /// # Safety
 /// All rows are in one allocation.
@@ -439,13 +449,15 @@ unsafe fn write_rows<const RADIX: usize>(start: *mut u64, stride: usize, v: &[__
     }
 }
 
-/// One pass of the forward and of the inverse transform over a whole polynomial, `$radix` rows at a time.
+/// One pass of the forward and of the inverse transform over a whole polynomial, `$radix` rows at a
+/// time.
 ///
-/// Expands to `fn $forward` and `fn $inverse`, which differ in the tree only. Strides are at least [`BLOCK`] words, so a
-/// step of 16 vectors never leaves its rows.
+/// Expands to `fn $forward` and `fn $inverse`, which differ in the tree only. Strides are at least
+/// [`BLOCK`] words, so a step of 16 vectors never leaves its rows.
 macro_rules! pass {
     ($forward:ident, $inverse:ident, $radix:literal, $split:ident, $merge:ident) => {
-        /// Bounds of the first lazy pass: `offset` is added to the values that no constant multiplies.
+        /// Bounds of the first lazy pass: `offset` is added to the values that no constant
+        /// multiplies.
         #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
         fn $forward<const LAZY: bool>(
             c: &Constants,
@@ -563,8 +575,8 @@ fn inverse_blocks<const LAZY: bool>(c: &Constants, values: &mut [u64], table: &[
     }
 }
 
-/// The first pass runs over the whole polynomial; then each of its parts goes through all others while it is in the
-/// nearest cache.
+/// The first pass runs over the whole polynomial; then each of its parts goes through all others
+/// while it is in the nearest cache.
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
 fn forward_all<const LAZY: bool>(plan: &NttPlan, values: &mut [u64]) {
     let c = Constants::new(plan.modulus());
