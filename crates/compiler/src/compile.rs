@@ -345,7 +345,8 @@ fn dump_steps(steps: &[Step]) -> String {
         let estimate = &step.estimate;
         let _ = writeln!(
             text,
-            "v{} = {:<13} {:<10} level {} scale 2^{:<5.1} max {:<9.3e} error {:<8.2e} {:>7.0} us  [{}]",
+            "v{} = {:<13} {:<10} level {} scale 2^{:<5.1} max {:<9.3e} error {:<8.2e} {:>7.0} us  \
+             [{}]",
             index + 1,
             step.operation.name(),
             inputs.join(" "),

@@ -39,7 +39,8 @@ pub enum CompileError {
     },
     /// Calibration data with NaN, or a range that is empty or not finite.
     #[error(
-        "the input range {minimum}..{maximum} is empty or not finite (calibration data or `input_range`)"
+        "the input range {minimum}..{maximum} is empty or not finite (calibration data or \
+         `input_range`)"
     )]
     InputRange {
         /// Smallest value.

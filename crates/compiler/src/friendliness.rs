@@ -81,7 +81,8 @@ pub fn friendliness(graph: &Graph) -> Friendliness {
 fn replacement(op: &Op) -> Option<&'static str> {
     Some(match op {
         Op::Relu => {
-            "retrain with a square or learned quadratic activation, or compile with a polynomial fit"
+            "retrain with a square or learned quadratic activation, or compile with a polynomial \
+             fit"
         }
         Op::Sigmoid | Op::Tanh => {
             "compile with a polynomial fit over the calibrated range, or retrain with a quadratic"

@@ -251,7 +251,11 @@ fn lazy_sums_equal_schoolbook_sums_at_their_bounds() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 48,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn slice_operations_equal_128_bit_arithmetic(seed in any::<u64>(), bits in 20u32..=50) {
@@ -346,6 +350,16 @@ fn check_slices(ring: &PrimeRing, x: &[u64], y: &[u64], z: &[u64], w: u64) {
         run(&|out| ring.sub_mul_scalar_assign(out, y, scalar)),
         difference
     );
+    check_reductions(ring, x);
+}
+
+fn check_reductions(ring: &PrimeRing, x: &[u64]) {
+    let q = ring.modulus().value();
+    let run = |f: &dyn Fn(&mut Vec<u64>)| {
+        let mut out = x.to_vec();
+        f(&mut out);
+        out
+    };
     let words: Vec<u64> = x
         .iter()
         .map(|x| x.wrapping_mul(0x9e37_79b9_7f4a_7c15))

@@ -61,8 +61,8 @@ impl Plan {
                 } = choice.cost;
                 let _ = writeln!(
                     text,
-                    "    [{}] {}: {} diagonals, width {} inner {:?} ({babies} babies, {giants} giants, {keys} keys), folds \
-                     {:?}, {micros:.0} us",
+                    "    [{}] {}: {} diagonals, width {} inner {:?} ({babies} babies, {giants} \
+                     giants, {keys} keys), folds {:?}, {micros:.0} us",
                     stage.layer,
                     choice.assignment.name,
                     choice.diagonals,

@@ -71,7 +71,12 @@ impl SliceKernel for Avx512Ifma {
         arith: fn sub_mul_scalar_assign(q: Modulus, x: &mut [u64], y: &[u64], w: Multiplier);
         arith: fn sub_mul_scalar(q: Modulus, out: &mut [u64], x: &[u64], y: &[u64], w: Multiplier);
         arith: fn dot(q: Modulus, out: &mut [u64], xs: &[&[u64]], ys: &[&[u64]]);
-        arith: fn dot_pair(q: Modulus, outs: [&mut [u64]; 2], shared: &[&[u64]], xs: [&[&[u64]]; 2]);
+        arith: fn dot_pair(
+            q: Modulus,
+            outs: [&mut [u64]; 2],
+            shared: &[&[u64]],
+            xs: [&[&[u64]]; 2]
+        );
         arith: fn tensor(q: Modulus, outs: [&mut [u64]; 3], a: &[[&[u64]; 2]], b: &[[&[u64]; 2]]);
         arith: fn reduce(q: Modulus, out: &mut [u64], x: &[u64]);
         arith: fn lift_centred(q: Modulus, out: &mut [u64], x: &[u64], source: Modulus);

@@ -354,7 +354,12 @@ unsafe fn merge_stage<
 /// Expands to `fn $forward` and `fn $inverse` on 16 vectors; both need a table of pairs for all
 /// nodes in level order.
 macro_rules! tree {
-    ($forward:ident, $inverse:ident, [$(($half:literal, $count:literal, $at:literal))*], [$(($i_half:literal, $i_count:literal, $i_at:literal))*]) => {
+    (
+        $forward:ident,
+        $inverse:ident,
+        [$(($half:literal, $count:literal, $at:literal))*],
+        [$(($i_half:literal, $i_count:literal, $i_at:literal))*]
+    ) => {
         #[inline]
         #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
         unsafe fn $forward<const LAZY: bool, const VECTOR: bool>(
