@@ -105,10 +105,7 @@ impl<'a> Chain<'a> {
 
 /// Whether a step has a weight scale.
 pub(crate) fn is_weighted(operation: &Operation) -> bool {
-    matches!(
-        operation,
-        Operation::Linear(_) | Operation::Combine { .. } | Operation::ScalarLinear(_)
-    )
+    matches!(operation, Operation::Linear(_) | Operation::Combine { .. })
 }
 
 /// Chooses scales, rescales and primes; `None` if no parameters within the bounds meet the

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Random, conv, cryptonets, dense, outputs, query, run};
+use common::{Random, conv, cryptonets, dense, lenet, outputs, query, run};
 use scuro_compiler::activations::Replacement;
 use scuro_compiler::{Compilation, CompileError, Options, compile};
 use scuro_nn::graph::{Graph, GraphBuilder, Op, Padding, Window};
@@ -42,6 +42,24 @@ fn cryptonets_fits_one_ciphertext_of_degree_8192() {
     assert_eq!(program.parameters.log_n, 13);
     assert_eq!(program.input.ciphertexts(), 1);
     assert!(program.keys.galois.len() <= 45);
+}
+
+#[test]
+fn lenet_fits_one_ciphertext_of_degree_16384_with_few_keys() {
+    let mut random = Random::new(2);
+    let graph = lenet(&mut random);
+    let images = vec![random.image(graph.input_shape())];
+    let compilation = compile(&graph, &Options::default(), &images).unwrap();
+    let program = &compilation.program;
+    assert_eq!(
+        (program.parameters.log_n, program.input.ciphertexts()),
+        (14, 1)
+    );
+    assert!(
+        program.keys.galois.len() <= 90,
+        "{} keys",
+        program.keys.galois.len()
+    );
 }
 
 /// A random network: convolutions of any form, pools, normalisation, residual sums, concatenations,
@@ -172,7 +190,6 @@ fn random_networks_compute_what_the_reference_computes() {
     for seed in 0..24 {
         let mut random = Random::new(seed);
         let graph = random_network(&mut random);
-        println!("seed {seed}: {graph}", graph = graph.nodes.len());
         check(&graph, &Options::default(), &mut random);
     }
 }

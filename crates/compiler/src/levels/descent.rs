@@ -1,6 +1,6 @@
 //! Descent on the predicted output error over scales and prime sizes.
 
-use scuro_program::Operation;
+use scuro_program::{Operation, Step};
 
 use super::{Chain, LevelPlan, PRIME_BITS_MAX, headroom, is_weighted, pattern};
 
@@ -237,80 +237,89 @@ fn result_state(
     plan: &LevelPlan,
     index: usize,
     values: &[ValueState],
-    step: &scuro_program::Step,
+    step: &Step,
 ) -> ValueState {
     let operands: Vec<ValueState> = step.inputs.iter().map(|id| values[id.0 as usize]).collect();
-    let squares: Vec<f64> = step
-        .inputs
-        .iter()
-        .map(|id| chain.ranges[id.0 as usize].mean_square)
-        .collect();
-    let live: Vec<f64> = step
-        .inputs
-        .iter()
-        .map(|id| chain.ranges[id.0 as usize].live_square)
-        .collect();
     let dropped = operands.iter().map(|o| o.dropped).max().unwrap_or(0);
-    let first = operands[0];
     let largest = operands.iter().map(|o| o.scale).fold(f64::MIN, f64::max);
+    let scale = match &step.operation {
+        Operation::Square => 2.0 * largest,
+        Operation::Multiply => operands.iter().map(|o| o.scale).sum(),
+        operation if is_weighted(operation) => largest + plan.weight_scales[index],
+        _ => largest,
+    };
     let switching = switching(chain, plan, dropped);
-    let (scale, variance) = match &step.operation {
-        Operation::Linear(_) => {
-            let scale = largest + plan.weight_scales[index];
-            (
-                scale,
-                linear_variance(chain, index, scale, switching, &operands, &squares),
-            )
-        }
-        Operation::ScalarLinear(_) => {
-            let gain = &chain.gains[index];
-            let rounding = (-2.0 * plan.weight_scales[index]).exp2() / 12.0;
-            let weights = gain.diagonals[0] * rounding * squares[0];
-            (
-                largest + plan.weight_scales[index],
-                gain.row_energy[0] * first.variance + weights,
-            )
-        }
-        Operation::Combine { factors, .. } => {
-            let sum = factors
-                .iter()
-                .zip(&operands)
-                .map(|(f, o)| f * f * o.variance)
-                .sum::<f64>();
-            let rounding = (-2.0 * plan.weight_scales[index]).exp2() / 12.0;
-            (
-                largest + plan.weight_scales[index],
-                sum + rounding * squares.iter().sum::<f64>(),
-            )
-        }
-        Operation::Fold { stages } => {
-            let slots: f64 = stages.iter().map(|s| s.len() as f64 + 1.0).product();
-            let own = switching + chain.noise.rounding();
-            (
-                first.scale,
-                first.variance + slots * own * (-2.0 * first.scale).exp2(),
-            )
-        }
-        Operation::AddConstant { .. } => {
-            let own = chain.noise.encoding() * (-2.0 * first.scale).exp2();
-            (first.scale, first.variance + own)
-        }
-        Operation::Square => (2.0 * first.scale, 4.0 * live[0] * first.variance),
-        Operation::Multiply => {
-            let second = operands[1];
-            let variance = live[1] * first.variance + live[0] * second.variance;
-            (first.scale + second.scale, variance)
-        }
-        Operation::Rotate { .. } | Operation::Relinearize => {
-            let own = (switching + chain.noise.rounding()) * (-2.0 * first.scale).exp2();
-            (first.scale, first.variance + own)
-        }
-        _ => (first.scale, first.variance),
+    let place = Place {
+        chain,
+        plan,
+        index,
+        scale,
+        switching,
     };
     ValueState {
         dropped,
         scale,
-        variance,
+        variance: place.variance(step, &operands),
+    }
+}
+
+/// A step with the scale of its result and the variance of a key switch there.
+struct Place<'a> {
+    chain: &'a Chain<'a>,
+    plan: &'a LevelPlan,
+    index: usize,
+    scale: f64,
+    switching: f64,
+}
+
+impl Place<'_> {
+    /// Error variance of the result.
+    fn variance(&self, step: &Step, operands: &[ValueState]) -> f64 {
+        let noise = &self.chain.noise;
+        let unit = (-2.0 * self.scale).exp2();
+        let range = |i: usize| self.chain.ranges[step.inputs[i].0 as usize];
+        let before = operands[0].variance;
+        match &step.operation {
+            Operation::Linear(_) => self.linear_variance(step, operands),
+            Operation::Combine { factors, .. } => {
+                let moved = factors
+                    .iter()
+                    .zip(operands)
+                    .map(|(f, o)| f * f * o.variance);
+                let rounding = (-2.0 * self.plan.weight_scales[self.index]).exp2() / 12.0;
+                let squares = (0..operands.len()).map(|i| range(i).mean_square);
+                moved.sum::<f64>() + rounding * squares.sum::<f64>()
+            }
+            Operation::Fold { stages } => {
+                let slots: f64 = stages.iter().map(|s| s.len() as f64 + 1.0).product();
+                before + slots * (self.switching + noise.rounding()) * unit
+            }
+            Operation::AddConstant { .. } => before + noise.encoding() * unit,
+            Operation::Square => 4.0 * range(0).live_square * before,
+            Operation::Multiply => {
+                range(1).live_square * before + range(0).live_square * operands[1].variance
+            }
+            Operation::Rotate { .. } | Operation::Relinearize => {
+                before + (self.switching + noise.rounding()) * unit
+            }
+            _ => before,
+        }
+    }
+
+    fn linear_variance(&self, step: &Step, operands: &[ValueState]) -> f64 {
+        let (noise, gain) = (&self.chain.noise, &self.chain.gains[self.index]);
+        let mut variance = 0.0;
+        for (i, operand) in operands.iter().enumerate() {
+            let moved = self.switching * (-2.0 * operand.scale).exp2();
+            variance += gain.row_energy[i] * (operand.variance + moved);
+            // Each diagonal is rounded to integers, and its error meets every slot of the operand.
+            let weights = noise.encoding() * (-2.0 * (self.scale - operand.scale)).exp2();
+            let square = self.chain.ranges[step.inputs[i].0 as usize].mean_square;
+            variance += gain.folded * gain.diagonals[i] * weights * square;
+        }
+        let giants = gain.diagonals.iter().sum::<f64>().sqrt();
+        let own = giants * self.switching + noise.rounding();
+        variance + gain.folded * own * (-2.0 * self.scale).exp2()
     }
 }
 
@@ -323,26 +332,4 @@ fn switching(chain: &Chain<'_>, plan: &LevelPlan, dropped: u32) -> f64 {
     chain
         .noise
         .key_switch(digits, widest, f64::from(bits) * count as f64)
-}
-
-fn linear_variance(
-    chain: &Chain<'_>,
-    index: usize,
-    scale: f64,
-    switching: f64,
-    operands: &[ValueState],
-    squares: &[f64],
-) -> f64 {
-    let gain = &chain.gains[index];
-    let mut variance = 0.0;
-    for (i, operand) in operands.iter().enumerate() {
-        let moved = switching * (-2.0 * operand.scale).exp2();
-        variance += gain.row_energy[i] * (operand.variance + moved);
-        // Each diagonal is rounded to integers, and its error meets every slot of the operand.
-        let weights = chain.noise.encoding() * (-2.0 * (scale - operand.scale)).exp2();
-        variance += gain.folded * gain.diagonals[i] * weights * squares[i];
-    }
-    let giants = gain.diagonals.iter().sum::<f64>().sqrt();
-    let own = (giants * switching + chain.noise.rounding()) * (-2.0 * scale).exp2();
-    variance + gain.folded * own
 }

@@ -5,14 +5,14 @@ use scuro_nn::tensor::Tensor;
 use scuro_program::{Gather, Program, SlotValue, interpret};
 
 /// A small deterministic generator.
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub fn new(seed: u64) -> Random {
+    pub(crate) fn new(seed: u64) -> Random {
         Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x1234_5678)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -20,15 +20,15 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
     }
 
-    pub fn unit(&mut self) -> f32 {
+    pub(crate) fn unit(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1u64 << 24) as f32
     }
 
-    pub fn tensor(&mut self, shape: &[usize], scale: f32) -> Tensor {
+    pub(crate) fn tensor(&mut self, shape: &[usize], scale: f32) -> Tensor {
         let count = shape.iter().product();
         let data = (0..count)
             .map(|_| (2.0 * self.unit() - 1.0) * scale)
@@ -36,14 +36,14 @@ impl Random {
         Tensor::new(shape.to_vec(), data).unwrap()
     }
 
-    pub fn image(&mut self, shape: &[usize]) -> Tensor {
+    pub(crate) fn image(&mut self, shape: &[usize]) -> Tensor {
         let count = shape.iter().product();
         Tensor::new(shape.to_vec(), (0..count).map(|_| self.unit()).collect()).unwrap()
     }
 }
 
 /// A convolution with weights of unit gain.
-pub fn conv(
+pub(crate) fn conv(
     random: &mut Random,
     maps: usize,
     depth: usize,
@@ -72,7 +72,7 @@ pub fn conv(
     }
 }
 
-pub fn dense(random: &mut Random, outputs: usize, inputs: usize) -> Op {
+pub(crate) fn dense(random: &mut Random, outputs: usize, inputs: usize) -> Op {
     let weight = random.tensor(&[outputs, inputs], (3.0 / inputs as f32).sqrt());
     Op::Dense {
         weight,
@@ -81,7 +81,7 @@ pub fn dense(random: &mut Random, outputs: usize, inputs: usize) -> Op {
 }
 
 /// Convolution 5x5 stride 2 with 5 maps, square, 100, square, 10.
-pub fn cryptonets(random: &mut Random) -> Graph {
+pub(crate) fn cryptonets(random: &mut Random) -> Graph {
     let mut net = GraphBuilder::new("cryptonets", [1, 28, 28]);
     let padding = Padding {
         top: 1,
@@ -99,7 +99,7 @@ pub fn cryptonets(random: &mut Random) -> Graph {
 }
 
 /// Convolutions 5x5 with 32 and 64 maps, average pools, 512, 10, square activations.
-pub fn lenet(random: &mut Random) -> Graph {
+pub(crate) fn lenet(random: &mut Random) -> Graph {
     let mut net = GraphBuilder::new("lenet", [1, 28, 28]);
     let same = Padding {
         top: 2,
@@ -124,38 +124,8 @@ pub fn lenet(random: &mut Random) -> Graph {
     net.finish().unwrap()
 }
 
-/// The usual six-layer network for 32x32 colour images, with square activations and average pools.
-pub fn cifar10_cnn(random: &mut Random) -> Graph {
-    let mut net = GraphBuilder::new("cifar10_cnn", [3, 32, 32]);
-    let same = Padding {
-        top: 1,
-        left: 1,
-        bottom: 1,
-        right: 1,
-    };
-    let pool = || Op::AvgPool {
-        window: Window::valid([2, 2], [2, 2]),
-        count_padding: true,
-    };
-    net.then(conv(random, 32, 3, [3, 3], [1, 1], same, 1))
-        .then(Op::Square);
-    net.then(conv(random, 32, 32, [3, 3], [1, 1], Padding::default(), 1))
-        .then(Op::Square);
-    net.then(pool());
-    net.then(conv(random, 64, 32, [3, 3], [1, 1], same, 1))
-        .then(Op::Square);
-    net.then(conv(random, 64, 64, [3, 3], [1, 1], Padding::default(), 1))
-        .then(Op::Square);
-    net.then(pool())
-        .then(Op::Flatten)
-        .then(dense(random, 512, 2304))
-        .then(Op::Square);
-    net.then(dense(random, 10, 512));
-    net.finish().unwrap()
-}
-
 /// The query's slots of one image.
-pub fn query(program: &Program, image: &[f32]) -> SlotValue {
+pub(crate) fn query(program: &Program, image: &[f32]) -> SlotValue {
     let Gather::Slots(maps) = &program.input.gather else {
         panic!("batch program")
     };
@@ -166,7 +136,7 @@ pub fn query(program: &Program, image: &[f32]) -> SlotValue {
 }
 
 /// Slots of the result in clear.
-pub fn run(program: &Program, query: SlotValue) -> SlotValue {
+pub(crate) fn run(program: &Program, query: SlotValue) -> SlotValue {
     let mut values = vec![query];
     for step in &program.steps {
         let operands: Vec<&SlotValue> = step
@@ -179,7 +149,7 @@ pub fn run(program: &Program, query: SlotValue) -> SlotValue {
     values.swap_remove(program.result.0 as usize)
 }
 
-pub fn outputs(program: &Program, result: &SlotValue) -> Vec<f64> {
+pub(crate) fn outputs(program: &Program, result: &SlotValue) -> Vec<f64> {
     let read = |a: &scuro_program::SlotAddress| result[a.ciphertext as usize][a.slot as usize];
     program.output.addresses.iter().map(read).collect()
 }
