@@ -24,6 +24,7 @@ const FIGURES: [(&str, &str, &[&str], u64); 11] = [
 ];
 
 #[test]
+#[expect(clippy::print_stdout, reason = "whoever runs the tests should see what was left out")]
 fn every_model_reaches_its_stated_accuracy() {
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
     let data = std::env::var_os("SCURO_DATA").map_or(shared.join("data"), PathBuf::from);
