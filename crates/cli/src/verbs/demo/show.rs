@@ -17,7 +17,7 @@ pub(super) fn run(context: &Context, run: &RunReport) -> String {
         .iter()
         .map(|image| card(context, image))
         .collect();
-    let pictures = side_by_side(&cards, COLUMNS + 4);
+    let pictures = side_by_side(&cards, COLUMNS + 2);
     format!(
         "{}\n\n{pictures}{}\n{}\n{}\n{}\n",
         heading(context, run),
