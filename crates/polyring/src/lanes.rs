@@ -211,9 +211,8 @@ impl Lanes {
     }
 
     /// x += w
-    pub fn add_constant(&self, x: &mut [u64], w: u64) {
-        let q = self.modulus;
-        x.iter_mut().for_each(|x| *x = q.add(*x, w));
+    pub fn add_constant(&self, x: &mut [u64; TILE], w: u64) {
+        self.kernel.ops().add_assign(self.modulus, x, &[w; TILE]);
     }
 
     /// x += y

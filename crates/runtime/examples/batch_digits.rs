@@ -1,7 +1,7 @@
 //! Evaluates a digit network on encrypted batches and compares it with the network in clear.
 //!
 //! `cargo run --release -p scuro-runtime --example batch_digits -- model.onnx [mnist|generated]
-//! [log2 of N] [threads]`
+//! [log2 of N] [threads] [tolerance]`
 
 #![allow(clippy::print_stdout)] // an example talks to its user
 
@@ -36,11 +36,20 @@ fn main() -> Result<()> {
         .transpose()?
         .filter(|&n| n > 0);
     let threads = arguments.next().map_or(Ok(1), |n| n.parse())?;
+    let tolerance = arguments
+        .next()
+        .map_or(Ok(Options::default().tolerance), |t| t.parse())?;
     let graph = scuro_nn::import::open(&model, &scuro_nn::import::Options::default())?;
     let search = data::default_search_paths(None, None, None);
     let dataset = data::load(name.parse()?, &search, None)?;
     let images: Vec<Vec<f32>> = (0..dataset.len()).map(|i| pixels(&dataset, i)).collect();
-    let program = plan(&graph, &images, log_n)?;
+    let wanted = Options {
+        packing: Packing::Batch,
+        log_n,
+        tolerance,
+        ..Options::default()
+    };
+    let program = plan(&graph, &images, &wanted)?;
     let session = Session::new(program, threads)?;
     let clear = Executor::new(&graph)?;
     let outputs = clear.run_each(images.len(), |i, out| out.copy_from_slice(&images[i]));
@@ -65,7 +74,7 @@ fn pixels(dataset: &Dataset, index: usize) -> Vec<f32> {
         .collect()
 }
 
-fn plan(graph: &Graph, images: &[Vec<f32>], log_n: Option<u32>) -> Result<Arc<Program>> {
+fn plan(graph: &Graph, images: &[Vec<f32>], options: &Options) -> Result<Arc<Program>> {
     let shape = graph.input_shape().to_vec();
     let example = |image: &Vec<f32>| Tensor::new(shape.clone(), image.clone());
     let calibration = images
@@ -73,12 +82,7 @@ fn plan(graph: &Graph, images: &[Vec<f32>], log_n: Option<u32>) -> Result<Arc<Pr
         .take(256)
         .map(example)
         .collect::<Result<Vec<_>, _>>()?;
-    let options = Options {
-        packing: Packing::Batch,
-        log_n,
-        ..Options::default()
-    };
-    let compilation = compile(graph, &options, &calibration)?;
+    let compilation = compile(graph, options, &calibration)?;
     for dump in compilation
         .dumps
         .iter()

@@ -16,10 +16,12 @@ use crate::options::Options;
 
 /// Most ciphertext primes that are tried.
 const LIMBS_MAX: usize = 12;
-/// Prime sizes that are tried: with weights of 12 bits one 52-bit multiply-add takes a product.
-const PRIME_BITS: [u32; 7] = [28, 30, 32, 34, 36, 38, 40];
+/// Prime sizes that are tried.
+const PRIME_BITS: [u32; 10] = [28, 30, 32, 34, 36, 38, 40, 41, 42, 44];
 /// Bits of an integer weight, sign included, that are tried for each stage.
 const WEIGHT_BITS: [u32; 4] = [12, 11, 10, 8];
+/// Bits of a weight and a prime together that one multiply-add takes.
+const WORD_BITS: u32 = 52;
 const INPUT_SCALES: std::ops::RangeInclusive<u32> = 10..=34;
 /// Size of the special prime, where the bound leaves room.
 const SPECIAL_BITS: u32 = 50;
@@ -259,9 +261,10 @@ impl Search<'_> {
     fn extend(&self, partial: &Partial, stage: usize) -> Vec<Partial> {
         let bits: &[u32] = match self.network.stages[stage].kind {
             StageKind::Affine(_) => &WEIGHT_BITS,
-            _ => &WEIGHT_BITS[..1],
+            _ => &WEIGHT_BITS[3..],
         };
         bits.iter()
+            .filter(|&&bits| bits + self.setting.q_bits <= WORD_BITS)
             .flat_map(|&bits| self.extend_with(partial, stage, bits))
             .collect()
     }

@@ -5,6 +5,8 @@ use scuro_polyring::{AlignedBuffer, Lanes, TILE};
 use super::{Form, Item, SlotwiseCircuit, SlotwiseObserver, SlotwiseStep};
 use crate::ckks::{Ciphertext, PARTS_MAX};
 
+/// Tiles of the inputs that are fetched together: longer pieces of each polynomial pass through memory faster.
+const STAGED_TILES: usize = 4;
 /// Words of a product that are held outside of their place until their operands have been read.
 const PRODUCT_WORDS: usize = 8 * TILE;
 /// The third part of a two-part ciphertext.
@@ -48,13 +50,14 @@ impl<'a> Workspace<'a> {
     /// Fills the item's pieces of the outputs.
     pub(super) fn run(&mut self, mut item: Item<'_>, inputs: &[&[Ciphertext]]) {
         let length = item.outs.first().map_or(0, |out| out.len());
+        let mut stage = Stage::new(&self.forms[..self.circuit.inputs]);
         for offset in (0..length).step_by(TILE) {
             (self.observer)(None);
-            let input = Input {
-                lists: inputs,
-                limb: item.limb,
-                start: item.start + offset,
-            };
+            if offset % (STAGED_TILES * TILE) == 0 {
+                let tiles = STAGED_TILES.min((length - offset) / TILE);
+                stage.fetch(inputs, item.limb, item.start + offset, tiles);
+            }
+            let input = stage.tile(offset / TILE % STAGED_TILES);
             for index in 0..self.circuit.steps.len() {
                 self.step(index, &input);
                 (self.observer)(Some(index));
@@ -100,10 +103,11 @@ impl<'a> Workspace<'a> {
         tiles: &mut Vec<&'b [u64; TILE]>,
     ) {
         let form = self.forms[value];
-        if value < self.circuit.inputs {
-            tiles.extend((0..form.count).map(|i| input.tile(value, i, part)));
-        } else if part >= form.parts {
+        if part >= form.parts {
             tiles.extend((0..form.count).map(|_| &ZERO));
+        } else if value < self.circuit.inputs {
+            let first = input.firsts[value] + part * form.count;
+            tiles.extend(&input.tiles[first..first + form.count]);
         } else {
             let buffer = &self.buffers[self.places[value - self.circuit.inputs]];
             tiles.extend(&buffer.as_chunks::<TILE>().0[part * form.count..][..form.count]);
@@ -209,18 +213,58 @@ impl<'a> Workspace<'a> {
     }
 }
 
-/// The inputs at one tile.
+/// The inputs at one tile: per list, part and ciphertext.
 struct Input<'a> {
-    lists: &'a [&'a [Ciphertext]],
-    limb: usize,
-    start: usize,
+    tiles: &'a [[u64; TILE]],
+    /// first tile of each list
+    firsts: &'a [usize],
 }
 
-impl<'a> Input<'a> {
-    fn tile(&self, list: usize, index: usize, part: usize) -> &'a [u64; TILE] {
-        let part = self.lists[list][index].parts.get(part);
-        part.and_then(|poly| poly.limb(self.limb)[self.start..].first_chunk())
-            .unwrap_or(&ZERO)
+/// The inputs at a few tiles, tile after tile.
+struct Stage {
+    words: AlignedBuffer,
+    firsts: Vec<usize>,
+    /// tiles of all inputs at one position
+    count: usize,
+}
+
+impl Stage {
+    fn new(forms: &[Form]) -> Self {
+        let mut count = 0;
+        let firsts = forms.iter().map(|form| {
+            count += form.count * form.parts;
+            count - form.count * form.parts
+        });
+        let firsts = firsts.collect();
+        let words = AlignedBuffer::zeroed(STAGED_TILES * count * TILE);
+        Self {
+            words,
+            firsts,
+            count,
+        }
+    }
+
+    fn fetch(&mut self, inputs: &[&[Ciphertext]], limb: usize, start: usize, tiles: usize) {
+        let (staged, _) = self.words.as_chunks_mut::<TILE>();
+        for (list, &first) in inputs.iter().zip(&self.firsts) {
+            for (i, ciphertext) in list.iter().enumerate() {
+                for (part, poly) in ciphertext.parts.iter().enumerate() {
+                    let row = &poly.limb(limb)[start..start + tiles * TILE];
+                    let place = first + part * list.len() + i;
+                    for (tile, words) in row.as_chunks::<TILE>().0.iter().enumerate() {
+                        staged[tile * self.count + place] = *words;
+                    }
+                }
+            }
+        }
+    }
+
+    fn tile(&self, index: usize) -> Input<'_> {
+        let tiles = &self.words.as_chunks::<TILE>().0[index * self.count..][..self.count];
+        Input {
+            tiles,
+            firsts: &self.firsts,
+        }
     }
 }
 
