@@ -7,7 +7,8 @@
 //! order, so results are equal on every kernel and machine.
 
 use crate::error::Error;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, fft};
+use crate::ntt::transpose_blocks;
 use crate::ring::{LOG_DEGREE_MAX, LOG_DEGREE_MIN, ROTATION_GENERATOR, RingKind};
 
 /// The transform between slots and coefficients of one ring.
@@ -21,11 +22,47 @@ pub struct SlotTransform {
 }
 
 /// Real and imaginary parts of the constants r of a tree of splittings X^{2t} - r^2 = (X^t - r)(X^t
-/// + r); index 0 is unused.
+/// + r), in the order in which `kernel::fft` reads them.
 #[derive(Clone)]
 pub(crate) struct FftTables {
     pub(crate) re: Vec<f64>,
     pub(crate) im: Vec<f64>,
+}
+
+impl FftTables {
+    fn new(slots: usize, exponents: &[u64], order: u64) -> Self {
+        let roots = read_order(slots).into_iter();
+        let roots = roots.map(|node| root_of_unity(exponents[node] / 2, order));
+        let (re, im) = roots.unzip();
+        Self { re, im }
+    }
+}
+
+/// The nodes of the tree in the order in which the passes of `kernel::fft` read them.
+fn read_order(slots: usize) -> Vec<usize> {
+    if slots < fft::BLOCK {
+        return (0..slots).collect();
+    }
+    let mut nodes = Vec::new();
+    let mut count = 1;
+    for &stages in fft::pass_stages(slots) {
+        (count..2 * count).for_each(|root| nodes.extend(levels(root, stages)));
+        count <<= stages;
+    }
+    for root in count..2 * count {
+        nodes.extend(levels(root, 3));
+        // After the transposition lane r belongs to the r-th of eight factors.
+        let lanes: Vec<Vec<usize>> = (0..8).map(|lane| levels(8 * root + lane, 3)).collect();
+        (0..7).for_each(|place| nodes.extend(lanes.iter().map(|lane| lane[place])));
+    }
+    nodes
+}
+
+/// `stages` levels of the tree from `root` on.
+fn levels(root: usize, stages: u32) -> Vec<usize> {
+    (0..stages)
+        .flat_map(|level| (root << level)..((root + 1) << level))
+        .collect()
 }
 
 /// Work space of a [`SlotTransform`], kept between calls to save allocations.
@@ -67,12 +104,11 @@ impl SlotTransform {
         let slots = kind.slots(log_n);
         let order = 4 * slots as u64;
         let exponents = tree_exponents(slots);
-        let (mut re, mut im) = (vec![1.0; slots], vec![0.0; slots]);
-        for node in 1..slots {
-            (re[node], im[node]) = root_of_unity(exponents[node] / 2, order);
-        }
+        let tables = FftTables::new(slots, &exponents, order);
+        let mut leaves = exponents[slots..].to_vec();
+        transpose_blocks(&mut leaves);
         let mut position = vec![0; order as usize];
-        for (at, &exponent) in exponents[slots..].iter().enumerate() {
+        for (at, &exponent) in leaves.iter().enumerate() {
             position[exponent as usize] = at as u32;
         }
         let powers = std::iter::successors(Some(1), |e| Some(e * ROTATION_GENERATOR % order));
@@ -80,7 +116,7 @@ impl SlotTransform {
         Ok(Self {
             kind,
             kernel,
-            tables: FftTables { re, im },
+            tables,
             positions,
         })
     }

@@ -14,7 +14,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512ifma;
 mod buffer;
-mod fft;
+pub(crate) mod fft;
 #[cfg(target_arch = "x86_64")]
 mod fma;
 mod lanes;
