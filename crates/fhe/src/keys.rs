@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rand_core::CryptoRng;
 use scuro_polyring::sampling::{Seed, gaussian, ternary};
 use scuro_polyring::{Ntt, Permutation, Poly};
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::ckks::{Ciphertext, Plaintext};
 use crate::context::Context;
@@ -201,9 +202,9 @@ impl PublicKey {
         context.check_digest(plaintext.digest)?;
         let ring = context.ring();
         let level = plaintext.level;
-        let mut small = zeroize::Zeroizing::new(vec![0i8; ring.degree()]);
+        let mut small = Zeroizing::new(vec![0i8; ring.degree()]);
         ternary(rng, &mut small);
-        let u = Poly::from_small(ring, context.basis(level), &small).into_ntt(ring);
+        let mut u = Poly::from_small(ring, context.basis(level), &small).into_ntt(ring);
         let mut encrypt = |key: &Poly<Ntt>| {
             gaussian(rng, ring.kernel(), &mut small);
             let mut part = Poly::from_small(ring, context.basis(level), &small).into_ntt(ring);
@@ -211,6 +212,8 @@ impl PublicKey {
             part
         };
         let (mut body, mask) = (encrypt(&self.body), encrypt(&self.mask));
+        // Whoever learns u learns the plaintext.
+        u.zeroize();
         body.add_assign(ring, &plaintext.poly);
         Ok(Ciphertext {
             parts: vec![body, mask],

@@ -5,7 +5,7 @@ mod encoder;
 mod evaluator;
 
 pub use ciphertext::{Ciphertext, Plaintext, SeededCiphertext};
-pub(crate) use ciphertext::{PARTS_MAX, ciphertext_mask};
+pub(crate) use ciphertext::{PARTS_MAX, check_scale, ciphertext_mask};
 pub use encoder::Encoder;
 pub(crate) use encoder::centred_coefficients;
 pub(crate) use evaluator::check_scales;

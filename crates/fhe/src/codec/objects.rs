@@ -6,7 +6,7 @@ use scuro_polyring::sampling::Seed;
 use scuro_polyring::{Basis, Ntt, Poly};
 
 use super::{CodecError, Kind, ROTATION_KEYS_MAX, Reader, open, pack, packed_len, seal, unpack};
-use crate::ckks::{Ciphertext, PARTS_MAX, SeededCiphertext};
+use crate::ckks::{Ciphertext, PARTS_MAX, SeededCiphertext, check_scale};
 use crate::context::Context;
 use crate::error::Error;
 use crate::key_id::KeyId;
@@ -27,7 +27,7 @@ impl Ciphertext {
     /// Reads [`Ciphertext::to_bytes`].
     ///
     /// # Errors
-    /// [`Error::Codec`], [`Error::LevelTooHigh`].
+    /// [`Error::Codec`], [`Error::LevelTooHigh`], [`Error::BadScale`].
     pub fn from_bytes(bytes: &[u8], context: &Context) -> Result<Self, Error> {
         let mut reader = open(bytes, Kind::Ciphertext, context.parameters())?;
         let (key_id, level, scale) = read_ciphertext_head(&mut reader, context)?;
@@ -70,7 +70,7 @@ impl SeededCiphertext {
     /// Reads [`SeededCiphertext::to_bytes`].
     ///
     /// # Errors
-    /// [`Error::Codec`], [`Error::LevelTooHigh`].
+    /// [`Error::Codec`], [`Error::LevelTooHigh`], [`Error::BadScale`].
     pub fn from_bytes(bytes: &[u8], context: &Context) -> Result<Self, Error> {
         let mut reader = open(bytes, Kind::SeededCiphertext, context.parameters())?;
         let (key_id, level, scale) = read_ciphertext_head(&mut reader, context)?;
@@ -184,7 +184,9 @@ fn read_ciphertext_head(
     let key_id = KeyId(reader.array()?);
     let level = usize::from(reader.u8()?);
     context.check_level(level)?;
-    Ok((key_id, level, reader.scale()?))
+    let scale = reader.scale()?;
+    check_scale(scale, context, level)?;
+    Ok((key_id, level, scale))
 }
 
 pub(crate) fn write_poly(out: &mut Vec<u8>, context: &Context, poly: &Poly<Ntt>) {

@@ -230,6 +230,29 @@ fn contents_that_do_not_fit_are_refused() {
 }
 
 #[test]
+fn scales_that_the_modulus_cannot_hold_are_refused() {
+    let objects = objects();
+    let (_, bytes) = objects
+        .bytes
+        .iter()
+        .find(|(kind, _)| *kind == Kind::Ciphertext)
+        .unwrap();
+    for (scale, codec) in [(2f64.powi(30), false), (f64::NAN, true), (0.5, true)] {
+        let mut bytes = bytes.clone();
+        let at = HEADER_BYTES + 17;
+        bytes[at..at + 8].copy_from_slice(&scale.to_bits().to_le_bytes());
+        repair(&mut bytes);
+        let error = Ciphertext::from_bytes(&bytes, &objects.ring.context).unwrap_err();
+        assert_eq!(
+            matches!(error, Error::Codec(CodecError::BadField { .. })),
+            codec,
+            "{scale}"
+        );
+        assert_eq!(matches!(error, Error::BadScale { .. }), !codec, "{scale}");
+    }
+}
+
+#[test]
 fn transparent_ciphertexts_are_refused() {
     let transparent = refused(Kind::Ciphertext, |b| {
         let half = HEADER_BYTES + 26 + 2048 / 8 * 26;

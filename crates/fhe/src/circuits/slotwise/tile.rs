@@ -5,7 +5,8 @@ use scuro_polyring::{AlignedBuffer, Lanes, TILE};
 use super::{Form, Item, SlotwiseCircuit, SlotwiseObserver, SlotwiseStep};
 use crate::ckks::{Ciphertext, PARTS_MAX};
 
-/// Tiles of the inputs that are fetched together: longer pieces of each polynomial pass through memory faster.
+/// Tiles of the inputs that are fetched together: longer pieces of each polynomial pass through
+/// memory faster.
 const STAGED_TILES: usize = 4;
 /// Words of a product that are held outside of their place until their operands have been read.
 const PRODUCT_WORDS: usize = 8 * TILE;
