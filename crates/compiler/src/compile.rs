@@ -23,6 +23,12 @@ use crate::ranges::{self, Ranges};
 use crate::report::Report;
 use crate::{activations, batch, check, keys};
 
+/// One example in so many has outputs closer together than the spread by which errors are measured.
+const LOW_QUANTILE: usize = 20;
+/// The least spread, relative to the largest: single degenerate examples do not ask for endless
+/// precision.
+const SMALLEST_SPREAD: f64 = 1.0 / 256.0;
+
 /// What a pass left behind, as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dump {
@@ -210,7 +216,7 @@ pub(crate) fn bounds(options: &Options, degree: Degree, spread: f64) -> Bounds {
     }
 }
 
-/// Standard deviation of the outputs of one example, root mean square over the examples.
+/// Deviation of the outputs of an example whose outputs lie close together.
 fn spread(output: &Layout, results: &[SlotValue]) -> f64 {
     let outputs = |result: &SlotValue| -> Vec<f64> {
         let value = |e: usize| {
@@ -219,24 +225,41 @@ fn spread(output: &Layout, results: &[SlotValue]) -> f64 {
         };
         (0..output.elements()).map(value).collect()
     };
-    deviation(results.iter().map(outputs))
+    low_deviation(results.iter().map(outputs))
 }
 
-/// Root mean square over examples of the deviation of their outputs (of their size, for single
-/// outputs).
+/// Deviation of the outputs of one example which all but a few of the examples exceed: errors are
+/// measured by the examples that they disturb most.
+fn low_deviation(examples: impl Iterator<Item = Vec<f64>>) -> f64 {
+    let mut deviations: Vec<f64> = examples.map(|outputs| variance(&outputs).sqrt()).collect();
+    deviations.sort_by(f64::total_cmp);
+    let low = deviations
+        .get(deviations.len() / LOW_QUANTILE)
+        .copied()
+        .unwrap_or(0.0);
+    let largest = deviations.last().copied().unwrap_or(0.0);
+    low.max(largest * SMALLEST_SPREAD).max(1e-9)
+}
+
+/// Root mean square over examples of the deviation of their outputs.
 pub(crate) fn deviation(examples: impl Iterator<Item = Vec<f64>>) -> f64 {
     let (mut sum, mut count) = (0.0, 0.0);
     for outputs in examples {
-        let size = outputs.len() as f64;
-        let mean = if size > 1.0 {
-            outputs.iter().sum::<f64>() / size
-        } else {
-            0.0
-        };
-        sum += outputs.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / size;
+        sum += variance(&outputs);
         count += 1.0;
     }
     (sum / f64::max(count, 1.0)).sqrt().max(1e-9)
+}
+
+/// Variance of the outputs of one example; the square of a single output.
+fn variance(outputs: &[f64]) -> f64 {
+    let size = outputs.len().max(1) as f64;
+    let mean = if size > 1.0 {
+        outputs.iter().sum::<f64>() / size
+    } else {
+        0.0
+    };
+    outputs.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / size
 }
 
 fn finish(

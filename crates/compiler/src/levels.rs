@@ -24,6 +24,8 @@ pub(crate) use emit::emit;
 pub(crate) const PRIME_BITS_MAX: u32 = 50;
 /// Most ciphertext primes tried.
 const LIMBS_MAX: usize = 40;
+/// Bits per prime up to which precision is taken for nothing.
+const FREE_PRIME_BITS: u32 = 38;
 /// Plans within this factor of the fastest are compared by the size of their queries.
 const COMPARABLE: f64 = 1.15;
 /// Most of them.
@@ -145,13 +147,34 @@ fn smallest(chain: &Chain<'_>, mut found: Vec<(f64, LevelPlan)>) -> Option<Level
     let close = found
         .into_iter()
         .take_while(|(micros, _)| *micros <= fastest * COMPARABLE);
-    let shrunk = close.take(CLOSE_PLANS).map(|(_, plan)| shrink(chain, plan));
-    shrunk.min_by(|a, b| {
-        let bits = |plan: &LevelPlan| plan.primes.iter().sum::<f64>();
+    let settled = close
+        .take(CLOSE_PLANS)
+        .map(|(_, plan)| spend(chain, shrink(chain, plan)));
+    settled.min_by(|a, b| {
+        let bits = |plan: &LevelPlan| plan.primes.iter().sum::<f64>().max(free_bits(plan));
         bits(a)
             .total_cmp(&bits(b))
             .then(a.error.total_cmp(&b.error))
     })
+}
+
+/// Modulus bits whose transport costs little: queries stay small.
+fn free_bits(plan: &LevelPlan) -> f64 {
+    f64::from(FREE_PRIME_BITS) * plan.primes.len() as f64
+}
+
+/// The same pattern at the same speed, with precision to spare where the modulus may still grow.
+fn spend(chain: &Chain<'_>, plan: LevelPlan) -> LevelPlan {
+    let special = plan.special.0 * plan.special.1 as u32;
+    let free = (free_bits(&plan) as u32).min(chain.bounds.log_qp.saturating_sub(special));
+    if plan.primes.iter().sum::<f64>() >= f64::from(free) {
+        return plan;
+    }
+    let limbs = plan.primes.len();
+    match descent::run(chain, &plan.drops, limbs, plan.special, free, Some(&plan)) {
+        Some(finer) if finer.error < plan.error => finer,
+        _ => plan,
+    }
 }
 
 /// Sizes and numbers of special primes worth trying.

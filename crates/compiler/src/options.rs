@@ -22,7 +22,8 @@ pub struct Options {
     pub input_range: Option<(f32, f32)>,
     /// Factor between the largest value on the calibration data and the largest value provided for.
     pub range_margin: f64,
-    /// Predicted standard deviation of the output error, relative to that of the outputs.
+    /// Predicted standard deviation of the output error, relative to the deviation among the
+    /// outputs of an example that has them close together.
     pub tolerance: f64,
     /// Replace operators that ciphertexts cannot compute.
     pub replace: Option<Replacement>,
@@ -38,7 +39,7 @@ impl Default for Options {
             log_n: None,
             input_range: None,
             range_margin: 2.0,
-            tolerance: 1.0 / 512.0,
+            tolerance: 1.0 / 384.0,
             replace: None,
         }
     }

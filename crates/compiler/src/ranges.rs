@@ -11,9 +11,9 @@ use crate::layout::Layout;
 pub(crate) struct Range {
     /// Largest absolute slot, margin included.
     pub(crate) max_abs: f64,
-    /// Mean square over all slots.
+    /// Mean square over all slots, of the example where it is largest.
     pub(crate) mean_square: f64,
-    /// Mean square over the slots that are not zero.
+    /// Mean square over the slots that are not zero, likewise.
     pub(crate) live_square: f64,
 }
 
@@ -49,8 +49,6 @@ pub(crate) fn run(
     }
     for range in &mut values {
         range.max_abs *= margin;
-        range.mean_square /= count as f64;
-        range.live_square /= count as f64;
     }
     Ok(Ranges { values, results })
 }
@@ -127,6 +125,6 @@ fn note(range: &mut Range, value: &SlotValue) {
         sum += slot * slot;
         live += usize::from(slot != 0.0);
     }
-    range.mean_square += sum / count;
-    range.live_square += sum / live.max(1) as f64;
+    range.mean_square = range.mean_square.max(sum / count);
+    range.live_square = range.live_square.max(sum / live.max(1) as f64);
 }

@@ -44,7 +44,7 @@ impl Report {
             .checked_sub(1)
             .map(|i| &program.steps[i as usize]);
         let reply_level = result.map_or(plan.level_max(), |step| step.estimate.level);
-        let bytes = |bits: u32, parts: u64| parts * degree * u64::from(bits).div_ceil(8);
+        let bytes = |bits: u32, parts: u64| (parts * u64::from(bits) * degree).div_ceil(8);
         let reply = reply_ciphertexts(program) as u64;
         let key_bytes_seeded = key_bytes(&program.keys, plan);
         Report {
