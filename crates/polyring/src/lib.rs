@@ -8,13 +8,21 @@
 //! position by position. [`BaseConverter`] takes residues to other primes.
 //!
 //! Layers: `modulus`, `primes` (scalars) -> `kernel` (slices, the only `unsafe`) -> `ntt`, `ring`
-//! -> `poly`, `rns`, `automorphism`. Safety: a [`Kernel`] value proves that the processor has its
-//! instructions; slice lengths are checked by [`PrimeRing`]. Evaluation order of the transform:
-//! [`Ring::exponents`]; an implementation detail that serialised data must not depend on without a
-//! version.
-//! Timing: independent of coefficient values, except for the rejection of public random words in
-//!     the samplers. Non-goals: schemes, encodings, keys, moduli of more than 50 bits, composite or
-//!     even moduli.
+//! -> `poly`, `rns`, `automorphism`; [`slots`] is the floating-point side of encoding.
+//!
+//! Kernels: `portable` is the specification; `avx2` computes in doubles with fused multiply-add;
+//! `avx512ifma` with 52-bit products. One is chosen when a ring is built, all give equal bytes.
+//!
+//! Safety: a [`Kernel`] value proves that the processor has its instructions; slice lengths are
+//! checked by [`PrimeRing`].
+//!
+//! Evaluation order of the transform: [`Ring::exponents`]; serialised data must not depend on it
+//! without a version.
+//!
+//! Timing: independent of coefficient values, except for the rejection of random words in the
+//! samplers, which does not depend on the words that are kept.
+//!
+//! Non-goals: schemes, encodings, keys, moduli of more than 50 bits, composite or even moduli.
 
 mod automorphism;
 mod error;
