@@ -1,11 +1,14 @@
 //! A case and its outcome, in the form of the JSON that `scuro bench` prints.
 
+use std::cell::OnceCell;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
 use crate::errors::Failure;
+use crate::units;
+use crate::verbs::accuracy::Score;
 
 /// Which direction is good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +46,23 @@ pub(crate) struct Settings<'a> {
     pub(crate) lenet: Option<PathBuf>,
     /// Model for the CryptoNets cases instead of the built-in one.
     pub(crate) cryptonets: Option<PathBuf>,
+    /// The encrypted scoring that two cases share: it takes minutes.
+    pub(crate) encrypted: OnceCell<Result<Score, Failure>>,
+}
+
+impl<'a> Settings<'a> {
+    /// The settings of a quick run.
+    pub(crate) fn new(context: &'a Context) -> Self {
+        Self {
+            context,
+            samples: None,
+            threads: context.threads.max(1),
+            full: false,
+            lenet: None,
+            cryptonets: None,
+            encrypted: OnceCell::new(),
+        }
+    }
 }
 
 impl Settings<'_> {
@@ -249,6 +269,15 @@ impl Case {
         }
     }
 
+    /// A value for people: shares with four decimals, since 0.9985 is not 0.999.
+    pub(crate) fn shown(unit: &str, value: f64) -> String {
+        if unit == "share" {
+            format!("{value:.4}")
+        } else {
+            units::significant(value)
+        }
+    }
+
     fn reaches(&self, value: f64, target: f64) -> bool {
         match self.better {
             Better::Lower => value <= target,
@@ -295,14 +324,7 @@ mod tests {
             data_dir: None,
             threads: 1,
         };
-        let settings = Settings {
-            context: &context,
-            samples: None,
-            threads: 1,
-            full: false,
-            lenet: None,
-            cryptonets: None,
-        };
+        let settings = Settings::new(&context);
         let outcome = case(Better::Lower).unable(&settings, &failure);
         assert!(!outcome.holds && outcome.note.contains("no data (fetch it)"));
     }

@@ -240,7 +240,10 @@ fn encrypted_share(settings: &Settings<'_>, value: fn(&Score) -> f64) -> Result<
     } else {
         QUICK_IMAGES
     };
-    let score = score(settings, Mode::Encrypted, limit)?;
+    let scored = settings
+        .encrypted
+        .get_or_init(|| score(settings, Mode::Encrypted, limit));
+    let score = scored.as_ref().map_err(Failure::clone)?;
     let note = format!(
         "{} images in {:.1} s, {} unlike clear, worst score error {:.2e}",
         score.images,
@@ -248,7 +251,7 @@ fn encrypted_share(settings: &Settings<'_>, value: fn(&Score) -> f64) -> Result<
         score.disagreements.len(),
         score.worst_logit_error
     );
-    Ok(Sampling::single(value(&score), score.threads).note(note))
+    Ok(Sampling::single(value(score), score.threads).note(note))
 }
 
 /// A batch as large as the slots, with keys, ready to run.

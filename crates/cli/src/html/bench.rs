@@ -1,7 +1,6 @@
 //! The page of a benchmark: each figure against its target and its peers.
 
-use crate::bench::{Outcome, Results};
-use crate::units;
+use crate::bench::{Case, Outcome, Results};
 
 use super::charts::{Bar, WIDE, bars};
 use super::page::{MARK, footer, page};
@@ -49,7 +48,7 @@ fn case_block(case: &Outcome) -> String {
     let target = case.target.map_or(String::new(), |target| {
         format!(
             " · target {} {}",
-            units::significant(target),
+            Case::shown(&case.unit, target),
             escape(&case.unit)
         )
     });
@@ -71,7 +70,7 @@ fn comparison(case: &Outcome) -> String {
     let bar = |label: &str, value: f64, class| Bar {
         label: label.to_string(),
         value,
-        text: format!("{} {}", units::significant(value), case.unit),
+        text: format!("{} {}", Case::shown(&case.unit, value), case.unit),
         class,
     };
     let own = case.value.map(|value| bar("Scuro", value, "enc"));

@@ -52,12 +52,11 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
         return Ok(list(context, &cases));
     }
     let settings = Settings {
-        context,
         samples: arguments.samples,
-        threads: context.threads.max(1),
         full: arguments.full,
         lenet: arguments.lenet,
         cryptonets: arguments.cryptonets,
+        ..Settings::new(context)
     };
     let results = Results {
         header: Machine::detect(),
@@ -88,7 +87,9 @@ fn list(context: &Context, cases: &[&Case]) -> Reply {
     let mut table = Table::new(&["id", "target", "unit", "about"]);
     let mut rows = Vec::new();
     for case in cases {
-        let target = case.target.map_or("–".to_string(), units::significant);
+        let target = case
+            .target
+            .map_or("–".to_string(), |value| Case::shown(case.unit, value));
         table.row([case.id, &target, case.unit, case.about]);
         rows.push(serde_json::json!({
             "id": case.id, "target": case.target, "unit": case.unit, "better": case.better,
@@ -113,9 +114,11 @@ fn table(context: &Context, results: &Results) -> String {
         };
         table.row([
             case.id.clone(),
-            case.value.map_or("–".into(), units::significant),
+            case.value
+                .map_or("–".into(), |value| Case::shown(&case.unit, value)),
             case.unit.clone(),
-            case.target.map_or("–".into(), units::significant),
+            case.target
+                .map_or("–".into(), |value| Case::shown(&case.unit, value)),
             mark,
             best_peer(case),
         ]);
