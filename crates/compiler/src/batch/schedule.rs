@@ -19,7 +19,7 @@ const LIMBS_MAX: usize = 12;
 /// Prime sizes that are tried.
 const PRIME_BITS: [u32; 10] = [28, 30, 32, 34, 36, 38, 40, 41, 42, 44];
 /// Bits of an integer weight, sign included, that are tried for each stage.
-const WEIGHT_BITS: [u32; 4] = [12, 11, 10, 8];
+const WEIGHT_BITS: [u32; 7] = [18, 16, 14, 12, 11, 10, 8];
 /// Bits of a weight and a prime together that one multiply-add takes.
 const WORD_BITS: u32 = 52;
 const INPUT_SCALES: std::ops::RangeInclusive<u32> = 10..=34;
@@ -261,7 +261,7 @@ impl Search<'_> {
     fn extend(&self, partial: &Partial, stage: usize) -> Vec<Partial> {
         let bits: &[u32] = match self.network.stages[stage].kind {
             StageKind::Affine(_) => &WEIGHT_BITS,
-            _ => &WEIGHT_BITS[3..],
+            _ => &WEIGHT_BITS[WEIGHT_BITS.len() - 1..],
         };
         bits.iter()
             .filter(|&&bits| bits + self.setting.q_bits <= WORD_BITS)
