@@ -174,10 +174,13 @@ fn own_rows(context: &Context, digit: usize, level: usize) -> Range<usize> {
     digit * digit_limbs..((digit + 1) * digit_limbs).min(level + 1)
 }
 
-/// Digits that are lifted row by row as they are needed: for one key.
+/// Digits that are lifted row by row as they are needed: for one key, or for several that take
+/// turns in each row.
 pub(crate) struct Streamed<'a> {
     prepared: Prepared<'a>,
     lifted: Scratch,
+    /// The row that `lifted` holds.
+    row: Option<usize>,
 }
 
 impl<'a> Streamed<'a> {
@@ -185,7 +188,11 @@ impl<'a> Streamed<'a> {
     pub(crate) fn new(context: &Context, x: &'a [u64], level: usize) -> Self {
         let prepared = Prepared::new(context, x, level);
         let lifted = context.scratch(prepared.digits() * context.ring().degree());
-        Self { prepared, lifted }
+        Self {
+            prepared,
+            lifted,
+            row: None,
+        }
     }
 }
 
@@ -202,8 +209,11 @@ impl Digits for Streamed<'_> {
         outs: [&mut [u64]; 2],
     ) {
         let n = context.ring().degree();
-        for (digit, out) in self.lifted.chunks_exact_mut(n).enumerate() {
-            self.prepared.lift(context, digit, row, out);
+        if self.row != Some(row) {
+            for (digit, out) in self.lifted.chunks_exact_mut(n).enumerate() {
+                self.prepared.lift(context, digit, row, out);
+            }
+            self.row = Some(row);
         }
         let digits: Vec<&[u64]> = self.lifted.chunks_exact(n).collect();
         key.inner_product(context, &digits, row, self.prepared.level, outs);

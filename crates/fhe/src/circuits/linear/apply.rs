@@ -1,14 +1,12 @@
 //! Evaluation of a prepared linear map.
 
-use std::collections::BTreeMap;
-
 use super::{Group, Operand, PreparedTransform};
 use crate::ckks::{Ciphertext, Evaluator, check_scales};
 use crate::context::Context;
 use crate::error::Error;
 use crate::key_id::KeyId;
 use crate::keys::EvaluationKeys;
-use crate::rlwe::{Decomposed, Scratch, Streamed, division, keyswitch};
+use crate::rlwe::{Scratch, Streamed, division, keyswitch};
 
 /// Bytes of rotated inputs that one pass over the groups keeps in the second-level cache.
 const BLOCK_BYTES: usize = 384 << 10;
@@ -93,29 +91,60 @@ impl PreparedTransform {
     ) -> Result<Operands, Error> {
         let first = self.check(evaluator, inputs, keys)?;
         let context = &**evaluator.context();
-        let size = 2 * self.part_len(context);
-        let mut words = context.scratch(self.operands.len() * size);
-        let mut digits: BTreeMap<usize, Decomposed> = BTreeMap::new();
-        for (&Operand { input, baby }, out) in
-            self.operands.iter().zip(words.chunks_exact_mut(size))
-        {
-            let input_parts = inputs[input].parts();
-            if baby == 0 {
-                self.unrotated(context, inputs[input], out);
-                continue;
-            }
-            let cut = || Decomposed::new(context, input_parts[1].words(), self.level);
-            let mut digits = &*digits.entry(input).or_insert_with(cut);
-            let key = keys.rotation_key(baby, self.level)?;
-            for (row, outs) in part_rows(out, context.ring().degree()).enumerate() {
-                evaluator.galois_row(&input_parts[0], &mut digits, key, row, outs);
-            }
+        let mut words = context.scratch(self.operands.len() * 2 * self.part_len(context));
+        let mut rest = &mut words[..];
+        // Operands are sorted by input.
+        for operands in self.operands.chunk_by(|a, b| a.input == b.input) {
+            let (own, others) = rest.split_at_mut(operands.len() * 2 * self.part_len(context));
+            self.rotate_input(evaluator, inputs[operands[0].input], operands, keys, own)?;
+            rest = others;
         }
         Ok(Operands {
             words,
             scale: first.scale(),
             key_id: first.key_id(),
         })
+    }
+
+    /// All rotations of one input. Row by row, so that the digits of a row are lifted once and read
+    /// from the cache for every key.
+    fn rotate_input(
+        &self,
+        evaluator: &Evaluator,
+        input: &Ciphertext,
+        operands: &[Operand],
+        keys: &EvaluationKeys,
+        words: &mut [u64],
+    ) -> Result<(), Error> {
+        let context = &**evaluator.context();
+        let size = 2 * self.part_len(context);
+        let mut rotated = Vec::with_capacity(operands.len());
+        for (operand, out) in operands.iter().zip(words.chunks_exact_mut(size)) {
+            match operand.baby {
+                0 => self.unrotated(context, input, out),
+                baby => rotated.push((keys.rotation_key(baby, self.level)?, out)),
+            }
+        }
+        if rotated.is_empty() {
+            return Ok(());
+        }
+        let [body, mask] = input.parts() else {
+            return Err(Error::PartCount {
+                found: input.parts().len(),
+                expected: 2,
+            });
+        };
+        let mut digits = Streamed::new(context, mask.words(), self.level);
+        let n = context.ring().degree();
+        for row in 0..self.rows(context) {
+            for (key, out) in &mut rotated {
+                let (out_body, out_mask) = out.split_at_mut(size / 2);
+                let range = row * n..(row + 1) * n;
+                let outs = [&mut out_body[range.clone()], &mut out_mask[range]];
+                evaluator.galois_row(body, &mut digits, key, row, outs);
+            }
+        }
+        Ok(())
     }
 
     /// Second half of [`PreparedTransform::apply`]: one output, rescaled if asked.

@@ -142,16 +142,17 @@ impl Evaluator {
         let rows = level + 1 + context.special_count();
         let still = galois.iter().filter(|key| key.is_none()).count() as u64;
         let mut total = self.times_special(ciphertext, still);
-        let digits = Decomposed::new(context, ciphertext.parts[1].words(), level);
+        let mut digits = Streamed::new(context, ciphertext.parts[1].words(), level);
         let mut rotated = context.scratch(2 * n);
-        for key in galois.into_iter().flatten() {
-            let (body, mask) = total.split_at_mut(rows * n);
-            let sums = body.chunks_exact_mut(n).zip(mask.chunks_exact_mut(n));
-            for (row, (body, mask)) in sums.enumerate() {
+        let galois: Vec<&GaloisKey> = galois.into_iter().flatten().collect();
+        let (body, mask) = total.split_at_mut(rows * n);
+        let sums = body.chunks_exact_mut(n).zip(mask.chunks_exact_mut(n));
+        for (row, (body, mask)) in sums.enumerate() {
+            let prime = ring.prime(context.modulus_index(row, level));
+            for key in &galois {
                 let (out_body, out_mask) = rotated.split_at_mut(n);
                 let outs = [&mut *out_body, &mut *out_mask];
-                self.galois_row(&ciphertext.parts[0], &mut &digits, key, row, outs);
-                let prime = ring.prime(context.modulus_index(row, level));
+                self.galois_row(&ciphertext.parts[0], &mut digits, key, row, outs);
                 prime.add_assign(body, out_body);
                 prime.add_assign(mask, out_mask);
             }
