@@ -14,7 +14,7 @@ use scuro_fhe::params::{ParameterSpec, Parameters};
 use scuro_nn::graph::{Graph, GraphBuilder, NodeId, Op, Padding, Window};
 use scuro_nn::reference;
 use scuro_nn::tensor::Tensor;
-use scuro_program::{Packing, Program};
+use scuro_program::{Operation, Packing, Program};
 use scuro_runtime::encrypted::Prepared;
 use scuro_runtime::simulate::Simulator;
 use scuro_runtime::{RuntimeError, clear};
@@ -321,4 +321,42 @@ fn queries_and_keys_that_do_not_fit_are_refused() {
         missing,
         Err(RuntimeError::MissingRelinearizationKey { .. })
     ));
+}
+
+#[test]
+fn squares_of_a_convolution_are_relinearised_after_the_dense_layer() {
+    let mut random = random(10);
+    let mut net = GraphBuilder::new("cryptonets", [1, 28, 28]);
+    let padding = Padding {
+        top: 1,
+        left: 1,
+        ..Padding::default()
+    };
+    let window = Window {
+        kernel: [5, 5],
+        stride: [2, 2],
+        padding,
+    };
+    net.then(random.conv(5, 1, window, 1)).then(Op::Square);
+    net.then(Op::Flatten).then(random.dense(100, 845));
+    net.then(Op::Square).then(random.dense(10, 100));
+    let graph = net.finish().unwrap();
+    let examples: Vec<Tensor> = (0..EXAMPLES)
+        .map(|_| random.tensor(graph.input_shape(), 1.0))
+        .collect();
+    let options = Options {
+        packing: Packing::Batch,
+        log_n: Some(13),
+        ..Options::default()
+    };
+    let program = compile(&graph, &options, &examples).unwrap().program;
+    let shapes = program.validate().unwrap();
+    let relinearised = program
+        .steps
+        .iter()
+        .filter(|step| step.operation == Operation::Relinearize)
+        .map(|step| shapes[step.inputs[0].0 as usize].ciphertexts);
+    assert!(relinearised.max() <= Some(100));
+    assert!(program.parameters.q_bits.len() <= 4);
+    assert!(program.keys.galois.is_empty());
 }
