@@ -4,7 +4,9 @@ use std::hint::black_box;
 
 use scuro_client::{Client, KeySet};
 use scuro_nn::data::Preprocess;
-use scuro_train::architectures::{Activation, architecture};
+use scuro_nn::graph::Graph;
+use scuro_train::architectures::Activation;
+use scuro_train::recipes;
 
 use super::case::{Case, Sampling, Settings};
 use super::clock;
@@ -22,8 +24,9 @@ use crate::workspace::Workspace;
 const SAMPLES: usize = 30;
 /// Images of an accuracy without `--full`.
 const QUICK_IMAGES: usize = 200;
-/// Networks whose weights do not matter for the time are made from this seed.
-const UNTRAINED_SEED: u64 = 1;
+/// Images and seed of a training that only settles ranges.
+const BRIEF_IMAGES: usize = 2048;
+const BRIEF_SEED: u64 = 1;
 const MEGABYTE: f64 = 1e6;
 const MEBIBYTE: f64 = (1u64 << 20) as f64;
 
@@ -149,18 +152,34 @@ fn compile(settings: &Settings<'_>, packing: PackingChoice) -> Result<Compiled, 
     )
 }
 
-/// The LeNet of the command line, or an untrained one: the time does not depend on the weights.
+/// The LeNet of the command line, or one trained for moments: its time depends on the ranges of
+/// its values, which a short training settles, and not on its accuracy.
 fn lenet(settings: &Settings<'_>) -> Result<Compiled, Failure> {
     let graph = match &settings.lenet {
         Some(path) => inputs::load_network(path, None)?,
-        None => {
-            let made = architecture("lenet", Some(Activation::Square), UNTRAINED_SEED)?;
-            scuro_train::fold_batch_norms(&made.graph)?
-        }
+        None => briefly_trained_lenet(settings)?,
     };
     let arguments = CompileArguments::standard(128);
     let input = InputArguments::default();
     compiled::compile(settings.context, graph, None, &input, &arguments)
+}
+
+fn briefly_trained_lenet(settings: &Settings<'_>) -> Result<Graph, Failure> {
+    let (context, limit) = (settings.context, Some(BRIEF_IMAGES));
+    let data = inputs::load(context, "mnist:train", limit)
+        .or_else(|_| inputs::load(context, "generated:train", limit))?;
+    let mut recipe = recipes::recipe("lenet", BRIEF_SEED)?;
+    recipe.activation = Some(Activation::Square);
+    recipe.config.epochs = 1;
+    recipe.config.batch = 32;
+    recipe.config.augmentation = None;
+    recipe.config.validation = 0.0;
+    Ok(recipes::cook(
+        &recipe,
+        &scuro_train::Examples::from_dataset(&data),
+        &mut (),
+    )?
+    .graph)
 }
 
 /// Images for a compiled model: MNIST's test set, or generated digits.
