@@ -33,6 +33,8 @@ pub(crate) struct Gain {
     pub(crate) row_energy: Vec<f64>,
     /// Per operand: diagonals per output ciphertext.
     pub(crate) diagonals: Vec<f64>,
+    /// Per operand: the largest absolute weight.
+    pub(crate) largest: Vec<f64>,
     /// Slots summed by the folds that follow.
     pub(crate) folded: f64,
 }
@@ -175,7 +177,14 @@ fn gain(assignment: &Assignment, operands: &[Operand<'_>], filled: &[Filled]) ->
             .count() as f64
             / outputs
     };
+    let largest = |o: &Operand<'_>| {
+        o.matrix
+            .weight
+            .iter()
+            .fold(0.0f64, |max, &w| max.max(f64::from(w.abs())))
+    };
     Gain {
+        largest: operands.iter().map(largest).collect(),
         row_energy: operands.iter().map(energy).collect(),
         diagonals: (0..operands.len()).map(count).collect(),
         folded: assignment

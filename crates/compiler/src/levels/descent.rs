@@ -1,11 +1,13 @@
 //! Descent on the predicted output error over scales and prime sizes.
 
-use scuro_program::{Operation, Step};
+use scuro_program::{Operation, Step, ValueId};
 
 use super::{Chain, LevelPlan, PRIME_BITS_MAX, headroom, is_weighted, pattern};
 
 /// Objective per bit by which a value exceeds its modulus.
 const OVERFLOW_PENALTY: f64 = 64.0;
+/// Largest encoded weight, in bits.
+const WEIGHT_BITS_MAX: f64 = 58.0;
 /// Smallest scale of anything, in bits.
 const SCALE_MIN: f64 = 4.0;
 /// Rounds of descent at most.
@@ -206,6 +208,7 @@ pub(super) fn predict(chain: &Chain<'_>, plan: &LevelPlan) -> Outcome {
     let mut overflow = excess(chain, plan, 0, 0, plan.input_scale);
     for (index, step) in chain.steps.iter().enumerate() {
         let mut state = result_state(chain, plan, index, &values, step);
+        overflow += weight_excess(chain, index, step, state.scale, &values);
         // Before the primes are dropped the value is largest in relation to its modulus.
         overflow += excess(chain, plan, index + 1, state.dropped, state.scale);
         for _ in 0..plan.drops[index] {
@@ -230,6 +233,26 @@ fn excess(chain: &Chain<'_>, plan: &LevelPlan, value: usize, dropped: u32, scale
     let modulus: f64 = plan.primes[dropped as usize..].iter().sum();
     let magnitude = chain.ranges[value].max_abs.max(1e-9).log2();
     (scale + magnitude.max(-8.0) + headroom() - modulus).max(0.0)
+}
+
+/// Bits by which encoded weights exceed what an encoder takes.
+fn weight_excess(
+    chain: &Chain<'_>,
+    index: usize,
+    step: &Step,
+    scale: f64,
+    values: &[ValueState],
+) -> f64 {
+    let largest: &[f64] = match &step.operation {
+        Operation::Linear(_) => &chain.gains[index].largest,
+        Operation::Combine { factors, .. } => factors,
+        _ => return 0.0,
+    };
+    let excess = |(&weight, id): (&f64, &ValueId)| {
+        let encoded = scale - values[id.0 as usize].scale + weight.abs().max(1e-9).log2();
+        (encoded - WEIGHT_BITS_MAX).max(0.0)
+    };
+    largest.iter().zip(&step.inputs).map(excess).sum()
 }
 
 fn result_state(

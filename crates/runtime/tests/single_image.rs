@@ -1,0 +1,208 @@
+//! Single-image programs of random networks: ciphertexts, simulation and clear run agree with the
+//! network.
+
+use std::sync::Arc;
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+use scuro_compiler::{Options, compile};
+use scuro_fhe::Context;
+use scuro_fhe::ckks::Encoder;
+use scuro_fhe::keys::KeyManifest;
+use scuro_fhe::owner::{Decryptor, Encryptor, KeyGenerator, SecretKey};
+use scuro_fhe::params::{ParameterSpec, Parameters};
+use scuro_nn::graph::{Graph, GraphBuilder, Op, Padding, Window};
+use scuro_nn::reference;
+use scuro_nn::tensor::Tensor;
+use scuro_program::{Gather, Program};
+use scuro_runtime::clear;
+use scuro_runtime::encrypted::Prepared;
+use scuro_runtime::simulate::Simulator;
+
+/// Predicted deviations that an output may be off by; outputs are of size one.
+const DEVIATIONS: f64 = 10.0;
+/// What an output may be off by in any case.
+const SLACK: f64 = 2e-3;
+
+struct Random(ChaCha20Rng);
+
+impl Random {
+    fn unit(&mut self) -> f32 {
+        (self.0.next_u32() >> 8) as f32 / (1u32 << 24) as f32
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        self.0.next_u32() as usize % bound
+    }
+
+    fn tensor(&mut self, shape: &[usize], scale: f32) -> Tensor {
+        let count = shape.iter().product();
+        let value = |_| (2.0 * self.unit() - 1.0) * scale;
+        Tensor::new(shape.to_vec(), (0..count).map(value).collect()).unwrap()
+    }
+
+    fn dense(&mut self, outputs: usize, inputs: usize) -> Op {
+        let weight = self.tensor(&[outputs, inputs], (3.0 / inputs as f32).sqrt());
+        let bias = Some(self.tensor(&[outputs], 0.2));
+        Op::Dense { weight, bias }
+    }
+
+    fn conv(&mut self, maps: usize, depth: usize, window: Window, groups: usize) -> Op {
+        let [height, width] = window.kernel;
+        let fan_in = (depth / groups * height * width) as f32;
+        let shape = [maps, depth / groups, height, width];
+        let weight = self.tensor(&shape, (3.0 / fan_in).sqrt());
+        let (bias, dilation) = (Some(self.tensor(&[maps], 0.2)), [1, 1]);
+        Op::Conv2d {
+            weight,
+            bias,
+            window,
+            dilation,
+            groups,
+        }
+    }
+}
+
+/// A convolution of random form (padding, stride beyond the kernel, groups), perhaps a residual
+/// sum, an activation of
+/// degree two or three, perhaps a pool, one or two dense layers.
+fn network(random: &mut Random) -> Graph {
+    let [depth, height, width] = [
+        1 + random.below(3),
+        5 + random.below(5),
+        5 + random.below(5),
+    ];
+    let mut pad = || random.below(2);
+    let padding = Padding {
+        top: pad(),
+        left: pad(),
+        bottom: pad(),
+        right: pad(),
+    };
+    let mut extent = || 1 + random.below(4);
+    let window = Window {
+        kernel: [extent(), extent()],
+        stride: [extent(), extent()],
+        padding,
+    };
+    let groups = if random.below(2) == 0 { depth } else { 1 };
+    let maps = groups * (1 + random.below(3));
+    let [out_h, out_w] = window.output_extent([height, width], [1, 1]).unwrap();
+    let mut net = GraphBuilder::new("random", [depth, height, width]);
+    net.then(random.conv(maps, depth, window, groups));
+    let first = net.last();
+    net.then(match random.below(3) {
+        0 => Op::Polynomial {
+            coefficients: vec![0.1, 0.5, 0.25],
+        },
+        1 => Op::Polynomial {
+            coefficients: vec![0.2, 0.5, 0.0, -0.05],
+        },
+        _ => Op::Square,
+    });
+    if random.below(2) == 0 {
+        let activated = net.last();
+        net.push("residual", Op::Add, &[activated, first]);
+    }
+    let mut elements = maps * out_h * out_w;
+    if out_h >= 2 && out_w >= 2 && random.below(2) == 0 {
+        let window = Window::valid([2, 2], [2, 2]);
+        net.then(Op::AvgPool {
+            window,
+            count_padding: true,
+        });
+        elements = maps * (out_h / 2) * (out_w / 2);
+    }
+    net.then(Op::Flatten);
+    if random.below(2) == 0 {
+        net.then(random.dense(7, elements)).then(Op::Square);
+        elements = 7;
+    }
+    net.then(random.dense(3, elements));
+    net.finish().unwrap()
+}
+
+fn query(program: &Program, image: &Tensor) -> Vec<Vec<f64>> {
+    let Gather::Slots(maps) = &program.input.gather else {
+        panic!("not a single-image program")
+    };
+    let cell = |&e: &u32| image.data.get(e as usize).map_or(0.0, |&v| f64::from(v));
+    maps.iter()
+        .map(|map| map.iter().map(cell).collect())
+        .collect()
+}
+
+/// The reply of the encrypted backend, decrypted.
+fn encrypted(program: &Arc<Program>, context: &Arc<Context>, query: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    let mut rng = ChaCha20Rng::seed_from_u64(3);
+    let secret = SecretKey::generate(context, &mut rng);
+    let level = |level: u32| level as usize;
+    let manifest = KeyManifest {
+        relinearization: program.keys.relinearize.map(level),
+        rotations: program
+            .keys
+            .galois
+            .iter()
+            .map(|k| (k.step as usize, level(k.level)))
+            .collect(),
+        ..KeyManifest::default()
+    };
+    let generator = KeyGenerator::new(context, &secret).unwrap();
+    let keys = generator.evaluation_keys(&manifest, &mut rng).unwrap();
+    let encoder = Encoder::new(context);
+    let encryptor = Encryptor::new(context, &secret).unwrap();
+    let scale = program.input.scale_log2.exp2();
+    let top = program.parameters.level_max() as usize;
+    let mut encrypt = |values: &Vec<f64>| {
+        let plaintext = encoder.encode(values, top, scale).unwrap();
+        encryptor
+            .encrypt(&plaintext, &mut rng)
+            .unwrap()
+            .expand(context)
+            .unwrap()
+    };
+    let query: Vec<_> = query.iter().map(&mut encrypt).collect();
+    let prepared = Prepared::new(program, Arc::clone(context)).unwrap();
+    let reply = prepared.evaluate(&keys, &query, 1, &mut |_| {}).unwrap();
+    let decryptor = Decryptor::new(context, &secret).unwrap();
+    reply
+        .iter()
+        .map(|c| encoder.decode(&decryptor.decrypt(c).unwrap()).unwrap())
+        .collect()
+}
+
+fn check(seed: u64) {
+    let mut random = Random(ChaCha20Rng::seed_from_u64(seed));
+    let graph = network(&mut random);
+    let images: Vec<Tensor> = (0..8)
+        .map(|_| random.tensor(graph.input_shape(), 1.0))
+        .collect();
+    let compilation = compile(&graph, &Options::default(), &images).unwrap();
+    let tolerance = SLACK + DEVIATIONS * compilation.report.output_error;
+    let program = Arc::new(compilation.program);
+    let plan = &program.parameters;
+    let spec = ParameterSpec::new(plan.log_n, &plan.q_bits, &plan.p_bits);
+    let context = Context::new(Parameters::new(spec).unwrap()).unwrap();
+    let simulator = Simulator::new(&program, context.parameters()).unwrap();
+    let image = &images[0];
+    let expected = reference::run(&graph, image).unwrap();
+    let query = query(&program, image);
+    let compare = |backend: &str, slots: &[Vec<f64>]| {
+        for (address, &want) in program.output.addresses.iter().zip(&expected.data) {
+            let got = slots[address.ciphertext as usize][address.slot as usize];
+            let off = (got - f64::from(want)).abs();
+            assert!(
+                off <= tolerance,
+                "seed {seed}, {backend}: {got} for {want} ({tolerance})"
+            );
+        }
+    };
+    compare("clear", &clear::run(&program, &query).unwrap());
+    compare("simulated", &simulator.run(&query, seed).unwrap());
+    compare("encrypted", &encrypted(&program, &context, &query));
+}
+
+#[test]
+fn random_networks_on_ciphertexts_compute_what_the_network_computes() {
+    (0..10).for_each(check);
+}
