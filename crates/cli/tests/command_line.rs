@@ -165,10 +165,12 @@ fn accuracy_and_simulation_score_generated_digits() {
 }
 
 #[test]
-fn the_demo_runs_without_data_and_writes_one_self_contained_page() {
+fn the_demo_runs_on_generated_digits_and_writes_one_self_contained_page() {
     let desk = Desk::new();
     let run = desk.data(&[
         "demo",
+        "--data",
+        "generated",
         "--images",
         "3",
         "--report",

@@ -58,10 +58,7 @@ pub(super) fn data(compiled: &Compiled, examples: &Examples) -> DataCard {
     let name = examples.data.name.to_string();
     let generated = name.starts_with("generated");
     let note = if generated {
-        format!(
-            "{} digits drawn in code: MNIST is not on this machine",
-            examples.len()
-        )
+        format!("{} digits drawn in code, not MNIST", examples.len())
     } else {
         format!("the first {} images of {name}", examples.len())
     };

@@ -495,12 +495,28 @@ fn tile<const V: usize>(row: &[u64], at: usize) -> [__m512i; V] {
         tile[0] = read(row, at);
         return tile;
     }
+    prefetch::<V>(row, at);
     let row = &row[at..at + LANES * V];
     for (i, vector) in tile.iter_mut().enumerate() {
         // SAFETY: LANES·V words from `at` on are in the row.
         *vector = unsafe { _mm512_loadu_si512(row.as_ptr().add(LANES * i).cast()) };
     }
     tile
+}
+
+/// Words between a tile and the one that is fetched meanwhile: sums read more rows at a time than the
+/// processor's own prefetcher follows.
+const AHEAD: usize = 256;
+
+/// Asks for the tile [`AHEAD`] words further on.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn prefetch<const V: usize>(row: &[u64], at: usize) {
+    for i in 0..V {
+        // A hint: it may name any address, also one beyond the row.
+        let address = row.as_ptr().wrapping_add(at + AHEAD + LANES * i);
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
 }
 
 /// Calls `$step::<V>($at, ...)` for tiles of `$wide` vectors, and for single vectors at the end.
