@@ -59,6 +59,14 @@ pub enum ProgramError {
         /// The tag.
         found: u8,
     },
+    /// A field that has no meaning where it stands and is not zero.
+    #[error("{what} is {found} where it has no meaning and must be 0")]
+    NotCanonical {
+        /// Which field.
+        what: &'static str,
+        /// Value found.
+        found: u32,
+    },
     /// Text that is not UTF-8.
     #[error("text at offset {offset} is not UTF-8")]
     NotText {

@@ -183,10 +183,10 @@ impl<'a> Reader<'a> {
         })?;
         let (tag, axis) = (self.u8()?, self.u32()?);
         let post = match tag {
-            0 => PostOperation::None,
+            0 => unused("axis", axis).map(|()| PostOperation::None)?,
             1 => PostOperation::Softmax { axis },
             2 => PostOperation::LogSoftmax { axis },
-            3 => PostOperation::Sigmoid,
+            3 => unused("axis", axis).map(|()| PostOperation::Sigmoid)?,
             found => {
                 return Err(ProgramError::UnknownTag {
                     what: "post operation",
@@ -205,7 +205,7 @@ impl<'a> Reader<'a> {
         let present = self.u8()?;
         let level = self.u32()?;
         let relinearize = match present {
-            0 => None,
+            0 => unused("relinearisation level", level).map(|()| None)?,
             1 => Some(level),
             found => {
                 return Err(ProgramError::UnknownTag {
@@ -310,5 +310,13 @@ impl<'a> Reader<'a> {
             weight: self.list(4, |from| Ok(from.u32()? as i32))?,
             weight_scale_log2: self.f64()?,
         })
+    }
+}
+
+/// A field that means nothing here is zero, so that a program has one encoding.
+fn unused(what: &'static str, found: u32) -> Result<()> {
+    match found {
+        0 => Ok(()),
+        _ => Err(ProgramError::NotCanonical { what, found }),
     }
 }
