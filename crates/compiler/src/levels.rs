@@ -27,7 +27,7 @@ const LIMBS_MAX: usize = 40;
 /// Bits per prime up to which precision is taken for nothing.
 const FREE_PRIME_BITS: u32 = 38;
 /// Plans within this factor of the fastest are compared by the size of their queries.
-const COMPARABLE: f64 = 1.02;
+const COMPARABLE: f64 = 1.15;
 /// Most of them.
 const CLOSE_PLANS: usize = 8;
 /// Modulus bits left unused below the largest value.

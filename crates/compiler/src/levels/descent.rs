@@ -309,8 +309,10 @@ impl Place<'_> {
                     .iter()
                     .zip(operands)
                     .map(|(f, o)| f * f * o.variance);
-                let rounding = (-2.0 * self.plan.weight_scales[self.index]).exp2() / 12.0;
-                let squares = (0..operands.len()).map(|i| range(i).mean_square);
+                // One factor is rounded once for all slots and examples: its error does not
+                // average out, so the bound stands for the deviation.
+                let rounding = (-2.0 * self.plan.weight_scales[self.index]).exp2() / 4.0;
+                let squares = (0..operands.len()).map(|i| range(i).max_abs.powi(2));
                 moved.sum::<f64>() + rounding * squares.sum::<f64>()
             }
             Operation::Fold { stages } => {
