@@ -504,8 +504,8 @@ fn tile<const V: usize>(row: &[u64], at: usize) -> [__m512i; V] {
     tile
 }
 
-/// Words between a tile and the one that is fetched meanwhile: sums read more rows at a time than the
-/// processor's own prefetcher follows.
+/// Words between a tile and the one that is fetched meanwhile: sums read more rows at a time than
+/// the processor's own prefetcher follows.
 const AHEAD: usize = 256;
 
 /// Asks for the tile [`AHEAD`] words further on.
