@@ -73,7 +73,9 @@ mod tests {
             machine_folder(concat!("open(\"/ho", "me/me/data\")")),
             Some("home")
         );
-        assert_eq!(machine_folder("see https://example.org/work/page"), None);
-        assert_eq!(machine_folder("frame/work/group and ../work/data"), None);
+        let address = concat!("see https://example.org/ho", "me/page");
+        assert_eq!(machine_folder(address), None);
+        let relative = concat!("frame/ho", "me/group and ../ho", "me/data");
+        assert_eq!(machine_folder(relative), None);
     }
 }

@@ -55,10 +55,7 @@ impl PreparedTransform {
         inputs: &[&Ciphertext],
         keys: &EvaluationKeys,
     ) -> Result<Vec<Ciphertext>, Error> {
-        let operands = self.operands(evaluator, inputs, keys)?;
-        (0..self.outputs.len())
-            .map(|output| self.output(evaluator, &operands, output, keys, false))
-            .collect()
+        self.all_outputs(evaluator, inputs, keys, false)
     }
 
     /// All outputs, rescaled: the division by P takes the last prime along.
@@ -73,9 +70,19 @@ impl PreparedTransform {
         inputs: &[&Ciphertext],
         keys: &EvaluationKeys,
     ) -> Result<Vec<Ciphertext>, Error> {
+        self.all_outputs(evaluator, inputs, keys, true)
+    }
+
+    fn all_outputs(
+        &self,
+        evaluator: &Evaluator,
+        inputs: &[&Ciphertext],
+        keys: &EvaluationKeys,
+        rescale: bool,
+    ) -> Result<Vec<Ciphertext>, Error> {
         let operands = self.operands(evaluator, inputs, keys)?;
         (0..self.outputs.len())
-            .map(|output| self.output(evaluator, &operands, output, keys, true))
+            .map(|output| self.output(evaluator, &operands, output, keys, rescale))
             .collect()
     }
 
