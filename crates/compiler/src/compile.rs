@@ -184,7 +184,7 @@ fn attempt(
     let output = &plan.layouts[prepared.network.output];
     let bounds = bounds(options, degree, spread(output, &ranges.results));
     let result = skeleton.value_of[prepared.network.output].0 as usize;
-    let chain = Chain::new(&skeleton, &ranges.values, result, bounds);
+    let chain = Chain::new(&skeleton, &ranges, result, bounds);
     let chosen = levels::choose(&chain);
     let levels =
         chosen.map_err(|error| levels::failure(&chain, error, prepared.network.depth()))?;
@@ -278,7 +278,7 @@ fn finish(
     let output = &plan.layouts[network.output];
     let bounds = bounds(options, degree, spread(output, &ranges.results));
     let result = skeleton.value_of[network.output];
-    let chain = Chain::new(&skeleton, &ranges.values, result.0 as usize, bounds);
+    let chain = Chain::new(&skeleton, &ranges, result.0 as usize, bounds);
     let query = &plan.layouts[0];
     let (steps, moved) = levels::emit(&chain, &levels, query.ciphertexts());
     let input = InputSpec {

@@ -17,7 +17,7 @@ use crate::cost::CostModel;
 use crate::error::CompileError;
 use crate::lower::Skeleton;
 use crate::noise::NoiseModel;
-use crate::ranges::Range;
+use crate::ranges::{Range, Ranges};
 pub(crate) use emit::emit;
 
 /// Largest prime.
@@ -27,7 +27,7 @@ const LIMBS_MAX: usize = 40;
 /// Bits per prime up to which precision is taken for nothing.
 const FREE_PRIME_BITS: u32 = 38;
 /// Plans within this factor of the fastest are compared by the size of their queries.
-const COMPARABLE: f64 = 1.15;
+const COMPARABLE: f64 = 1.02;
 /// Most of them.
 const CLOSE_PLANS: usize = 8;
 /// Modulus bits left unused below the largest value.
@@ -81,6 +81,7 @@ pub(crate) struct Chain<'a> {
     pub(crate) steps: &'a [Step],
     pub(crate) gains: &'a [crate::lower::Gain],
     pub(crate) ranges: &'a [Range],
+    pub(crate) exposures: &'a [Vec<f64>],
     pub(crate) result: usize,
     pub(crate) noise: NoiseModel,
     pub(crate) bounds: Bounds,
@@ -89,7 +90,7 @@ pub(crate) struct Chain<'a> {
 impl<'a> Chain<'a> {
     pub(crate) fn new(
         skeleton: &'a Skeleton,
-        ranges: &'a [Range],
+        ranges: &'a Ranges,
         result: usize,
         bounds: Bounds,
     ) -> Chain<'a> {
@@ -97,7 +98,8 @@ impl<'a> Chain<'a> {
         Chain {
             steps: &skeleton.steps,
             gains: &skeleton.gains,
-            ranges,
+            ranges: &ranges.values,
+            exposures: &ranges.exposures,
             result,
             noise,
             bounds,

@@ -1,7 +1,7 @@
 //! Pass: how large the slots of every value grow on calibration data, garbage included.
 
 use scuro_nn::tensor::Tensor;
-use scuro_program::{SlotValue, Step, interpret};
+use scuro_program::{Operation, SlotValue, Step, ValueId, exposure, interpret};
 
 use crate::error::CompileError;
 use crate::layout::Layout;
@@ -11,20 +11,23 @@ use crate::layout::Layout;
 pub(crate) struct Range {
     /// Largest absolute slot, margin included.
     pub(crate) max_abs: f64,
-    /// Mean square over all slots, of the example where it is largest.
-    pub(crate) mean_square: f64,
-    /// Mean square over the slots that are not zero, likewise.
+    /// Mean square over the slots that are not zero, of the example where it is largest.
     pub(crate) live_square: f64,
 }
 
 /// Ranges of all values (the query first), and the slots of the result for every example.
 pub(crate) struct Ranges {
     pub(crate) values: Vec<Range>,
+    /// Per linear step and operand: the largest exposure of a slot to the rounding of diagonals,
+    /// after the fold that follows, if one does.
+    pub(crate) exposures: Vec<Vec<f64>>,
     pub(crate) results: Vec<SlotValue>,
 }
 
 /// Slot products that calibration may cost.
 const WORK_LIMIT: u64 = 3_000_000_000;
+/// What the exposure to one diagonal costs, in the same unit.
+const EXPOSURE_WORK: u64 = 4096;
 /// Most examples run.
 const EXAMPLES_LIMIT: usize = 64;
 
@@ -38,29 +41,33 @@ pub(crate) fn run(
     calibration: &[Tensor],
     margin: f64,
 ) -> Result<Ranges, CompileError> {
-    let mut values = vec![Range::default(); steps.len() + 1];
-    let mut results = Vec::new();
+    let exposures = steps.iter().map(|step| vec![0.0; step.inputs.len()]);
+    let mut ranges = Ranges {
+        values: vec![Range::default(); steps.len() + 1],
+        exposures: exposures.collect(),
+        results: Vec::new(),
+    };
     let count = examples(steps, calibration.len());
     // Spread over the calibration data, which may be ordered by class.
     for example in (0..count).map(|i| i * calibration.len() / count) {
         let query = fill(input, &calibration[example].data);
-        let result = trace(steps, query, &mut values)?;
-        results.push(result);
+        let result = trace(steps, query, &mut ranges)?;
+        ranges.results.push(result);
     }
-    for range in &mut values {
+    for range in &mut ranges.values {
         range.max_abs *= margin;
     }
-    Ok(Ranges { values, results })
+    Ok(ranges)
 }
 
 fn examples(steps: &[Step], available: usize) -> usize {
     let work = |step: &Step| match &step.operation {
-        scuro_program::Operation::Linear(linear) => linear
+        Operation::Linear(linear) => linear
             .diagonals
             .iter()
-            .map(|d| d.values.iter().count() as u64)
+            .map(|d| d.values.iter().count() as u64 + EXPOSURE_WORK)
             .sum(),
-        scuro_program::Operation::ScalarLinear(matrix) => matrix.column.len() as u64 * 64,
+        Operation::ScalarLinear(matrix) => matrix.column.len() as u64 * 64,
         _ => 0u64,
     };
     let work: u64 = steps.iter().map(work).sum();
@@ -78,12 +85,8 @@ pub(crate) fn fill(layout: &Layout, example: &[f32]) -> SlotValue {
         .collect()
 }
 
-fn trace(
-    steps: &[Step],
-    query: SlotValue,
-    ranges: &mut [Range],
-) -> Result<SlotValue, CompileError> {
-    note(&mut ranges[0], &query);
+fn trace(steps: &[Step], query: SlotValue, ranges: &mut Ranges) -> Result<SlotValue, CompileError> {
+    note(&mut ranges.values[0], &query);
     let mut last_use = vec![0; steps.len() + 1];
     for (index, step) in steps.iter().enumerate() {
         step.inputs
@@ -99,6 +102,7 @@ fn trace(
             .map(|id| values[id.0 as usize].as_ref().unwrap_or(&empty))
             .collect();
         let result = interpret(&step.operation, &operands);
+        expose(steps, index, &operands, &mut ranges.exposures[index]);
         if result.iter().flatten().any(|v| !v.is_finite()) {
             let (layer, magnitude_log2) = (step.layer.clone(), f64::INFINITY);
             return Err(CompileError::Overflow {
@@ -106,7 +110,7 @@ fn trace(
                 magnitude_log2,
             });
         }
-        note(&mut ranges[index + 1], &result);
+        note(&mut ranges.values[index + 1], &result);
         values.push(Some(result));
         for id in &step.inputs {
             if last_use[id.0 as usize] == index {
@@ -117,14 +121,30 @@ fn trace(
     Ok(values.pop().flatten().unwrap_or_default())
 }
 
+/// Takes in how far the slots of a linear step are exposed to the rounding of its diagonals.
+fn expose(steps: &[Step], index: usize, operands: &[&SlotValue], largest: &mut [f64]) {
+    let Operation::Linear(linear) = &steps[index].operation else {
+        return;
+    };
+    let result = ValueId(index as u32 + 1);
+    let fold = steps
+        .get(index + 1)
+        .filter(|next| matches!(next.operation, Operation::Fold { .. }) && next.inputs == [result]);
+    for (operand, (value, largest)) in (0..).zip(operands.iter().zip(largest)) {
+        let mut exposed = exposure(linear, operand, value);
+        if let Some(fold) = fold {
+            exposed = interpret(&fold.operation, &[&exposed]);
+        }
+        *largest = exposed.into_iter().flatten().fold(*largest, f64::max);
+    }
+}
+
 fn note(range: &mut Range, value: &SlotValue) {
-    let count = value.iter().map(Vec::len).sum::<usize>().max(1) as f64;
     let (mut sum, mut live) = (0.0, 0usize);
     for &slot in value.iter().flatten() {
         range.max_abs = range.max_abs.max(slot.abs());
         sum += slot * slot;
         live += usize::from(slot != 0.0);
     }
-    range.mean_square = range.mean_square.max(sum / count);
     range.live_square = range.live_square.max(sum / live.max(1) as f64);
 }

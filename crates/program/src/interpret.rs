@@ -69,6 +69,27 @@ fn apply_linear(linear: &Linear, operands: &[&SlotValue]) -> SlotValue {
     result
 }
 
+/// Per output slot the sum, over the diagonals that read one operand, of the squares of the slots
+/// they meet there: what the squared error of a diagonal's slots is multiplied by.
+///
+/// Unlike weights, that error is in every slot, so slots without weights are counted too.
+///
+/// Shape: `[ciphertexts][slots]`, operand and result
+pub fn exposure(linear: &Linear, operand: u32, value: &SlotValue) -> SlotValue {
+    let slots = value.first().map_or(0, Vec::len);
+    let square = |x: &Vec<f64>| x.iter().map(|v| v * v).collect();
+    let squares: Vec<Vec<f64>> = value.iter().map(square).collect();
+    let mut result = vec![vec![0.0; slots]; linear.outputs as usize];
+    for diagonal in linear.diagonals.iter().filter(|d| d.operand == operand) {
+        let step = (diagonal.giant as usize + diagonal.baby as usize) % slots;
+        let (front, back) = squares[diagonal.ciphertext as usize].split_at(step);
+        let (head, tail) = result[diagonal.output as usize].split_at_mut(slots - step);
+        head.iter_mut().zip(back).for_each(|(r, x)| *r += x);
+        tail.iter_mut().zip(front).for_each(|(r, x)| *r += x);
+    }
+    result
+}
+
 /// `out[i] += weights[i] * input[(first + i) mod S]`, in two straight pieces.
 fn accumulate(out: &mut [f64], weights: &[f32], input: &[f64], first: usize) {
     let until_wrap = weights.len().min(input.len() - first);
@@ -150,6 +171,27 @@ mod tests {
         };
         let out = interpret(&Operation::Linear(linear), &[&input]);
         assert_eq!(out, vec![vec![40.0, 0.0, 0.0, 300.0]]);
+    }
+
+    #[test]
+    fn a_slot_is_exposed_to_what_each_diagonal_meets_there() {
+        let input = vec![vec![1.0, 2.0, 3.0, 4.0]];
+        let diagonal = |giant, baby| Diagonal {
+            output: 0,
+            operand: 0,
+            ciphertext: 0,
+            giant,
+            baby,
+            values: SlotVector::default(),
+        };
+        let linear = Linear {
+            outputs: 1,
+            weight_scale_log2: 0.0,
+            diagonals: vec![diagonal(0, 1), diagonal(2, 1)],
+        };
+        let squares = vec![vec![4.0 + 16.0, 9.0 + 1.0, 16.0 + 4.0, 1.0 + 9.0]];
+        assert_eq!(exposure(&linear, 0, &input), squares);
+        assert_eq!(exposure(&linear, 1, &input), vec![vec![0.0; 4]]);
     }
 
     #[test]

@@ -26,7 +26,7 @@ mod step;
 
 pub use codec::{FORMAT_VERSION, MAGIC, MAX_PROGRAM_BYTES};
 pub use error::{KeyName, ProgramError};
-pub use interpret::{SlotValue, interpret};
+pub use interpret::{SlotValue, exposure, interpret};
 pub use parameters::{ParameterPlan, Ring, SecurityTable};
 pub use program::{LIMIT_CIPHERTEXTS, LIMIT_DIAGONALS, LIMIT_STEPS, Packing, Program, ValueShape};
 pub use slots::{Run, SlotVector};

@@ -8,11 +8,16 @@
 //! Differs from ciphertexts: noise of different slots is drawn independently; in a ciphertext the
 //! slots of one error polynomial are correlated (their deviations are the same).
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use scuro_fhe::noise::NoiseModel;
 use scuro_fhe::params::Parameters;
-use scuro_program::{Linear, Operation, Program, SlotValue, Step, ValueShape, interpret};
+use scuro_program::{
+    Diagonal, Linear, Operation, Program, SlotValue, Step, ValueId, ValueShape, exposure, interpret,
+};
 
 use crate::check;
 use crate::error::RuntimeError;
@@ -91,11 +96,10 @@ impl<'a> Simulator<'a> {
                 .map(|x| fold(stages, x, switch, normal))
                 .collect();
         }
-        let mut value = interpret(&step.operation, operands);
+        let mut value = interpret(&self.rounded(index, step), operands);
         match &step.operation {
             Operation::Linear(linear) => {
-                let input_scale = self.scales[step.inputs[0].0 as usize];
-                self.disturb_linear(linear, operands, &mut value, (input_scale, level), normal);
+                self.disturb_linear(index, linear, operands, &mut value, normal);
             }
             Operation::AddConstant { .. } => {
                 normal.disturb(&mut value, self.noise.encoding().std / scale);
@@ -112,43 +116,65 @@ impl<'a> Simulator<'a> {
         value
     }
 
+    /// The operation with factors as the ciphertexts' integers hold them.
+    fn rounded<'s>(&self, index: usize, step: &'s Step) -> Cow<'s, Operation> {
+        let Operation::Combine {
+            weight_scale_log2,
+            factors,
+        } = &step.operation
+        else {
+            return Cow::Borrowed(&step.operation);
+        };
+        let round = |(factor, input): (&f64, &ValueId)| {
+            let unit = self.scales[index + 1] / self.scales[input.0 as usize];
+            (factor * unit).round() / unit
+        };
+        Cow::Owned(Operation::Combine {
+            weight_scale_log2: *weight_scale_log2,
+            factors: factors.iter().zip(&step.inputs).map(round).collect(),
+        })
+    }
+
     /// Noise of a diagonal transform: the rounding of the encoded diagonals, the key switches of
     /// baby steps (multiplied by the diagonals), those of giant steps, and the last rounding.
     fn disturb_linear(
         &self,
+        index: usize,
         linear: &Linear,
         operands: &[&SlotValue],
         value: &mut SlotValue,
-        (scale, level): (f64, usize),
         normal: &mut Normal,
     ) {
-        let weight_scale = linear.weight_scale_log2.exp2();
-        let encoding = self.noise.encoding().std / weight_scale;
-        let baby = self.noise.key_switch_exact(level).std / scale;
-        let giant = baby / weight_scale;
-        let rounding = self.noise.rescale().std / (scale * weight_scale);
+        let inputs = &self.program.steps[index].inputs;
+        let (scale, level) = (
+            self.scales[index + 1],
+            self.shapes[inputs[0].0 as usize].level,
+        );
+        let switch = self.noise.key_switch_exact(level as usize).std;
         let slots = value.first().map_or(0, Vec::len);
-        let mut variance = vec![vec![rounding * rounding; slots]; value.len()];
-        let mut last = None;
-        for diagonal in &linear.diagonals {
-            let out = &mut variance[diagonal.output as usize];
-            let input = &operands[diagonal.operand as usize][diagonal.ciphertext as usize];
-            let mut common = (encoding * root_mean_square(input)).powi(2);
-            let group = (diagonal.output, diagonal.giant);
-            if diagonal.giant != 0 && last != Some(group) {
-                common += giant * giant;
+        let rounding = (self.noise.rescale().std / scale).powi(2);
+        let giants = giant_steps(linear).map(|count| count as f64 * (switch / scale).powi(2));
+        let mut variance: Vec<Vec<f64>> = giants
+            .map(|giants| vec![rounding + giants; slots])
+            .collect();
+        for (operand, input) in (0..).zip(inputs) {
+            let input_scale = self.scales[input.0 as usize];
+            let encoding = (self.noise.encoding().std * input_scale / scale).powi(2);
+            let exposed = exposure(linear, operand, operands[operand as usize]);
+            for (variance, exposed) in variance.iter_mut().flatten().zip(exposed.iter().flatten()) {
+                *variance += encoding * exposed;
             }
-            last = Some(group);
-            out.iter_mut().for_each(|v| *v += common);
-            if diagonal.baby != 0 {
-                let add = |(slot, w): (usize, f32)| out[slot] += (f64::from(w) * baby).powi(2);
+            let rotated = |d: &&Diagonal| d.operand == operand && d.baby != 0;
+            for diagonal in linear.diagonals.iter().filter(rotated) {
+                let out = &mut variance[diagonal.output as usize];
+                let add = |(slot, w): (usize, f32)| {
+                    out[slot] += (f64::from(w) * switch / input_scale).powi(2);
+                };
                 diagonal.values.iter().for_each(add);
             }
         }
-        for (row, variance) in value.iter_mut().zip(&variance) {
-            row.iter_mut()
-                .zip(variance)
-                .for_each(|(x, v)| *x += v.sqrt() * normal.draw());
+        for (x, variance) in value.iter_mut().flatten().zip(variance.iter().flatten()) {
+            *x += variance.sqrt() * normal.draw();
         }
     }
 
@@ -192,9 +218,14 @@ fn fold(stages: &[Vec<u32>], x: &[f64], deviation: f64, normal: &mut Normal) -> 
     sum
 }
 
-fn root_mean_square(x: &[f64]) -> f64 {
-    let sum: f64 = x.iter().map(|v| v * v).sum();
-    (sum / x.len().max(1) as f64).sqrt()
+/// Per output: its different giant steps other than zero.
+fn giant_steps(linear: &Linear) -> impl Iterator<Item = usize> {
+    let of = |output| {
+        let own = linear.diagonals.iter().filter(move |d| d.output == output);
+        let giants: BTreeSet<u32> = own.map(|d| d.giant).filter(|&giant| giant != 0).collect();
+        giants.len()
+    };
+    (0..linear.outputs).map(of)
 }
 
 /// Standard normal numbers (Box and Muller 1958). Not for secrets.

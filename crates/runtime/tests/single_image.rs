@@ -20,9 +20,9 @@ use scuro_runtime::encrypted::Prepared;
 use scuro_runtime::simulate::Simulator;
 
 /// Predicted deviations that an output may be off by; outputs are of size one.
-const DEVIATIONS: f64 = 10.0;
-/// What an output may be off by in any case.
-const SLACK: f64 = 2e-3;
+const DEVIATIONS: f64 = 6.0;
+/// What an output may be off by in any case: the reference computes in single precision.
+const SLACK: f64 = 1e-5;
 
 struct Random(ChaCha20Rng);
 
@@ -63,9 +63,8 @@ impl Random {
     }
 }
 
-/// A convolution of random form (padding, stride beyond the kernel, groups), perhaps a residual
-/// sum, an activation of
-/// degree two or three, perhaps a pool, one or two dense layers.
+/// A convolution of random form (padding, stride beyond the kernel, groups), an activation of degree
+/// two or three, perhaps a residual sum, perhaps a pool, one or two dense layers.
 fn network(random: &mut Random) -> Graph {
     let [depth, height, width] = [
         1 + random.below(3),
@@ -204,5 +203,5 @@ fn check(seed: u64) {
 
 #[test]
 fn random_networks_on_ciphertexts_compute_what_the_network_computes() {
-    (0..10).for_each(check);
+    (0..40).for_each(check);
 }

@@ -303,7 +303,7 @@ impl Place<'_> {
         let range = |i: usize| self.chain.ranges[step.inputs[i].0 as usize];
         let before = operands[0].variance;
         match &step.operation {
-            Operation::Linear(_) => self.linear_variance(step, operands),
+            Operation::Linear(_) => self.linear_variance(operands),
             Operation::Combine { factors, .. } => {
                 let moved = factors
                     .iter()
@@ -331,7 +331,7 @@ impl Place<'_> {
         }
     }
 
-    fn linear_variance(&self, step: &Step, operands: &[ValueState]) -> f64 {
+    fn linear_variance(&self, operands: &[ValueState]) -> f64 {
         let (noise, gain) = (&self.chain.noise, &self.chain.gains[self.index]);
         let mut variance = 0.0;
         for (i, operand) in operands.iter().enumerate() {
@@ -339,8 +339,7 @@ impl Place<'_> {
             variance += gain.row_energy[i] * (operand.variance + moved);
             // Each diagonal is rounded to integers, and its error meets every slot of the operand.
             let weights = noise.encoding() * (-2.0 * (self.scale - operand.scale)).exp2();
-            let square = self.chain.ranges[step.inputs[i].0 as usize].mean_square;
-            variance += gain.folded * gain.diagonals[i] * weights * square;
+            variance += self.chain.exposures[self.index][i] * weights;
         }
         let giants = gain.diagonals.iter().sum::<f64>().sqrt();
         let own = giants * self.switching + noise.rounding();
