@@ -87,10 +87,7 @@ impl EvaluationKeys {
             .relinearized_rotations
             .values()
             .chain(&self.relinearization);
-        let polys = galois
-            .chain(squares)
-            .flat_map(|key| key.bodies.iter().chain(&key.masks));
-        polys.map(|poly| size_of_val(poly.words())).sum()
+        galois.chain(squares).map(SwitchingKey::memory_bytes).sum()
     }
 
     pub(crate) fn relinearization_key(&self, level: usize) -> Result<&SwitchingKey, Error> {

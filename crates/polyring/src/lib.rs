@@ -30,6 +30,7 @@ mod kernel;
 mod lanes;
 mod modulus;
 mod ntt;
+mod pairs;
 mod poly;
 pub mod primes;
 mod ring;
@@ -42,6 +43,7 @@ pub use error::Error;
 pub use kernel::{AlignedBuffer, Kernel};
 pub use lanes::{Lanes, ScalarMatrix, TILE};
 pub use modulus::{MODULUS_BITS_MAX, Modulus, Multiplier};
+pub use pairs::{PairRow, RowPairs};
 pub use poly::{Basis, Coeff, Ntt, Poly};
 pub use ring::{
     DOT_TERMS_MAX, LOG_DEGREE_MAX, LOG_DEGREE_MIN, PrimeRing, ROTATION_GENERATOR, Ring, RingKind,

@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::kernel::Kernel;
 use crate::modulus::{Modulus, Multiplier};
 use crate::ntt::{NttPlan, evaluation_exponents};
+use crate::pairs::PairRow;
 use crate::slots::WIDE_SHIFT;
 
 /// Smallest supported log2 of the ring degree; such small rings are for tests only.
@@ -226,6 +227,23 @@ impl PrimeRing {
             .iter()
             .for_each(|rows| check_rows(len, rows));
         self.kernel.ops().dot_pair(self.modulus, outs, shared, xs);
+    }
+
+    /// As [`PrimeRing::dot_pair`] with interleaved pairs, of which the first `shared.len()` count.
+    ///
+    /// Bounds: at most [`DOT_TERMS_MAX`] terms
+    pub fn dot_row_pairs(&self, outs: [&mut [u64]; 2], shared: &[&[u64]], pairs: PairRow<'_>) {
+        assert!(
+            shared.len() <= pairs.terms().min(DOT_TERMS_MAX),
+            "{} terms in one lazy sum of {} pairs",
+            shared.len(),
+            pairs.terms()
+        );
+        check_equal(&[outs[0].len(), outs[1].len(), pairs.degree()]);
+        check_rows(outs[0].len(), shared);
+        self.kernel
+            .ops()
+            .dot_row_pairs(self.modulus, outs, shared, pairs);
     }
 
     /// outs = Σ_i (a_i0·b_i0, a_i0·b_i1 + a_i1·b_i0, a_i1·b_i1): products of two-part ciphertexts,

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use scuro_polyring::{
-    BaseConverter, Basis, Kernel, Modulus, Poly, PrimeRing, Ring, RingKind,
+    BaseConverter, Basis, Kernel, Modulus, Poly, PrimeRing, Ring, RingKind, RowPairs,
     automorphism_coefficients, primes, sampling,
 };
 
@@ -235,6 +235,11 @@ fn lazy_sums_equal_schoolbook_sums_at_their_bounds() {
                 let mut other = vec![1; n];
                 ring.dot_pair([&mut out, &mut other], &rows, [&rows, &rows]);
                 assert_eq!((&out, &other), (&vec![expected; n], &vec![expected; n]));
+                if terms > 0 {
+                    let pairs = row_pairs(&rows, &rows);
+                    ring.dot_row_pairs([&mut out, &mut other], &rows, pairs.row(0));
+                }
+                assert_eq!((&out, &other), (&vec![expected; n], &vec![expected; n]));
             }
         }
         let row = vec![q - 1; n];
@@ -380,6 +385,21 @@ fn check_reductions(ring: &PrimeRing, x: &[u64]) {
     assert_eq!(run(&|out| ring.lift_small(out, &small)), expected);
 }
 
+/// One row of interleaved pairs.
+fn row_pairs(first: &[&[u64]], second: &[&[u64]]) -> RowPairs {
+    let degree = first.first().map_or(64, |row| row.len());
+    let mut pairs = RowPairs::zeroed(1, degree, first.len());
+    for (half, rows) in [first, second].into_iter().enumerate() {
+        for (term, row) in rows.iter().enumerate() {
+            pairs.set(0, term, half, row);
+            let mut back = vec![0; degree];
+            pairs.get(0, term, half, &mut back);
+            assert_eq!(back, *row);
+        }
+    }
+    pairs
+}
+
 fn check_sums(ring: &PrimeRing, rows: &[Vec<u64>], terms: usize) {
     let (q, n) = (u128::from(ring.modulus().value()), rows[0].len());
     let group = |i: usize| -> Vec<&[u64]> {
@@ -406,6 +426,14 @@ fn check_sums(ring: &PrimeRing, rows: &[Vec<u64>], terms: usize) {
     assert_eq!(
         [&*out_0, &*out_1],
         [&narrow(sum(&a, &b)), &narrow(sum(&a, &c))]
+    );
+    // A key of a higher level has more terms than are used.
+    let pairs = row_pairs(&b, &c);
+    let used = terms.div_ceil(2);
+    ring.dot_row_pairs([out_0, out_1], &a[..used], pairs.row(0));
+    assert_eq!(
+        [&*out_0, &*out_1],
+        [&narrow(sum(&a[..used], &b)), &narrow(sum(&a[..used], &c))]
     );
     let left: Vec<[&[u64]; 2]> = a.iter().zip(&b).map(|(&a, &b)| [a, b]).collect();
     let right: Vec<[&[u64]; 2]> = c.iter().zip(&d).map(|(&c, &d)| [c, d]).collect();

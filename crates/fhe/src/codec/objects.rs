@@ -201,18 +201,19 @@ pub(crate) fn read_poly(
     context: &Context,
     basis: Basis,
 ) -> Result<Poly<Ntt>, CodecError> {
+    reader.require(packed_poly_len(context, &basis))?;
     let ring = context.ring();
-    let modulus = |i: usize| ring.prime(i).modulus().value();
-    let needed: usize = basis
-        .iter()
-        .map(|i| packed_len(ring.degree(), modulus(i)))
-        .sum();
-    reader.require(needed)?;
     let mut poly = Poly::zero(ring, basis);
     for (limb, (i, row)) in poly.rows_mut().enumerate() {
-        unpack(reader, row, modulus(i), limb)?;
+        unpack(reader, row, ring.prime(i).modulus().value(), limb)?;
     }
     Ok(poly)
+}
+
+fn packed_poly_len(context: &Context, basis: &Basis) -> usize {
+    let ring = context.ring();
+    let row = |i: usize| packed_len(ring.degree(), ring.prime(i).modulus().value());
+    basis.iter().map(row).sum()
 }
 
 fn write_optional(out: &mut Vec<u8>, context: &Context, key: Option<&SwitchingKey>) {
@@ -225,9 +226,8 @@ fn write_optional(out: &mut Vec<u8>, context: &Context, key: Option<&SwitchingKe
 fn write_key(out: &mut Vec<u8>, context: &Context, key: &SwitchingKey) {
     out.push(key.level as u8);
     out.extend_from_slice(&key.seed);
-    key.bodies
-        .iter()
-        .for_each(|body| write_poly(out, context, body));
+    key.bodies(context)
+        .for_each(|body| write_poly(out, context, &body));
 }
 
 fn read_optional(
@@ -250,10 +250,16 @@ fn read_key(reader: &mut Reader<'_>, context: &Context) -> Result<SwitchingKey, 
     let level = usize::from(reader.u8()?);
     context.check_level(level)?;
     let seed: Seed = reader.array()?;
-    let read = |_| read_poly(reader, context, context.extended_basis(level));
-    let count = context.parameters().digit_count(level);
-    let bodies: Vec<Poly<Ntt>> = (0..count).map(read).collect::<Result<_, _>>()?;
-    Ok(SwitchingKey::from_bodies(context, seed, level, bodies))
+    let (basis, count) = (
+        context.extended_basis(level),
+        context.parameters().digit_count(level),
+    );
+    reader.require(count * packed_poly_len(context, &basis))?;
+    let parts = (0..count).map(|digit| {
+        let body = read_poly(reader, context, basis.clone())?;
+        Ok::<_, CodecError>([body, SwitchingKey::mask(context, &seed, level, digit)])
+    });
+    Ok(SwitchingKey::from_parts(context, seed, level, parts)?)
 }
 
 /// Keys with a rotation step each, ascending.

@@ -1,5 +1,6 @@
 //! Generation of public and evaluation keys.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use rand_core::CryptoRng;
@@ -145,8 +146,7 @@ impl<'a> KeyGenerator<'a> {
         let seed = seed::draw(rng);
         let digit_limbs = context.parameters().digit_limbs();
         let count = context.parameters().digit_count(level);
-        let (mut bodies, mut masks) = (Vec::with_capacity(count), Vec::with_capacity(count));
-        for digit in 0..count {
+        let parts = |digit| {
             let mask = SwitchingKey::mask(context, &seed, level, digit);
             let mut body = noise(context, mask.basis().clone(), rng);
             subtract(context, &mut body, &mask, target);
@@ -156,15 +156,10 @@ impl<'a> KeyGenerator<'a> {
                 let prime = context.ring().prime(row);
                 prime.mul_scalar_add_assign(body.limb_mut(row), source.limb(row), factor);
             }
-            bodies.push(body);
-            masks.push(mask);
-        }
-        SwitchingKey {
-            seed,
-            level,
-            bodies,
-            masks,
-        }
+            Ok::<_, Infallible>([body, mask])
+        };
+        let Ok(key) = SwitchingKey::from_parts(context, seed, level, (0..count).map(parts));
+        key
     }
 }
 

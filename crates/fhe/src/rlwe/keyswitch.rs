@@ -17,39 +17,54 @@
 use std::ops::Range;
 
 use scuro_polyring::sampling::Seed;
-use scuro_polyring::{Ntt, Permutation, Poly};
+use scuro_polyring::{Ntt, Permutation, Poly, RowPairs};
 
 use crate::context::Context;
 use crate::rlwe::{Purpose, Scratch, division, seed};
 
 /// An encryption of P g_d s' under s for every digit d, over Q_level P.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct SwitchingKey {
     pub(crate) seed: Seed,
     pub(crate) level: usize,
-    /// b_d = -a_d s + e_d + P g_d s'
-    pub(crate) bodies: Vec<Poly<Ntt>>,
-    /// a_d, expanded from the seed
-    pub(crate) masks: Vec<Poly<Ntt>>,
+    /// b_d = -a_d s + e_d + P g_d s' and a_d, which is expanded from the seed
+    pairs: RowPairs,
 }
 
 impl SwitchingKey {
-    /// Puts a key together from its stored half.
-    pub(crate) fn from_bodies(
+    /// Puts a key together from (b_d, a_d) for every digit in order.
+    pub(crate) fn from_parts<E>(
         context: &Context,
         seed: Seed,
         level: usize,
-        bodies: Vec<Poly<Ntt>>,
-    ) -> Self {
-        let masks = (0..bodies.len())
-            .map(|d| Self::mask(context, &seed, level, d))
-            .collect();
-        Self {
-            seed,
-            level,
-            bodies,
-            masks,
+        parts: impl Iterator<Item = Result<[Poly<Ntt>; 2], E>>,
+    ) -> Result<Self, E> {
+        let rows = level + 1 + context.special_count();
+        let digits = context.parameters().digit_count(level);
+        let mut pairs = RowPairs::zeroed(rows, context.ring().degree(), digits);
+        for (digit, parts) in parts.enumerate() {
+            for (half, part) in parts?.iter().enumerate() {
+                (0..rows).for_each(|row| pairs.set(row, digit, half, part.limb(row)));
+            }
         }
+        Ok(Self { seed, level, pairs })
+    }
+
+    /// The stored half.
+    pub(crate) fn bodies(&self, context: &Context) -> impl Iterator<Item = Poly<Ntt>> {
+        let basis = context.extended_basis(self.level);
+        (0..self.pairs.terms()).map(move |digit| {
+            let mut body = Poly::zero(context.ring(), basis.clone());
+            for row in 0..basis.len() {
+                self.pairs.get(row, digit, 0, body.limb_mut(row));
+            }
+            body
+        })
+    }
+
+    /// Bytes that the key takes in memory.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        size_of_val(self.pairs.words())
     }
 
     /// The uniform polynomial of digit `digit`.
@@ -77,16 +92,8 @@ impl SwitchingKey {
         } else {
             row - level + self.level
         };
-        let bodies: Vec<&[u64]> = self.bodies[..digits.len()]
-            .iter()
-            .map(|b| b.limb(own))
-            .collect();
-        let masks: Vec<&[u64]> = self.masks[..digits.len()]
-            .iter()
-            .map(|a| a.limb(own))
-            .collect();
         let prime = context.ring().prime(context.modulus_index(row, level));
-        prime.dot_pair(outs, digits, [&bodies, &masks]);
+        prime.dot_row_pairs(outs, digits, self.pairs.row(own));
     }
 }
 

@@ -4,6 +4,7 @@ use super::ops::{NttTables, SliceKernel, TwiddleTree};
 use super::{fft, fma, portable};
 use crate::modulus::{Modulus, Multiplier};
 use crate::ntt::NttPlan;
+use crate::pairs::PairRow;
 use crate::slots::FftTables;
 
 /// The kernel of processors with AVX2 and FMA.
@@ -82,6 +83,12 @@ impl SliceKernel for Avx2 {
         fn dot(q: Modulus, out: &mut [u64], xs: &[&[u64]], ys: &[&[u64]]) = fma::dot;
         fn dot_pair(q: Modulus, outs: [&mut [u64]; 2], shared: &[&[u64]], xs: [&[&[u64]]; 2])
             = fma::dot_pair;
+        fn dot_row_pairs(
+            q: Modulus,
+            outs: [&mut [u64]; 2],
+            shared: &[&[u64]],
+            pairs: PairRow<'_>
+        ) = fma::dot_row_pairs;
         fn tensor(q: Modulus, outs: [&mut [u64]; 3], a: &[[&[u64]; 2]], b: &[[&[u64]; 2]])
             = fma::tensor;
         fn round_quotient_sum(out: &mut [u64], digits: &[u64], reciprocals: &[f64])

@@ -13,6 +13,7 @@ use super::AlignedBuffer;
 use super::ops::{NttTables, TwiddleTree};
 use crate::modulus::{Modulus, Multiplier};
 use crate::ntt::{self, NttPlan};
+use crate::pairs::PairRow;
 
 /// Values of the last two stages, which work within blocks of four, done four blocks at a time.
 const TAIL: usize = 16;
@@ -460,6 +461,30 @@ pub(super) fn dot_pair(
 ) {
     dot(q, out_0, shared, xs_0);
     dot(q, out_1, shared, xs_1);
+}
+
+#[inline(always)]
+pub(super) fn dot_row_pairs(
+    q: Modulus,
+    [out_0, out_1]: [&mut [u64]; 2],
+    shared: &[&[u64]],
+    pairs: PairRow<'_>,
+) {
+    let (f, tile) = (Field::new(q), pairs.tile());
+    let outs = out_0
+        .chunks_exact_mut(tile)
+        .zip(out_1.chunks_exact_mut(tile));
+    let tiles = pairs.words().chunks_exact(2 * tile * pairs.terms());
+    for (at, ((out_0, out_1), pairs)) in outs.zip(tiles).enumerate() {
+        let mut sums = [Sums::zero(), Sums::zero()];
+        for (shared, pair) in shared.iter().zip(pairs.chunks_exact(2 * tile)) {
+            let shared = &shared[at * tile..];
+            sums[0].add(f, shared, &pair[..tile]);
+            sums[1].add(f, shared, &pair[tile..]);
+        }
+        sums[0].store(f, out_0);
+        sums[1].store(f, out_1);
+    }
 }
 
 #[inline(always)]

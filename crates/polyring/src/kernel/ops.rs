@@ -5,6 +5,7 @@ use super::{fft, portable};
 use crate::automorphism::Permutation;
 use crate::modulus::{Modulus, Multiplier};
 use crate::ntt::NttPlan;
+use crate::pairs::PairRow;
 use crate::slots::FftTables;
 
 /// The constants of one transform, before a kernel lays them out.
@@ -119,6 +120,17 @@ pub(crate) trait SliceKernel: Sync {
     /// out0 = Σ_i shared_i·xs0_i, out1 = Σ_i shared_i·xs1_i, at most `DOT_TERMS_MAX` terms
     fn dot_pair(&self, q: Modulus, outs: [&mut [u64]; 2], shared: &[&[u64]], xs: [&[&[u64]]; 2]) {
         portable::dot_pair(q, outs, shared, xs);
+    }
+
+    /// As `dot_pair` with the first `shared.len()` of the interleaved pairs.
+    fn dot_row_pairs(
+        &self,
+        q: Modulus,
+        outs: [&mut [u64]; 2],
+        shared: &[&[u64]],
+        pairs: PairRow<'_>,
+    ) {
+        portable::dot_row_pairs(q, outs, shared, pairs);
     }
 
     /// out = Σ_i (a_i0·b_i0, a_i0·b_i1 + a_i1·b_i0, a_i1·b_i1), at most `DOT_TERMS_MAX / 2` terms

@@ -4,6 +4,7 @@ use super::ops::{NttTables, SliceKernel, TwiddleTree};
 use crate::automorphism::Permutation;
 use crate::modulus::{Modulus, Multiplier, subtract_once};
 use crate::ntt::{self, NttPlan};
+use crate::pairs::{PAIR_TILE, PairRow};
 use crate::sampling::GAUSSIAN_TABLE;
 use crate::slots::WIDE_SHIFT;
 
@@ -230,6 +231,29 @@ pub(super) fn dot_pair(
     dot(q, out_1, shared, xs_1);
 }
 
+pub(super) fn dot_row_pairs(
+    q: Modulus,
+    [out_0, out_1]: [&mut [u64]; 2],
+    shared: &[&[u64]],
+    pairs: PairRow<'_>,
+) {
+    let tile = pairs.tile();
+    let outs = out_0
+        .chunks_exact_mut(tile)
+        .zip(out_1.chunks_exact_mut(tile));
+    let tiles = pairs.words().chunks_exact(2 * tile * pairs.terms());
+    for (at, ((out_0, out_1), pairs)) in outs.zip(tiles).enumerate() {
+        let (mut sums_0, mut sums_1) = ([0; PAIR_TILE], [0; PAIR_TILE]);
+        for (shared, pair) in shared.iter().zip(pairs.chunks_exact(2 * tile)) {
+            let shared = &shared[at * tile..];
+            accumulate(&mut sums_0, shared, &pair[..tile], tile);
+            accumulate(&mut sums_1, shared, &pair[tile..], tile);
+        }
+        store_sums(q, out_0, &sums_0);
+        store_sums(q, out_1, &sums_1);
+    }
+}
+
 pub(super) fn tensor(
     q: Modulus,
     [out_0, out_1, out_2]: [&mut [u64]; 3],
@@ -258,13 +282,13 @@ pub(super) fn tensor(
     }
 }
 
-fn accumulate(sums: &mut [u128; LAZY_CHUNK], x: &[u64], y: &[u64], len: usize) {
+fn accumulate(sums: &mut [u128], x: &[u64], y: &[u64], len: usize) {
     for ((sum, &x), &y) in sums.iter_mut().zip(x).zip(y).take(len) {
         *sum += u128::from(x) * u128::from(y);
     }
 }
 
-fn store_sums(q: Modulus, out: &mut [u64], sums: &[u128; LAZY_CHUNK]) {
+fn store_sums(q: Modulus, out: &mut [u64], sums: &[u128]) {
     for (out, &sum) in out.iter_mut().zip(sums) {
         *out = q.reduce_wide(sum);
     }

@@ -6,21 +6,18 @@ use std::arch::x86_64::*;
 use crate::automorphism::Permutation;
 use crate::kernel::portable;
 use crate::modulus::{Modulus, Multiplier};
-use crate::ring::DOT_TERMS_MAX;
 
-const LANES: usize = 8;
-/// Vectors that a sum of products keeps in registers.
-const TILE: usize = 4;
+pub(super) const LANES: usize = 8;
 
 /// A modulus in all lanes, with what reductions need.
 #[derive(Clone, Copy)]
 pub(super) struct Field {
     q: __m512i,
     q2: __m512i,
-    q4: __m512i,
+    pub(super) q4: __m512i,
     /// 2^52 - q
     minus_q: __m512i,
-    mask: __m512i,
+    pub(super) mask: __m512i,
     zero: __m512i,
     /// floor(2^52 / q)
     barrett: __m512i,
@@ -54,21 +51,21 @@ impl Field {
     /// x less `bound` if that is not negative
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-    fn subtract_once(&self, x: __m512i, bound: __m512i) -> __m512i {
+    pub(super) fn subtract_once(&self, x: __m512i, bound: __m512i) -> __m512i {
         _mm512_min_epu64(x, _mm512_sub_epi64(x, bound))
     }
 
     /// [0, 4q) -> [0, q)
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-    fn reduce_4q(&self, x: __m512i) -> __m512i {
+    pub(super) fn reduce_4q(&self, x: __m512i) -> __m512i {
         self.subtract_once(self.subtract_once(x, self.q2), self.q)
     }
 
     /// x mod q in [0, 2q) for x < 2^52
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-    fn barrett(&self, x: __m512i) -> __m512i {
+    pub(super) fn barrett(&self, x: __m512i) -> __m512i {
         let quotient = _mm512_madd52hi_epu64(self.zero, x, self.barrett);
         _mm512_sub_epi64(x, _mm512_madd52lo_epu64(self.zero, quotient, self.q))
     }
@@ -79,7 +76,7 @@ impl Field {
     /// three below floor(v/q).
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-    fn reduce_short(&self, low: __m512i, high: __m512i) -> __m512i {
+    pub(super) fn reduce_short(&self, low: __m512i, high: __m512i) -> __m512i {
         let top = _mm512_add_epi64(
             _mm512_sll_epi64(high, self.shift_left),
             _mm512_srl_epi64(low, self.shift_right),
@@ -94,7 +91,7 @@ impl Field {
     /// x·w mod q in [0, 2q) for x < 2^52
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-    fn mul_lazy(&self, x: __m512i, w: Shoup) -> __m512i {
+    pub(super) fn mul_lazy(&self, x: __m512i, w: Shoup) -> __m512i {
         let quotient = _mm512_madd52hi_epu64(self.zero, x, w.quotient);
         let low = _mm512_madd52lo_epu64(self.zero, x, w.value);
         _mm512_and_si512(
@@ -114,7 +111,7 @@ impl Field {
 
 /// A constant factor in all lanes, with its quotient for 52-bit words.
 #[derive(Clone, Copy)]
-struct Shoup {
+pub(super) struct Shoup {
     value: __m512i,
     quotient: __m512i,
 }
@@ -122,7 +119,7 @@ struct Shoup {
 impl Shoup {
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn new(w: Multiplier) -> Self {
+    pub(super) fn new(w: Multiplier) -> Self {
         Self {
             value: _mm512_set1_epi64(w.value() as i64),
             quotient: _mm512_set1_epi64((w.quotient() >> 12) as i64),
@@ -143,7 +140,7 @@ fn lanes(at: usize, len: usize) -> __mmask8 {
 /// Eight words from `at` on, zeros beyond the end.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn read(x: &[u64], at: usize) -> __m512i {
+pub(super) fn read(x: &[u64], at: usize) -> __m512i {
     // SAFETY: `lanes` leaves out what is beyond the slice, and masked lanes are not accessed.
     unsafe { _mm512_maskz_loadu_epi64(lanes(at, x.len()), x.as_ptr().add(at).cast()) }
 }
@@ -151,7 +148,7 @@ fn read(x: &[u64], at: usize) -> __m512i {
 /// Eight words from `at` on, as far as the slice goes.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn write(x: &mut [u64], at: usize, value: __m512i) {
+pub(super) fn write(x: &mut [u64], at: usize, value: __m512i) {
     // SAFETY: `lanes` leaves out what is beyond the slice, and masked lanes are not accessed.
     unsafe {
         _mm512_mask_storeu_epi64(x.as_mut_ptr().add(at).cast(), lanes(at, x.len()), value);
@@ -402,259 +399,6 @@ pub(super) fn unfold(q: Modulus, x: &mut [u64], root: Multiplier) {
         let plus = |a, b| f.reduce_4q(_mm512_add_epi64(a, f.mul_lazy(b, w)));
         write_mirrored(x, at, [plus(a, b), plus(b, a)]);
     }
-}
-
-/// Sums of products as low and high halves, for a tile of vectors.
-#[derive(Clone, Copy)]
-struct Sums {
-    low: [__m512i; TILE],
-    high: [__m512i; TILE],
-}
-
-impl Sums {
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn zero() -> Self {
-        Self {
-            low: [_mm512_setzero_si512(); TILE],
-            high: [_mm512_setzero_si512(); TILE],
-        }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-    fn add(&mut self, x: &[__m512i], y: &[__m512i]) {
-        for i in 0..x.len() {
-            self.low[i] = _mm512_madd52lo_epu64(self.low[i], x[i], y[i]);
-            self.high[i] = _mm512_madd52hi_epu64(self.high[i], x[i], y[i]);
-        }
-    }
-}
-
-/// How sums of a number of products are reduced.
-#[derive(Clone, Copy)]
-struct SumReduction {
-    field: Field,
-    /// whether `Field::reduce_short` does it
-    short: bool,
-    /// 2^52 and 2^104 mod q
-    radix: Shoup,
-    radix_squared: Shoup,
-}
-
-impl SumReduction {
-    /// For sums of `terms` products below q·`bound`.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-    fn new(q: Modulus, terms: usize, bound: u64) -> Self {
-        debug_assert!(terms <= DOT_TERMS_MAX);
-        let largest = terms as u128 * u128::from(q.value()) * u128::from(bound);
-        let radix = q.reduce(1 << 52);
-        Self {
-            field: Field::new(q),
-            short: largest >> (51 + q.bits()) == 0,
-            radix: Shoup::new(q.multiplier(radix)),
-            radix_squared: Shoup::new(q.multiplier(q.mul(radix, radix))),
-        }
-    }
-
-    /// low + 2^52·high mod q.
-    ///
-    /// Bounds: low < 2^64, high < 2^60 + 2^12 after the carry; its upper part is below 2^9
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-    fn reduce(&self, low: __m512i, high: __m512i) -> __m512i {
-        let f = &self.field;
-        if self.short {
-            return f.reduce_4q(f.reduce_short(low, high));
-        }
-        let high = _mm512_add_epi64(high, _mm512_srli_epi64::<52>(low));
-        let low = f.barrett(_mm512_and_si512(low, f.mask));
-        let middle = f.mul_lazy(high, self.radix);
-        let top = f.mul_lazy(_mm512_srli_epi64::<52>(high), self.radix_squared);
-        let sum = _mm512_add_epi64(_mm512_add_epi64(low, middle), top);
-        f.reduce_4q(f.subtract_once(sum, f.q4))
-    }
-
-    /// Writes up to a tile of reduced sums.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-    fn store<const V: usize>(&self, out: &mut [u64], at: usize, sums: &Sums) {
-        for i in 0..V {
-            write(out, at + LANES * i, self.reduce(sums.low[i], sums.high[i]));
-        }
-    }
-}
-
-/// `V` vectors of one row; a single one may reach beyond its end.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn tile<const V: usize>(row: &[u64], at: usize) -> [__m512i; V] {
-    let mut tile = [_mm512_setzero_si512(); V];
-    if V == 1 {
-        tile[0] = read(row, at);
-        return tile;
-    }
-    prefetch::<V>(row, at);
-    let row = &row[at..at + LANES * V];
-    for (i, vector) in tile.iter_mut().enumerate() {
-        // SAFETY: LANES·V words from `at` on are in the row.
-        *vector = unsafe { _mm512_loadu_si512(row.as_ptr().add(LANES * i).cast()) };
-    }
-    tile
-}
-
-/// Words between a tile and the one that is fetched meanwhile: sums read more rows at a time than
-/// the processor's own prefetcher follows.
-const AHEAD: usize = 256;
-
-/// Asks for the tile [`AHEAD`] words further on.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn prefetch<const V: usize>(row: &[u64], at: usize) {
-    for i in 0..V {
-        // A hint: it may name any address, also one beyond the row.
-        let address = row.as_ptr().wrapping_add(at + AHEAD + LANES * i);
-        _mm_prefetch::<_MM_HINT_T0>(address.cast());
-    }
-}
-
-/// Calls `$step::<V>($at, ...)` for tiles of `$wide` vectors, and for single vectors at the end.
-macro_rules! for_tiles {
-    ($len:expr, $wide:literal, |$at:ident| $step:ident::<V>($($argument:expr),*)) => {{
-        let len = $len;
-        let whole = len - len % ($wide * LANES);
-        for $at in (0..whole).step_by($wide * LANES) {
-            $step::<$wide>($($argument),*);
-        }
-        for $at in (whole..len).step_by(LANES) {
-            $step::<1>($($argument),*);
-        }
-    }};
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-fn dot_tile<const V: usize>(
-    reduction: &SumReduction,
-    out: &mut [u64],
-    xs: &[&[u64]],
-    ys: &[&[u64]],
-    at: usize,
-) {
-    let mut sums = Sums::zero();
-    for (x, y) in xs.iter().zip(ys) {
-        sums.add(&tile::<V>(x, at), &tile::<V>(y, at));
-    }
-    reduction.store::<V>(out, at, &sums);
-}
-
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-pub(super) fn dot(q: Modulus, out: &mut [u64], xs: &[&[u64]], ys: &[&[u64]]) {
-    let reduction = SumReduction::new(q, xs.len(), q.value());
-    for_tiles!(out.len(), 4, |at| dot_tile::<V>(
-        &reduction, out, xs, ys, at
-    ));
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-fn dot_pair_tile<const V: usize>(
-    reduction: &SumReduction,
-    [out_0, out_1]: [&mut [u64]; 2],
-    shared: &[&[u64]],
-    [xs_0, xs_1]: [&[&[u64]]; 2],
-    at: usize,
-) {
-    let mut sums = [Sums::zero(); 2];
-    for ((shared, x_0), x_1) in shared.iter().zip(xs_0).zip(xs_1) {
-        let shared = tile::<V>(shared, at);
-        sums[0].add(&shared, &tile::<V>(x_0, at));
-        sums[1].add(&shared, &tile::<V>(x_1, at));
-    }
-    reduction.store::<V>(out_0, at, &sums[0]);
-    reduction.store::<V>(out_1, at, &sums[1]);
-}
-
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-pub(super) fn dot_pair(
-    q: Modulus,
-    [out_0, out_1]: [&mut [u64]; 2],
-    shared: &[&[u64]],
-    xs: [&[&[u64]]; 2],
-) {
-    let reduction = SumReduction::new(q, shared.len(), q.value());
-    for_tiles!(out_0.len(), 4, |at| dot_pair_tile::<V>(
-        &reduction,
-        [&mut *out_0, &mut *out_1],
-        shared,
-        xs,
-        at
-    ));
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-fn tensor_tile<const V: usize>(
-    reduction: &SumReduction,
-    [out_0, out_1, out_2]: [&mut [u64]; 3],
-    a: &[[&[u64]; 2]],
-    b: &[[&[u64]; 2]],
-    at: usize,
-) {
-    let mut sums = [Sums::zero(); 3];
-    for (a, b) in a.iter().zip(b) {
-        let [a_0, a_1] = a.map(|row| tile::<V>(row, at));
-        let [b_0, b_1] = b.map(|row| tile::<V>(row, at));
-        sums[0].add(&a_0, &b_0);
-        sums[1].add(&a_0, &b_1);
-        sums[1].add(&a_1, &b_0);
-        sums[2].add(&a_1, &b_1);
-    }
-    reduction.store::<V>(out_0, at, &sums[0]);
-    reduction.store::<V>(out_1, at, &sums[1]);
-    reduction.store::<V>(out_2, at, &sums[2]);
-}
-
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-pub(super) fn tensor(
-    q: Modulus,
-    [out_0, out_1, out_2]: [&mut [u64]; 3],
-    a: &[[&[u64]; 2]],
-    b: &[[&[u64]; 2]],
-) {
-    let reduction = SumReduction::new(q, 2 * a.len(), q.value());
-    for_tiles!(out_0.len(), 2, |at| tensor_tile::<V>(
-        &reduction,
-        [&mut *out_0, &mut *out_1, &mut *out_2],
-        a,
-        b,
-        at
-    ));
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-fn weighted_tile<const V: usize>(
-    reduction: &SumReduction,
-    out: &mut [u64],
-    weights: &[u64],
-    xs: &[&[u64]],
-    at: usize,
-) {
-    let mut sums = Sums::zero();
-    for (x, &w) in xs.iter().zip(weights) {
-        sums.add(&tile::<V>(x, at), &[_mm512_set1_epi64(w as i64); V]);
-    }
-    reduction.store::<V>(out, at, &sums);
-}
-
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-pub(super) fn weighted_sum(q: Modulus, out: &mut [u64], weights: &[u64], xs: &[&[u64]]) {
-    let reduction = SumReduction::new(q, xs.len(), 1 << 50);
-    for_tiles!(out.len(), 4, |at| weighted_tile::<V>(
-        &reduction, out, weights, xs, at
-    ));
 }
 
 /// The image of x, gathered.

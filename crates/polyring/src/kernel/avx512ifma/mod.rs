@@ -4,12 +4,14 @@ mod arith;
 mod lanes;
 mod ntt;
 mod plain;
+mod sums;
 
 use super::ops::{NttTables, SliceKernel, TwiddleTree};
 use super::portable;
 use crate::automorphism::Permutation;
 use crate::modulus::{Modulus, Multiplier};
 use crate::ntt::NttPlan;
+use crate::pairs::PairRow;
 use crate::slots::FftTables;
 
 /// The kernel of processors with AVX-512 F, DQ and IFMA.
@@ -70,18 +72,24 @@ impl SliceKernel for Avx512Ifma {
         arith: fn mul_scalar_add_assign(q: Modulus, acc: &mut [u64], x: &[u64], w: Multiplier);
         arith: fn sub_mul_scalar_assign(q: Modulus, x: &mut [u64], y: &[u64], w: Multiplier);
         arith: fn sub_mul_scalar(q: Modulus, out: &mut [u64], x: &[u64], y: &[u64], w: Multiplier);
-        arith: fn dot(q: Modulus, out: &mut [u64], xs: &[&[u64]], ys: &[&[u64]]);
-        arith: fn dot_pair(
+        sums: fn dot(q: Modulus, out: &mut [u64], xs: &[&[u64]], ys: &[&[u64]]);
+        sums: fn dot_pair(
             q: Modulus,
             outs: [&mut [u64]; 2],
             shared: &[&[u64]],
             xs: [&[&[u64]]; 2]
         );
-        arith: fn tensor(q: Modulus, outs: [&mut [u64]; 3], a: &[[&[u64]; 2]], b: &[[&[u64]; 2]]);
+        sums: fn dot_row_pairs(
+            q: Modulus,
+            outs: [&mut [u64]; 2],
+            shared: &[&[u64]],
+            pairs: PairRow<'_>
+        );
+        sums: fn tensor(q: Modulus, outs: [&mut [u64]; 3], a: &[[&[u64]; 2]], b: &[[&[u64]; 2]]);
         arith: fn reduce(q: Modulus, out: &mut [u64], x: &[u64]);
         arith: fn lift_centred(q: Modulus, out: &mut [u64], x: &[u64], source: Modulus);
         arith: fn reduce_signed(q: Modulus, out: &mut [u64], x: &[i64]);
-        arith: fn weighted_sum(q: Modulus, out: &mut [u64], weights: &[u64], xs: &[&[u64]]);
+        sums: fn weighted_sum(q: Modulus, out: &mut [u64], weights: &[u64], xs: &[&[u64]]);
         arith: fn permute(out: &mut [u64], x: &[u64], permutation: &Permutation);
         plain: fn round_quotient_sum(out: &mut [u64], digits: &[u64], reciprocals: &[f64]);
         plain: fn gaussian(out: &mut [i8], words: &[u64], signs: &[u64]);

@@ -1,0 +1,109 @@
+//! Pairs of rows in the order in which a key switch reads them.
+//!
+//! A sum Σ_d x_d·(b_d, a_d) over rows that are apart reads two streams per term. Those start at
+//! multiples of large powers of two, so they share the sets of every cache, and there are more of
+//! them than the processor's prefetcher follows. Interleaved, the pairs are a single stream.
+
+use crate::kernel::AlignedBuffer;
+
+/// Words of one row next to each other: four 512-bit registers.
+pub(crate) const PAIR_TILE: usize = 32;
+
+/// For every row of a basis the pairs (b_d, a_d) of all terms d.
+///
+/// Shape: [rows][N / tile][terms][2][tile], with a tile of [`PAIR_TILE`] words, or N if that is
+///     less
+#[derive(Clone)]
+pub struct RowPairs {
+    words: AlignedBuffer,
+    degree: usize,
+    terms: usize,
+}
+
+/// The pairs of one row.
+#[derive(Clone, Copy)]
+pub struct PairRow<'a> {
+    words: &'a [u64],
+    tile: usize,
+    terms: usize,
+}
+
+impl RowPairs {
+    /// Zeros; panics for no terms, of which nobody needs the sum.
+    pub fn zeroed(rows: usize, degree: usize, terms: usize) -> Self {
+        assert!(terms > 0, "pairs of no terms");
+        Self {
+            words: AlignedBuffer::zeroed(rows * degree * terms * 2),
+            degree,
+            terms,
+        }
+    }
+
+    /// Number of terms.
+    pub fn terms(&self) -> usize {
+        self.terms
+    }
+
+    /// The words as they lie in memory.
+    pub fn words(&self) -> &[u64] {
+        &self.words
+    }
+
+    /// The pairs of row `row`.
+    pub fn row(&self, row: usize) -> PairRow<'_> {
+        let len = self.degree * self.terms * 2;
+        PairRow {
+            words: &self.words[row * len..(row + 1) * len],
+            tile: self.tile(),
+            terms: self.terms,
+        }
+    }
+
+    /// Puts `values` in as half `half` (0 or 1) of the pair of term `term` in row `row`.
+    pub fn set(&mut self, row: usize, term: usize, half: usize, values: &[u64]) {
+        let (degree, tile, stride) = (self.degree, self.tile(), self.terms * 2);
+        assert_eq!(values.len(), degree, "one value per coefficient");
+        let row = &mut self.words[row * degree * stride..(row + 1) * degree * stride];
+        let tiles = row.chunks_exact_mut(tile).skip(2 * term + half);
+        for (out, values) in tiles.step_by(stride).zip(values.chunks_exact(tile)) {
+            out.copy_from_slice(values);
+        }
+    }
+
+    /// Copies half `half` of the pair of term `term` in row `row`.
+    pub fn get(&self, row: usize, term: usize, half: usize, out: &mut [u64]) {
+        let (tile, stride) = (self.tile(), self.terms * 2);
+        assert_eq!(out.len(), self.degree, "one value per coefficient");
+        let tiles = self.row(row).words.chunks_exact(tile);
+        let tiles = tiles.skip(2 * term + half).step_by(stride);
+        for (out, values) in out.chunks_exact_mut(tile).zip(tiles) {
+            out.copy_from_slice(values);
+        }
+    }
+
+    fn tile(&self) -> usize {
+        self.degree.min(PAIR_TILE)
+    }
+}
+
+impl<'a> PairRow<'a> {
+    /// The words as they lie in memory.
+    pub fn words(self) -> &'a [u64] {
+        self.words
+    }
+
+    /// Number of terms.
+    pub fn terms(self) -> usize {
+        self.terms
+    }
+
+    /// Number of pairs of each term.
+    pub(crate) fn degree(self) -> usize {
+        self.words.len() / (2 * self.terms)
+    }
+
+    /// Words of one row next to each other.
+    pub(crate) fn tile(self) -> usize {
+        self.tile
+    }
+}
