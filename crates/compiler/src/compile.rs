@@ -169,6 +169,7 @@ fn is_final(error: &CompileError) -> bool {
     )
 }
 
+/// The fastest of the layouts found for a degree.
 fn attempt(
     prepared: &Prepared,
     options: &Options,
@@ -176,8 +177,32 @@ fn attempt(
 ) -> Result<Attempt, CompileError> {
     let slots = slots(options, degree);
     let cost = CostModel::new(degree.log_n, 1);
-    let plan = search::run(&prepared.network, slots, &cost)?;
-    let skeleton = lower::run(&prepared.network, &plan, &cost)?;
+    let (best, others) = search::run(&prepared.network, slots, &cost)?;
+    let settled = |plan| settle(prepared, options, degree, &cost, plan);
+    others.into_iter().map(settled).fold(settled(best), faster)
+}
+
+/// The faster attempt; an error only if both failed.
+fn faster(
+    first: Result<Attempt, CompileError>,
+    second: Result<Attempt, CompileError>,
+) -> Result<Attempt, CompileError> {
+    match (&first, &second) {
+        (Ok(a), Ok(b)) if b.levels.micros < a.levels.micros => second,
+        (Err(_), Ok(_)) => second,
+        _ => first,
+    }
+}
+
+/// A plan of layouts with scales and primes.
+fn settle(
+    prepared: &Prepared,
+    options: &Options,
+    degree: Degree,
+    cost: &CostModel,
+    plan: Plan,
+) -> Result<Attempt, CompileError> {
+    let skeleton = lower::run(&prepared.network, &plan, cost)?;
     let calibration = &prepared.calibration;
     let margin = options.range_margin;
     let ranges = ranges::run(&skeleton.steps, &plan.layouts[0], calibration, margin)?;

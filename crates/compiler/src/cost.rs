@@ -14,13 +14,17 @@ pub struct CostModel {
     special: usize,
 }
 
-/// One forward or inverse transform of one limb at `N = 8192`.
-const NTT: f64 = 4.5;
-/// One multiply-accumulate of one limb at `N = 8192`.
-const MAC: f64 = 0.5;
+/// One forward or inverse transform of one limb, with the arithmetic around it.
+const NTT: f64 = 6.5;
+/// One multiply-accumulate of one limb whose operands are in a near cache.
+const MAC: f64 = 1.6;
+/// One multiply-accumulate of one limb of a key or a diagonal: bound by memory.
+const STREAM: f64 = 5.6;
+/// One integer multiple of one limb, accumulated in a near cache.
+const SCALAR: f64 = 0.35;
 /// What a further query ciphertext is worth in time at `N = 8192`: the client encrypts and sends
 /// it.
-const QUERY_PENALTY: f64 = 1000.0;
+const QUERY_PENALTY: f64 = 4000.0;
 /// What a mebibyte of rotation keys is worth in time at `N = 8192`; memory runs short at larger
 /// degrees.
 const KEY_PENALTY_PER_MIB: f64 = 8.0;
@@ -46,6 +50,10 @@ impl CostModel {
         MAC * self.size()
     }
 
+    fn stream(&self) -> f64 {
+        STREAM * self.size()
+    }
+
     fn digits(&self, limbs: usize) -> f64 {
         limbs.div_ceil(self.special) as f64
     }
@@ -56,17 +64,23 @@ impl CostModel {
 
     /// Digits of one part, in the extended basis.
     pub fn decompose(&self, limbs: usize) -> f64 {
-        self.digits(limbs) * self.extended(limbs) * self.ntt() * 1.15
+        self.digits(limbs) * self.extended(limbs) * self.ntt()
     }
 
     /// One hoisted rotation that stays in the extended basis.
     pub fn baby(&self, limbs: usize) -> f64 {
-        (2.0 * self.digits(limbs) + 3.0) * self.extended(limbs) * self.mac() * 1.5
+        2.0 * self.digits(limbs) * self.extended(limbs) * self.stream()
+    }
+
+    /// One rotation of an inner sum: one part divided by the special primes, then switched into the
+    /// outer sum.
+    pub fn giant(&self, limbs: usize) -> f64 {
+        self.mod_down(limbs) / 2.0 + self.decompose(limbs) + self.baby(limbs)
     }
 
     /// Division of two parts by the special primes.
     pub fn mod_down(&self, limbs: usize) -> f64 {
-        2.0 * self.extended(limbs) * self.ntt() * 1.3
+        2.0 * self.extended(limbs) * self.ntt()
     }
 
     /// One rotation (or relinearisation) by itself.
@@ -81,7 +95,7 @@ impl CostModel {
 
     /// Product with one prepared diagonal, accumulated in the extended basis.
     pub fn diagonal(&self, limbs: usize) -> f64 {
-        2.0 * self.extended(limbs) * self.mac() * 1.2
+        self.extended(limbs) * self.stream()
     }
 
     /// Square or product, three parts.
@@ -91,17 +105,17 @@ impl CostModel {
 
     /// Rescale of `parts` parts.
     pub fn rescale(&self, limbs: usize, parts: usize) -> f64 {
-        parts as f64 * limbs as f64 * self.ntt() * 1.2
+        parts as f64 * limbs as f64 * self.ntt()
     }
 
     /// Addition of one encoded constant (prepared).
     pub fn add_constant(&self, limbs: usize) -> f64 {
-        limbs as f64 * self.mac()
+        limbs as f64 * self.stream()
     }
 
     /// One integer times one ciphertext of `parts` parts, accumulated.
     pub fn scalar(&self, limbs: usize, parts: usize) -> f64 {
-        parts as f64 * limbs as f64 * self.mac() * 0.7
+        parts as f64 * limbs as f64 * SCALAR * self.size()
     }
 
     /// What a further ciphertext of the query is worth in time.
@@ -172,7 +186,7 @@ impl CostModel {
         let sources: BTreeSet<(u32, u32)> = babies.iter().map(|&(o, c, _)| (o, c)).collect();
         sources.len() as f64 * self.decompose(limbs)
             + babies.len() as f64 * self.baby(limbs)
-            + giants.len() as f64 * self.rotation(limbs)
+            + giants.len() as f64 * self.giant(limbs)
             + f64::from(linear.outputs) * self.mod_down(limbs)
             + linear.diagonals.len() as f64 * self.diagonal(limbs)
     }

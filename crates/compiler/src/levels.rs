@@ -60,6 +60,8 @@ pub(crate) struct LevelPlan {
     pub(crate) special: (u32, usize),
     /// Predicted output error.
     pub(crate) error: f64,
+    /// Predicted time.
+    pub(crate) micros: f64,
 }
 
 impl LevelPlan {
@@ -118,7 +120,7 @@ pub(crate) fn choose(chain: &Chain<'_>) -> Result<LevelPlan, f64> {
     let patterns = pattern::patterns(chain);
     let mut best_error = f64::INFINITY;
     for limbs in 1..=LIMBS_MAX {
-        let mut found: Vec<(f64, LevelPlan)> = Vec::new();
+        let mut found: Vec<LevelPlan> = Vec::new();
         for drops in &patterns {
             let dropped = pattern::dropped(chain, drops);
             if dropped >= limbs || dropped + 2 < limbs {
@@ -130,7 +132,7 @@ pub(crate) fn choose(chain: &Chain<'_>) -> Result<LevelPlan, f64> {
                 };
                 best_error = best_error.min(plan.error);
                 if plan.error <= chain.bounds.tolerance {
-                    found.push((micros(chain, &plan), plan));
+                    found.push(plan);
                 }
             }
         }
@@ -143,15 +145,15 @@ pub(crate) fn choose(chain: &Chain<'_>) -> Result<LevelPlan, f64> {
 
 /// Of the plans that are about as fast as the fastest, the one that can do with the smallest
 /// modulus.
-fn smallest(chain: &Chain<'_>, mut found: Vec<(f64, LevelPlan)>) -> Option<LevelPlan> {
-    found.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let fastest = found.first()?.0;
+fn smallest(chain: &Chain<'_>, mut found: Vec<LevelPlan>) -> Option<LevelPlan> {
+    found.sort_by(|a, b| a.micros.total_cmp(&b.micros));
+    let fastest = found.first()?.micros;
     let close = found
         .into_iter()
-        .take_while(|(micros, _)| *micros <= fastest * COMPARABLE);
+        .take_while(|plan| plan.micros <= fastest * COMPARABLE);
     let settled = close
         .take(CLOSE_PLANS)
-        .map(|(_, plan)| spend(chain, shrink(chain, plan)));
+        .map(|plan| spend(chain, shrink(chain, plan)));
     settled.min_by(|a, b| {
         let bits = |plan: &LevelPlan| plan.primes.iter().sum::<f64>().max(free_bits(plan));
         bits(a)

@@ -230,7 +230,7 @@ impl Counter {
         let micros = first_rotations
             + decomposed as f64 * cost.decompose(limbs)
             + babies as f64 * cost.baby(limbs)
-            + giants as f64 * cost.rotation(limbs)
+            + giants as f64 * cost.giant(limbs)
             + sets.outputs as f64 * cost.mod_down(limbs)
             + sets.diagonals() as f64 * cost.diagonal(limbs)
             + keys as f64 * cost.key_penalty(limbs);

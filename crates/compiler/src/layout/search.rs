@@ -18,6 +18,8 @@ use crate::sparse::Sparse;
 const BEAM: usize = 4;
 /// Candidates this many times dearer than the cheapest are not looked at further.
 const PRUNE_FACTOR: f64 = 4.0;
+/// Plans up to this many times dearer than the cheapest are worth a second look.
+const COMPARABLE: f64 = 1.25;
 /// Most values of all diagonals of a stage (four bytes each).
 const MAX_DIAGONAL_VALUES: u64 = 1 << 29;
 
@@ -76,12 +78,17 @@ impl Plan {
     }
 }
 
-/// Finds the cheapest plan for ciphertexts of `slots` slots.
+/// Finds the cheapest plan and those that cost little more, for ciphertexts of `slots` slots: which of
+/// them is fastest depends on the noise too, which is not known yet.
 ///
 /// # Errors
 /// A stage whose diagonals exceed the limit under every candidate, or an output that no candidate
 /// keeps clean.
-pub(crate) fn run(network: &Network, slots: usize, cost: &CostModel) -> Result<Plan, CompileError> {
+pub(crate) fn run(
+    network: &Network,
+    slots: usize,
+    cost: &CostModel,
+) -> Result<(Plan, Vec<Plan>), CompileError> {
     let search = Search {
         network,
         slots,
@@ -93,7 +100,10 @@ pub(crate) fn run(network: &Network, slots: usize, cost: &CostModel) -> Result<P
         beam = search.extend(beam, index)?;
     }
     // `extend` never returns an empty beam.
-    Ok(beam.swap_remove(0))
+    let mut others = beam.split_off(1);
+    let best = beam.swap_remove(0);
+    others.retain(|plan| plan.micros <= best.micros * COMPARABLE);
+    Ok((best, others))
 }
 
 /// Multiplications on the longest path from each stage (included) to the output.

@@ -59,6 +59,7 @@ pub(super) fn run(
         primes: Vec::new(),
         special,
         error: 0.0,
+        micros: 0.0,
     };
     let mut best = objective(&state.plan(&template));
     for step in [8.0, 4.0, 2.0, 1.0] {
@@ -71,6 +72,7 @@ pub(super) fn run(
     let mut plan = state.plan(&template);
     let outcome = predict(chain, &plan);
     plan.error = outcome.error;
+    plan.micros = super::micros(chain, &plan);
     (outcome.overflow <= 0.0).then_some(plan)
 }
 
