@@ -63,8 +63,8 @@ impl Random {
     }
 }
 
-/// A convolution of random form (padding, stride beyond the kernel, groups), an activation of degree
-/// two or three, perhaps a residual sum, perhaps a pool, one or two dense layers.
+/// A convolution of random form (padding, stride beyond the kernel, groups), an activation of
+/// degree two or three, perhaps a residual sum, perhaps a pool, one or two dense layers.
 fn network(random: &mut Random) -> Graph {
     let [depth, height, width] = [
         1 + random.below(3),

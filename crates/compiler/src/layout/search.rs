@@ -78,8 +78,8 @@ impl Plan {
     }
 }
 
-/// Finds the cheapest plan and those that cost little more, for ciphertexts of `slots` slots: which of
-/// them is fastest depends on the noise too, which is not known yet.
+/// Finds the cheapest plan for ciphertexts of `slots` slots, and those that cost little more: which
+/// of them is fastest depends on the noise too, which is not known yet.
 ///
 /// # Errors
 /// A stage whose diagonals exceed the limit under every candidate, or an output that no candidate
