@@ -61,6 +61,10 @@ impl NttPlan {
         self.kernel.ops().forward(self, values);
     }
 
+    pub(crate) fn forward_lifted(&self, out: &mut [u64], x: &[u64], source: Modulus) {
+        self.kernel.ops().forward_lifted(self, out, x, source);
+    }
+
     pub(crate) fn inverse(&self, values: &mut [u64]) {
         self.kernel.ops().inverse(self, values);
     }

@@ -94,6 +94,13 @@ impl PrimeRing {
         self.ntt.forward(values);
     }
 
+    /// [`PrimeRing::lift_centred`], then [`PrimeRing::forward`].
+    pub fn forward_lifted(&self, out: &mut [u64], x: &[u64], source: Modulus) {
+        self.check(out.len());
+        check_equal(&[out.len(), x.len()]);
+        self.ntt.forward_lifted(out, x, source);
+    }
+
     /// Coefficients from values at the roots.
     pub fn inverse(&self, values: &mut [u64]) {
         self.check(values.len());

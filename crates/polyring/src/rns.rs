@@ -119,6 +119,17 @@ impl BaseConverter {
             .round_quotient_sum(overflow, digits, &self.reciprocals);
     }
 
+    /// [`BaseConverter::convert_row`], transformed.
+    pub fn transform_row(&self, ring: &Ring, target: usize, out: &mut [u64], prepared: &[u64]) {
+        let prime = ring.prime(self.to.modulus_index(target));
+        if self.from.len() == 1 {
+            let source = ring.prime(self.from.modulus_index(0)).modulus();
+            return prime.forward_lifted(out, prepared, source);
+        }
+        self.convert_row(ring, target, out, prepared);
+        prime.forward(out);
+    }
+
     /// Second half of [`BaseConverter::convert`]: the row of one target prime from prepared rows.
     pub fn convert_row(&self, ring: &Ring, target: usize, out: &mut [u64], prepared: &[u64]) {
         let prime = ring.prime(self.to.modulus_index(target));

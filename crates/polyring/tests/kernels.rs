@@ -125,7 +125,7 @@ fn products_follow_the_definition_of_the_ring() {
 fn transforms_of_all_kernels_agree_and_invert() {
     for kind in KINDS {
         for log_n in 4..=16 {
-            for bits in [36, 46, 50] {
+            for bits in [36, 46, 47, 48, 49, 50] {
                 let q = prime_ring(kind, log_n, bits, Kernel::named("portable").unwrap());
                 let mut rng = ChaCha20Rng::seed_from_u64(u64::from(100 * log_n + bits));
                 let x = adversarial_row(&mut rng, q.modulus().value(), 1 << log_n);
@@ -143,6 +143,34 @@ fn transforms_of_all_kernels_agree_and_invert() {
                     assert!(
                         values == x,
                         "inverse: {kernel} {kind:?} 2^{log_n} {bits} bits"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn transforms_of_residues_of_another_prime_lift_them_first() {
+    for kind in KINDS {
+        for log_n in [4, 7, 9, 10, 12, 13, 14] {
+            for (bits, source_bits) in [(41, 41), (41, 50), (50, 41), (47, 47), (49, 50), (50, 50)]
+            {
+                let order = kind.root_order(log_n);
+                let source = primes::ntt_primes(source_bits, order, 2, &[]).unwrap()[1];
+                let source = Modulus::new(source).unwrap();
+                let mut rng = ChaCha20Rng::seed_from_u64(u64::from(100 * log_n + bits));
+                let x = adversarial_row(&mut rng, source.value(), 1 << log_n);
+                for kernel in Kernel::available() {
+                    let ring = prime_ring(kind, log_n, bits, kernel);
+                    let mut expected = vec![0; x.len()];
+                    ring.lift_centred(&mut expected, &x, source);
+                    ring.forward(&mut expected);
+                    let mut out = vec![1; x.len()];
+                    ring.forward_lifted(&mut out, &x, source);
+                    assert!(
+                        out == expected,
+                        "{kernel} {kind:?} 2^{log_n} {source_bits} -> {bits}"
                     );
                 }
             }

@@ -42,8 +42,7 @@ pub(crate) fn subtract_lifted(
     let prime = context.ring().prime(i);
     division
         .converter
-        .convert_row(context.ring(), i, lifted, prepared);
-    prime.forward(lifted);
+        .transform_row(context.ring(), i, lifted, prepared);
     prime.sub_mul_scalar_assign(row, lifted, division.inverses[i]);
 }
 
@@ -60,8 +59,7 @@ pub(crate) fn by_last(context: &Context, mut x: Poly<Ntt>, level: usize) -> Poly
     let mut lifted = context.scratch(n);
     for ((i, row), &inverse) in x.rows_mut().zip(&context.tables(level).last_inverse) {
         let prime = ring.prime(i);
-        prime.lift_centred(&mut lifted, &last, source);
-        prime.forward(&mut lifted);
+        prime.forward_lifted(&mut lifted, &last, source);
         prime.sub_mul_scalar_assign(row, &lifted, inverse);
     }
     x.truncate(level);

@@ -169,9 +169,7 @@ impl<'a> Prepared<'a> {
         };
         let prepared = &self.rows[self.starts[digit]..self.starts[digit + 1]];
         let converter = &context.tables(self.level).digits[digit];
-        converter.convert_row(ring, target, out, prepared);
-        ring.prime(context.modulus_index(row, self.level))
-            .forward(out);
+        converter.transform_row(ring, target, out, prepared);
     }
 }
 

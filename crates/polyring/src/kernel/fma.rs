@@ -129,6 +129,7 @@ pub(super) fn tables(tree: &TwiddleTree) -> NttTables {
     NttTables {
         forward: AlignedBuffer::from_slice(&pairs(&tree.forward)),
         inverse: AlignedBuffer::from_slice(&pairs(&inverse)),
+        lazy_offsets: None,
     }
 }
 

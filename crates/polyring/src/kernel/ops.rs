@@ -27,6 +27,8 @@ pub(crate) struct TwiddleTree {
 pub(crate) struct NttTables {
     pub(crate) forward: AlignedBuffer,
     pub(crate) inverse: AlignedBuffer,
+    /// For kernels that let values grow: what is added to keep them positive.
+    pub(crate) lazy_offsets: Option<[u64; 2]>,
 }
 
 /// Slice operations modulo one prime. Slices of one call have equal lengths; all values are in [0,
@@ -40,6 +42,12 @@ pub(crate) trait SliceKernel: Sync {
     /// Forward transform in place, output in evaluation order.
     fn forward(&self, plan: &NttPlan, values: &mut [u64]) {
         portable::forward(plan, values);
+    }
+
+    /// out = forward transform of centred(x mod source)
+    fn forward_lifted(&self, plan: &NttPlan, out: &mut [u64], x: &[u64], source: Modulus) {
+        self.lift_centred(plan.modulus(), out, x, source);
+        self.forward(plan, out);
     }
 
     /// Inverse transform in place, scaled.

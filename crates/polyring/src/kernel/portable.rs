@@ -29,6 +29,7 @@ pub(super) fn ntt_tables(tree: &TwiddleTree) -> NttTables {
     NttTables {
         forward: super::AlignedBuffer::from_slice(&interleave(&tree.forward)),
         inverse: super::AlignedBuffer::from_slice(&interleave(&inverse)),
+        lazy_offsets: None,
     }
 }
 
