@@ -6,15 +6,15 @@ use std::sync::Arc;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use scuro_compiler::{Options, compile};
-use scuro_fhe::Context;
 use scuro_fhe::ckks::Encoder;
 use scuro_fhe::keys::KeyManifest;
 use scuro_fhe::owner::{Decryptor, Encryptor, KeyGenerator, SecretKey};
-use scuro_fhe::params::{ParameterSpec, Parameters};
+use scuro_fhe::params::{ParameterSpec, Parameters, SecurityLevel};
+use scuro_fhe::{Context, RingKind};
 use scuro_nn::graph::{Graph, GraphBuilder, Op, Padding, Window};
 use scuro_nn::reference;
 use scuro_nn::tensor::Tensor;
-use scuro_program::{Gather, Program};
+use scuro_program::{Gather, ParameterPlan, Program, Ring};
 use scuro_runtime::clear;
 use scuro_runtime::encrypted::Prepared;
 use scuro_runtime::simulate::Simulator;
@@ -170,18 +170,34 @@ fn encrypted(program: &Arc<Program>, context: &Arc<Context>, query: &[Vec<f64>])
         .collect()
 }
 
-fn check(seed: u64) {
+fn spec(plan: &ParameterPlan) -> ParameterSpec {
+    let ring = match plan.ring {
+        Ring::ConjugateInvariant => RingKind::ConjugateInvariant,
+        Ring::Standard => RingKind::Standard,
+    };
+    let level = match plan.security_bits {
+        192 => SecurityLevel::Bits192,
+        256 => SecurityLevel::Bits256,
+        _ => SecurityLevel::Bits128,
+    };
+    ParameterSpec {
+        ring,
+        level,
+        ..ParameterSpec::new(plan.log_n, &plan.q_bits, &plan.p_bits)
+    }
+}
+
+fn check(seed: u64, options: &Options) {
     let mut random = Random(ChaCha20Rng::seed_from_u64(seed));
     let graph = network(&mut random);
     let images: Vec<Tensor> = (0..8)
         .map(|_| random.tensor(graph.input_shape(), 1.0))
         .collect();
-    let compilation = compile(&graph, &Options::default(), &images).unwrap();
+    let compilation = compile(&graph, options, &images).unwrap();
     let tolerance = SLACK + DEVIATIONS * compilation.report.output_error;
     let program = Arc::new(compilation.program);
     let plan = &program.parameters;
-    let spec = ParameterSpec::new(plan.log_n, &plan.q_bits, &plan.p_bits);
-    let context = Context::new(Parameters::new(spec).unwrap()).unwrap();
+    let context = Context::new(Parameters::new(spec(plan)).unwrap()).unwrap();
     let simulator = Simulator::new(&program, context.parameters()).unwrap();
     let image = &images[0];
     let expected = reference::run(&graph, image).unwrap();
@@ -203,5 +219,25 @@ fn check(seed: u64) {
 
 #[test]
 fn random_networks_on_ciphertexts_compute_what_the_network_computes() {
-    (0..20).for_each(check);
+    (0..20).for_each(|seed| check(seed, &Options::default()));
+}
+
+#[test]
+fn networks_on_ciphertexts_with_complex_slots_compute_the_same() {
+    let options = Options {
+        ring: Ring::Standard,
+        ..Options::default()
+    };
+    (20..26).for_each(|seed| check(seed, &options));
+}
+
+#[test]
+fn networks_at_higher_security_levels_compute_the_same() {
+    for security_bits in [192, 256] {
+        let options = Options {
+            security_bits,
+            ..Options::default()
+        };
+        (26..29).for_each(|seed| check(seed, &options));
+    }
 }
