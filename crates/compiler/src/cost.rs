@@ -21,13 +21,13 @@ const MAC: f64 = 1.6;
 /// One multiply-accumulate of one limb of a key or a diagonal: bound by memory.
 const STREAM: f64 = 5.6;
 /// One integer multiple of one limb, accumulated in a near cache.
-const SCALAR: f64 = 0.35;
+const SCALAR: f64 = 0.8;
 /// What a further query ciphertext is worth in time at `N = 8192`: the client encrypts and sends
 /// it.
 const QUERY_PENALTY: f64 = 4000.0;
 /// What a mebibyte of rotation keys is worth in time at `N = 8192`; memory runs short at larger
 /// degrees.
-const KEY_PENALTY_PER_MIB: f64 = 8.0;
+const KEY_PENALTY_PER_MIB: f64 = 16.0;
 
 impl CostModel {
     /// For ring degree `2^log_n` with `special` key-switching primes.
