@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use scuro_polyring::slots::SlotTransform;
-use scuro_polyring::{BaseConverter, Basis, Kernel, MixedRadix, Multiplier, Ntt, Poly, Ring};
+use scuro_polyring::{
+    AlignedBuffer, BaseConverter, Basis, Kernel, MixedRadix, Multiplier, Ntt, Poly, Ring,
+};
 
 use crate::error::Error;
 use crate::params::{Digest, Parameters};
-use crate::rlwe::{Pool, Scratch, keep_freed_memory};
+use crate::rlwe::keep_freed_memory;
 
 /// Parameters, transforms and conversion tables; shared by every object that computes.
 pub struct Context {
@@ -17,7 +19,6 @@ pub struct Context {
     levels: Vec<LevelTables>,
     /// P mod q_i
     special: Vec<Multiplier>,
-    pool: Arc<Pool>,
 }
 
 /// Tables of one level.
@@ -77,7 +78,6 @@ impl Context {
             slots,
             levels,
             special,
-            pool: Arc::default(),
         }))
     }
 
@@ -144,17 +144,11 @@ impl Context {
         }
     }
 
-    /// Work space of `len` words with arbitrary content.
-    pub(crate) fn scratch(&self, len: usize) -> Scratch {
-        self.pool.take(len)
-    }
-
     /// The polynomial over Q_level whose rows begin `words`.
     pub(crate) fn poly(&self, words: &[u64], level: usize) -> Poly<Ntt> {
-        let mut poly = Poly::zero(&self.ring, self.basis(level));
-        let len = poly.words().len();
-        poly.words_mut().copy_from_slice(&words[..len]);
-        poly
+        let basis = self.basis(level);
+        let words = &words[..self.ring.degree() * basis.len()];
+        Poly::from_words(&self.ring, basis, AlignedBuffer::from_slice(words))
     }
 
     pub(crate) fn check_level(&self, level: usize) -> Result<(), Error> {

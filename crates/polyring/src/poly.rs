@@ -102,6 +102,12 @@ impl<F> Poly<F> {
         }
     }
 
+    /// A polynomial of arbitrary content, for those who write every row.
+    pub fn recycled(ring: &Ring, basis: Basis) -> Self {
+        let words = AlignedBuffer::recycled(ring.degree() * basis.len());
+        Self::from_words(ring, basis, words)
+    }
+
     /// The polynomial with the given words, row after row, without a copy.
     ///
     /// Panics if there are not N words per modulus; the caller answers for the bounds of [`Poly`].
@@ -231,7 +237,7 @@ impl<F> Poly<F> {
 impl Poly<Coeff> {
     /// The polynomial with the given small signed coefficients.
     pub fn from_small(ring: &Ring, basis: Basis, coefficients: &[i8]) -> Self {
-        let mut poly = Self::zero(ring, basis);
+        let mut poly = Self::recycled(ring, basis);
         poly.rows_mut()
             .for_each(|(i, row)| ring.prime(i).lift_small(row, coefficients));
         poly
@@ -239,7 +245,7 @@ impl Poly<Coeff> {
 
     /// The polynomial with the given signed coefficients.
     pub fn from_signed(ring: &Ring, basis: Basis, coefficients: &[i64]) -> Self {
-        let mut poly = Self::zero(ring, basis);
+        let mut poly = Self::recycled(ring, basis);
         poly.rows_mut()
             .for_each(|(i, row)| ring.prime(i).reduce_signed(row, coefficients));
         poly
@@ -286,7 +292,7 @@ impl Poly<Ntt> {
 
     /// The image under an automorphism.
     pub fn permuted(&self, ring: &Ring, permutation: &Permutation) -> Self {
-        let mut image = Self::zero(ring, self.basis.clone());
+        let mut image = Self::recycled(ring, self.basis.clone());
         for ((_, out), (_, row)) in image.rows_mut().zip(self.rows()) {
             permutation.apply(out, row);
         }

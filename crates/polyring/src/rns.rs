@@ -77,7 +77,7 @@ impl BaseConverter {
             return;
         }
         let n = ring.degree();
-        let mut rows = AlignedBuffer::zeroed(n * self.prepared_rows());
+        let mut rows = AlignedBuffer::recycled(n * self.prepared_rows());
         for (row, x) in rows.chunks_exact_mut(n).zip(xs) {
             row.copy_from_slice(x);
         }
@@ -182,8 +182,8 @@ impl MixedRadix {
     pub fn to_f64(&self, ring: &Ring, out: &mut [f64], xs: &[&[u64]]) {
         assert_eq!(xs.len(), self.basis.len(), "one row per prime");
         let n = ring.degree();
-        let mut digits = AlignedBuffer::zeroed(n * xs.len());
-        let mut lifted = AlignedBuffer::zeroed(n);
+        let mut digits = AlignedBuffer::recycled(n * xs.len());
+        let mut lifted = AlignedBuffer::recycled(n);
         for (j, x) in xs.iter().enumerate() {
             let (known, rest) = digits.split_at_mut(j * n);
             let (digit, prime) = (&mut rest[..n], ring.prime(self.basis.modulus_index(j)));

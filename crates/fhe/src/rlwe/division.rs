@@ -1,6 +1,6 @@
 //! Exact rounding division by primes of the basis: rescale, mod-down, and both at once.
 
-use scuro_polyring::{Ntt, Poly};
+use scuro_polyring::{AlignedBuffer, Ntt, Poly};
 
 use crate::context::{Context, Division};
 
@@ -15,7 +15,7 @@ pub(crate) fn in_place(context: &Context, x: &mut [u64], level: usize, rescale: 
     let division = context.division(level, rescale);
     let remaining = division.inverses.len();
     let (kept, dropped) = x.split_at_mut(remaining * n);
-    let mut prepared = context.scratch(division.converter.prepared_rows() * n);
+    let mut prepared = AlignedBuffer::recycled(division.converter.prepared_rows() * n);
     prepared[..dropped.len()].copy_from_slice(dropped);
     let dropped_rows = prepared
         .chunks_exact_mut(n)
@@ -24,7 +24,7 @@ pub(crate) fn in_place(context: &Context, x: &mut [u64], level: usize, rescale: 
         ring.prime(context.modulus_index(at, level)).inverse(row);
     }
     division.converter.prepare(ring, &mut prepared);
-    let mut lifted = context.scratch(n);
+    let mut lifted = AlignedBuffer::recycled(n);
     for (i, row) in kept.chunks_exact_mut(n).enumerate() {
         subtract_lifted(context, division, i, row, &prepared, &mut lifted);
     }
@@ -52,11 +52,11 @@ pub(crate) fn subtract_lifted(
 /// Level:  level -> level - 1; `level` is above 0
 pub(crate) fn by_last(context: &Context, mut x: Poly<Ntt>, level: usize) -> Poly<Ntt> {
     let (ring, n) = (context.ring(), context.ring().degree());
-    let mut last = context.scratch(n);
+    let mut last = AlignedBuffer::recycled(n);
     last.copy_from_slice(x.limb(level));
     ring.prime(level).inverse(&mut last);
     let source = ring.prime(level).modulus();
-    let mut lifted = context.scratch(n);
+    let mut lifted = AlignedBuffer::recycled(n);
     for ((i, row), &inverse) in x.rows_mut().zip(&context.tables(level).last_inverse) {
         let prime = ring.prime(i);
         prime.forward_lifted(&mut lifted, &last, source);

@@ -17,10 +17,10 @@
 use std::ops::Range;
 
 use scuro_polyring::sampling::Seed;
-use scuro_polyring::{Ntt, Permutation, Poly, RowPairs};
+use scuro_polyring::{AlignedBuffer, Ntt, Permutation, Poly, RowPairs};
 
 use crate::context::Context;
-use crate::rlwe::{Purpose, Scratch, division, seed};
+use crate::rlwe::{Purpose, division, seed};
 
 /// An encryption of P g_d s' under s for every digit d, over Q_level P.
 #[derive(Clone)]
@@ -54,7 +54,7 @@ impl SwitchingKey {
     pub(crate) fn bodies(&self, context: &Context) -> impl Iterator<Item = Poly<Ntt>> {
         let basis = context.extended_basis(self.level);
         (0..self.pairs.terms()).map(move |digit| {
-            let mut body = Poly::zero(context.ring(), basis.clone());
+            let mut body = Poly::recycled(context.ring(), basis.clone());
             for row in 0..basis.len() {
                 self.pairs.get(row, digit, 0, body.limb_mut(row));
             }
@@ -117,7 +117,7 @@ struct Prepared<'a> {
     /// Rows of the polynomial itself, evaluation form.
     x: &'a [u64],
     level: usize,
-    rows: Scratch,
+    rows: AlignedBuffer,
     /// Where the rows of each digit begin, and the end.
     starts: Vec<usize>,
 }
@@ -130,7 +130,7 @@ impl<'a> Prepared<'a> {
         for converter in converters {
             starts.push(starts[starts.len() - 1] + converter.prepared_rows() * n);
         }
-        let mut rows = context.scratch(starts[converters.len()]);
+        let mut rows = AlignedBuffer::recycled(starts[converters.len()]);
         for (digit, converter) in converters.iter().enumerate() {
             let rows = &mut rows[starts[digit]..starts[digit + 1]];
             for (row, i) in rows
@@ -183,7 +183,7 @@ fn own_rows(context: &Context, digit: usize, level: usize) -> Range<usize> {
 /// turns in each row.
 pub(crate) struct Streamed<'a> {
     prepared: Prepared<'a>,
-    lifted: Scratch,
+    lifted: AlignedBuffer,
     /// The row that `lifted` holds.
     row: Option<usize>,
 }
@@ -192,7 +192,7 @@ impl<'a> Streamed<'a> {
     /// Cuts the polynomial with rows `x` over Q_level.
     pub(crate) fn new(context: &Context, x: &'a [u64], level: usize) -> Self {
         let prepared = Prepared::new(context, x, level);
-        let lifted = context.scratch(prepared.digits() * context.ring().degree());
+        let lifted = AlignedBuffer::recycled(prepared.digits() * context.ring().degree());
         Self {
             prepared,
             lifted,
@@ -229,7 +229,7 @@ impl Digits for Streamed<'_> {
 pub(crate) struct Decomposed {
     level: usize,
     /// [rows][digits][n]
-    lifted: Scratch,
+    lifted: AlignedBuffer,
     digits: usize,
 }
 
@@ -240,7 +240,7 @@ impl Decomposed {
         let prepared = Prepared::new(context, x, level);
         let digits = prepared.digits();
         let rows = level + 1 + context.special_count();
-        let mut lifted = context.scratch(rows * digits * n);
+        let mut lifted = AlignedBuffer::recycled(rows * digits * n);
         for (row, lifted) in lifted.chunks_exact_mut(digits * n).enumerate() {
             for (digit, out) in lifted.chunks_exact_mut(n).enumerate() {
                 prepared.lift(context, digit, row, out);
@@ -296,7 +296,7 @@ impl Finish<'_> {
         let division = context.division(level, self.rescale);
         let remaining = division.inverses.len();
         let prepared_rows = division.converter.prepared_rows();
-        let mut prepared = context.scratch(2 * prepared_rows * n);
+        let mut prepared = AlignedBuffer::recycled(2 * prepared_rows * n);
         let (body, mask) = prepared.split_at_mut(prepared_rows * n);
         for (at, row) in (remaining..level + 1 + context.special_count()).enumerate() {
             let range = at * n..(at + 1) * n;
@@ -310,8 +310,8 @@ impl Finish<'_> {
         division.converter.prepare(ring, body);
         division.converter.prepare(ring, mask);
         let basis = context.basis(remaining - 1);
-        let mut results = [Poly::zero(ring, basis.clone()), Poly::zero(ring, basis)];
-        let mut work = context.scratch(3 * n);
+        let mut results = [0; 2].map(|_| Poly::recycled(ring, basis.clone()));
+        let mut work = AlignedBuffer::recycled(3 * n);
         for row in 0..remaining {
             let (sums, lifted) = work.split_at_mut(2 * n);
             let (sum_body, sum_mask) = sums.split_at_mut(n);
@@ -365,7 +365,7 @@ pub(crate) fn galois_row(
     outs: [&mut [u64]; 2],
 ) {
     let n = context.ring().degree();
-    let mut sums = context.scratch(2 * n);
+    let mut sums = AlignedBuffer::recycled(2 * n);
     let (body, mask) = sums.split_at_mut(n);
     digits.inner_product(context, key, row, [&mut *body, &mut *mask]);
     add_own(body);

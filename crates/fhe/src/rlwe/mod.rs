@@ -2,9 +2,9 @@
 
 pub(crate) mod division;
 pub(crate) mod keyswitch;
-pub(crate) mod scratch;
+pub(crate) mod memory;
 pub(crate) mod seed;
 
 pub(crate) use keyswitch::{Decomposed, Digits, Finish, Streamed, SwitchingKey};
-pub(crate) use scratch::{Pool, Scratch, keep_freed_memory};
+pub(crate) use memory::keep_freed_memory;
 pub(crate) use seed::Purpose;

@@ -44,7 +44,7 @@ pub(crate) fn uniform(
     purpose: Purpose,
     index: usize,
 ) -> Poly<Ntt> {
-    let mut poly = Poly::zero(ring, basis);
+    let mut poly = Poly::recycled(ring, basis);
     for (i, row) in poly.rows_mut() {
         let stream = (index as u64) << 32 | i as u64;
         Xof::new(seed, purpose.domain(), stream).uniform(ring.prime(i).modulus(), row);

@@ -1,12 +1,14 @@
 //! Evaluation of a prepared linear map.
 
+use scuro_polyring::AlignedBuffer;
+
 use super::{Group, Operand, PreparedTransform};
 use crate::ckks::{Ciphertext, Evaluator, check_scales};
 use crate::context::Context;
 use crate::error::Error;
 use crate::key_id::KeyId;
 use crate::keys::EvaluationKeys;
-use crate::rlwe::{Scratch, Streamed, division, keyswitch};
+use crate::rlwe::{Streamed, division, keyswitch};
 
 /// Bytes of rotated inputs that one pass over the groups keeps in the second-level cache.
 const BLOCK_BYTES: usize = 384 << 10;
@@ -16,7 +18,7 @@ const BLOCK_MIN: usize = 256;
 /// The rotated inputs of a transform, times P over QP if any is rotated.
 pub struct Operands {
     /// [operands][2][rows][n]
-    words: Scratch,
+    words: AlignedBuffer,
     scale: f64,
     key_id: KeyId,
 }
@@ -98,7 +100,7 @@ impl PreparedTransform {
     ) -> Result<Operands, Error> {
         let first = self.check(evaluator, inputs, keys)?;
         let context = &**evaluator.context();
-        let mut words = context.scratch(self.operands.len() * 2 * self.part_len(context));
+        let mut words = AlignedBuffer::recycled(self.operands.len() * 2 * self.part_len(context));
         let mut rest = &mut words[..];
         // Operands are sorted by input.
         for operands in self.operands.chunk_by(|a, b| a.input == b.input) {
@@ -277,9 +279,14 @@ impl PreparedTransform {
 
     /// Σ diagonal * operand for every group, [groups][2][rows][n], in blocks of coefficients so
     /// that the operands of a block are read from memory once for all groups.
-    fn group_sums(&self, context: &Context, operands: &Operands, groups: &[Group]) -> Scratch {
+    fn group_sums(
+        &self,
+        context: &Context,
+        operands: &Operands,
+        groups: &[Group],
+    ) -> AlignedBuffer {
         let (n, part_len) = (context.ring().degree(), self.part_len(context));
-        let mut sums = context.scratch(groups.len() * 2 * part_len);
+        let mut sums = AlignedBuffer::recycled(groups.len() * 2 * part_len);
         let fitting = BLOCK_BYTES / (16 * self.operands.len());
         let block = fitting.clamp(BLOCK_MIN, n).next_power_of_two().min(n);
         for row in 0..self.rows(context) {
@@ -328,9 +335,9 @@ impl PreparedTransform {
         &self,
         context: &Context,
         groups: &[Group],
-        mut sums: Scratch,
+        mut sums: AlignedBuffer,
         keys: &EvaluationKeys,
-    ) -> Result<Scratch, Error> {
+    ) -> Result<AlignedBuffer, Error> {
         let giants = groups.iter().any(|group| group.giant != 0);
         if !giants {
             // Without giants there is a single group, and its sum is the total.
@@ -339,7 +346,7 @@ impl PreparedTransform {
         let n = context.ring().degree();
         let full = (self.level + 1 + context.special_count()) * n;
         let part_len = self.part_len(context);
-        let mut total = context.scratch(2 * full);
+        let mut total = AlignedBuffer::recycled(2 * full);
         total.fill(0);
         for (group, sum) in groups.iter().zip(sums.chunks_exact_mut(2 * part_len)) {
             match group.giant {
@@ -386,7 +393,7 @@ impl PreparedTransform {
             division::in_place(context, mask, level, false);
         }
         let mut digits = Streamed::new(context, mask, level);
-        let mut rotated = context.scratch(2 * n);
+        let mut rotated = AlignedBuffer::recycled(2 * n);
         for (row, totals) in part_rows(total, n).enumerate() {
             let (out_body, out_mask) = rotated.split_at_mut(n);
             let prime = ring.prime(context.modulus_index(row, level));

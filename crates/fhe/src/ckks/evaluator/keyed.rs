@@ -1,14 +1,12 @@
 //! Operations that need an evaluation key: relinearise, rotate, conjugate.
 
-use scuro_polyring::{Ntt, Poly};
+use scuro_polyring::{AlignedBuffer, Ntt, Poly};
 
 use super::Evaluator;
 use crate::ckks::Ciphertext;
 use crate::error::Error;
 use crate::keys::{EvaluationKeys, GaloisKey};
-use crate::rlwe::{
-    Decomposed, Digits, Finish, Scratch, Streamed, SwitchingKey, division, keyswitch,
-};
+use crate::rlwe::{Decomposed, Digits, Finish, Streamed, SwitchingKey, division, keyswitch};
 
 impl Evaluator {
     /// Three parts to two; a two-part ciphertext is returned as it is.
@@ -143,7 +141,7 @@ impl Evaluator {
         let still = galois.iter().filter(|key| key.is_none()).count() as u64;
         let mut total = self.times_special(ciphertext, still);
         let mut digits = Streamed::new(context, ciphertext.parts[1].words(), level);
-        let mut rotated = context.scratch(2 * n);
+        let mut rotated = AlignedBuffer::recycled(2 * n);
         let galois: Vec<&GaloisKey> = galois.into_iter().flatten().collect();
         let (body, mask) = total.split_at_mut(rows * n);
         let sums = body.chunks_exact_mut(n).zip(mask.chunks_exact_mut(n));
@@ -168,11 +166,11 @@ impl Evaluator {
     }
 
     /// factor * P * (c_0, c_1) over Q_level P: [2][rows][n].
-    fn times_special(&self, ciphertext: &Ciphertext, factor: u64) -> Scratch {
+    fn times_special(&self, ciphertext: &Ciphertext, factor: u64) -> AlignedBuffer {
         let (context, level) = (&*self.context, ciphertext.level);
         let (ring, n) = (context.ring(), context.ring().degree());
         let rows = level + 1 + context.special_count();
-        let mut out = context.scratch(2 * rows * n);
+        let mut out = AlignedBuffer::recycled(2 * rows * n);
         for (part, out) in ciphertext.parts.iter().zip(out.chunks_exact_mut(rows * n)) {
             for (row, out) in out.chunks_exact_mut(n).enumerate() {
                 if row > level {

@@ -1,11 +1,13 @@
 //! Relinearisation and rotation in one: sums of rotated products with a single division by P.
 
+use scuro_polyring::AlignedBuffer;
+
 use super::{Evaluator, check_scales};
 use crate::ckks::Ciphertext;
 use crate::context::Context;
 use crate::error::Error;
 use crate::keys::EvaluationKeys;
-use crate::rlwe::{Digits, Scratch, Streamed, SwitchingKey, division};
+use crate::rlwe::{Digits, Streamed, SwitchingKey, division};
 
 impl Evaluator {
     /// Σ rotate(relinearise(ciphertext), step) over the terms.
@@ -33,7 +35,7 @@ impl Evaluator {
         let (context, level) = (&*self.context, first.level);
         let n = context.ring().degree();
         let len = (level + 1 + context.special_count()) * n;
-        let mut total = context.scratch(2 * len);
+        let mut total = AlignedBuffer::recycled(2 * len);
         total.fill(0);
         for &(ciphertext, step) in terms {
             self.check_pair(first, ciphertext)?;
@@ -70,7 +72,7 @@ impl Evaluator {
                 keys.relinearization_key(level)?,
             )),
         };
-        let mut sum = context.scratch(2 * context.ring().degree());
+        let mut sum = AlignedBuffer::recycled(2 * context.ring().degree());
         self.for_each_row(total, level, |row, totals| {
             sum.fill(0);
             if let Some((digits, key)) = &mut switch {
@@ -98,7 +100,10 @@ impl Evaluator {
         if ciphertext.parts.len() == 3 {
             switches.push((digits(2), keys.relinearized_rotation_key(step, level)?));
         }
-        let (mut sum, mut work) = (context.scratch(2 * n), context.scratch(2 * n));
+        let (mut sum, mut work) = (
+            AlignedBuffer::recycled(2 * n),
+            AlignedBuffer::recycled(2 * n),
+        );
         self.for_each_row(total, level, |row, totals| {
             sum.fill(0);
             for (digits, key) in &mut switches {
@@ -116,7 +121,7 @@ impl Evaluator {
     }
 
     /// The first `count` parts of `sum` += P c, in a row of a ciphertext prime.
-    fn add_own(&self, ciphertext: &Ciphertext, row: usize, count: usize, sum: &mut Scratch) {
+    fn add_own(&self, ciphertext: &Ciphertext, row: usize, count: usize, sum: &mut AlignedBuffer) {
         if row > ciphertext.level {
             return;
         }
@@ -153,13 +158,19 @@ fn inner_product(
     digits: &mut Streamed<'_>,
     key: &SwitchingKey,
     row: usize,
-    out: &mut Scratch,
+    out: &mut AlignedBuffer,
 ) {
     let (body, mask) = out.split_at_mut(context.ring().degree());
     digits.inner_product(context, key, row, [body, mask]);
 }
 
-fn add_rows(context: &Context, row: usize, level: usize, totals: [&mut [u64]; 2], sum: &Scratch) {
+fn add_rows(
+    context: &Context,
+    row: usize,
+    level: usize,
+    totals: [&mut [u64]; 2],
+    sum: &AlignedBuffer,
+) {
     let prime = context.ring().prime(context.modulus_index(row, level));
     for (total, sum) in totals
         .into_iter()

@@ -40,7 +40,8 @@ impl Evaluator {
         let first = self.check_inner_product(left, right)?;
         let ring = self.context.ring();
         let basis = self.context.basis(first.level);
-        let mut parts: [Poly<Ntt>; 3] = std::array::from_fn(|_| Poly::zero(ring, basis.clone()));
+        let mut parts: [Poly<Ntt>; 3] =
+            std::array::from_fn(|_| Poly::recycled(ring, basis.clone()));
         let [p0, p1, p2] = &mut parts;
         let rows = p0
             .rows_mut()

@@ -44,22 +44,25 @@ struct SumReduction {
     field: Field,
     /// whether `Field::reduce_short` does it
     short: bool,
+    /// words between a tile and the one that is fetched meanwhile
+    ahead: usize,
     /// 2^52 and 2^104 mod q
     radix: Shoup,
     radix_squared: Shoup,
 }
 
 impl SumReduction {
-    /// For sums of `terms` products below q·`bound`.
+    /// For sums of `terms` products below q·`bound`, read from `rows` rows.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-    fn new(q: Modulus, terms: usize, bound: u64) -> Self {
+    fn new(q: Modulus, terms: usize, bound: u64, rows: usize) -> Self {
         debug_assert!(terms <= DOT_TERMS_MAX);
         let largest = terms as u128 * u128::from(q.value()) * u128::from(bound);
         let radix = q.reduce(1 << 52);
         Self {
             field: Field::new(q),
             short: largest >> (51 + q.bits()) == 0,
+            ahead: (AHEAD / rows.max(1)).clamp(LANES * TILE / 2, AHEAD_MAX) / LANES * LANES,
             radix: Shoup::new(q.multiplier(radix)),
             radix_squared: Shoup::new(q.multiplier(q.mul(radix, radix))),
         }
@@ -96,13 +99,13 @@ impl SumReduction {
 /// `V` vectors of one row; a single one may reach beyond its end.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn tile<const V: usize>(row: &[u64], at: usize) -> [__m512i; V] {
+fn tile<const V: usize>(row: &[u64], at: usize, ahead: usize) -> [__m512i; V] {
     let mut tile = [_mm512_setzero_si512(); V];
     if V == 1 {
         tile[0] = read(row, at);
         return tile;
     }
-    prefetch::<V>(row, at);
+    prefetch::<V>(row, at, ahead);
     let row = &row[at..at + LANES * V];
     for (i, vector) in tile.iter_mut().enumerate() {
         // SAFETY: LANES·V words from `at` on are in the row.
@@ -111,17 +114,19 @@ fn tile<const V: usize>(row: &[u64], at: usize) -> [__m512i; V] {
     tile
 }
 
-/// Words between a tile and the one that is fetched meanwhile: sums read more rows at a time than
-/// the processor's own prefetcher follows.
-const AHEAD: usize = 256;
+/// Words that all rows of a sum together are fetched ahead: sums read more rows at a time than the
+/// processor's own prefetcher follows, and what is fetched must stay in the nearest cache.
+const AHEAD: usize = 2048;
+/// Most words that a row is fetched ahead.
+const AHEAD_MAX: usize = 128;
 
-/// Asks for the tile [`AHEAD`] words further on.
+/// Asks for the tile `ahead` words further on.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn prefetch<const V: usize>(row: &[u64], at: usize) {
+fn prefetch<const V: usize>(row: &[u64], at: usize, ahead: usize) {
     for i in 0..V {
         // A hint: it may name any address, also one beyond the row.
-        let address = row.as_ptr().wrapping_add(at + AHEAD + LANES * i);
+        let address = row.as_ptr().wrapping_add(at + ahead + LANES * i);
         _mm_prefetch::<_MM_HINT_T0>(address.cast());
     }
 }
@@ -149,16 +154,16 @@ fn dot_tile<const V: usize>(
     ys: &[&[u64]],
     at: usize,
 ) {
-    let mut sums = Sums::zero();
+    let (ahead, mut sums) = (reduction.ahead, Sums::zero());
     for (x, y) in xs.iter().zip(ys) {
-        sums.add(&tile::<V>(x, at), &tile::<V>(y, at));
+        sums.add(&tile::<V>(x, at, ahead), &tile::<V>(y, at, ahead));
     }
     reduction.store::<V>(out, at, &sums);
 }
 
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
 pub(super) fn dot(q: Modulus, out: &mut [u64], xs: &[&[u64]], ys: &[&[u64]]) {
-    let reduction = SumReduction::new(q, xs.len(), q.value());
+    let reduction = SumReduction::new(q, xs.len(), q.value(), 2 * xs.len());
     for_tiles!(out.len(), 4, |at| dot_tile::<V>(
         &reduction, out, xs, ys, at
     ));
@@ -173,11 +178,11 @@ fn dot_pair_tile<const V: usize>(
     [xs_0, xs_1]: [&[&[u64]]; 2],
     at: usize,
 ) {
-    let mut sums = [Sums::zero(); 2];
+    let (ahead, mut sums) = (reduction.ahead, [Sums::zero(); 2]);
     for ((shared, x_0), x_1) in shared.iter().zip(xs_0).zip(xs_1) {
-        let shared = tile::<V>(shared, at);
-        sums[0].add(&shared, &tile::<V>(x_0, at));
-        sums[1].add(&shared, &tile::<V>(x_1, at));
+        let shared = tile::<V>(shared, at, ahead);
+        sums[0].add(&shared, &tile::<V>(x_0, at, ahead));
+        sums[1].add(&shared, &tile::<V>(x_1, at, ahead));
     }
     reduction.store::<V>(out_0, at, &sums[0]);
     reduction.store::<V>(out_1, at, &sums[1]);
@@ -190,7 +195,7 @@ pub(super) fn dot_pair(
     shared: &[&[u64]],
     xs: [&[&[u64]]; 2],
 ) {
-    let reduction = SumReduction::new(q, shared.len(), q.value());
+    let reduction = SumReduction::new(q, shared.len(), q.value(), 3 * shared.len());
     for_tiles!(out_0.len(), 4, |at| dot_pair_tile::<V>(
         &reduction,
         [&mut *out_0, &mut *out_1],
@@ -226,7 +231,7 @@ pub(super) fn dot_row_pairs(
     if pairs.tile() != PAIR_TILE {
         return portable::dot_row_pairs(q, [out_0, out_1], shared, pairs);
     }
-    let reduction = SumReduction::new(q, shared.len(), q.value());
+    let reduction = SumReduction::new(q, shared.len(), q.value(), 3 * shared.len());
     let tiles = pairs.words().chunks_exact(2 * PAIR_TILE * pairs.terms());
     for (at, tile) in tiles.enumerate() {
         let at = at * PAIR_TILE;
@@ -255,10 +260,10 @@ fn tensor_tile<const V: usize>(
     b: &[[&[u64]; 2]],
     at: usize,
 ) {
-    let mut sums = [Sums::zero(); 3];
+    let (ahead, mut sums) = (reduction.ahead, [Sums::zero(); 3]);
     for (a, b) in a.iter().zip(b) {
-        let [a_0, a_1] = a.map(|row| tile::<V>(row, at));
-        let [b_0, b_1] = b.map(|row| tile::<V>(row, at));
+        let [a_0, a_1] = a.map(|row| tile::<V>(row, at, ahead));
+        let [b_0, b_1] = b.map(|row| tile::<V>(row, at, ahead));
         sums[0].add(&a_0, &b_0);
         sums[1].add(&a_0, &b_1);
         sums[1].add(&a_1, &b_0);
@@ -276,7 +281,7 @@ pub(super) fn tensor(
     a: &[[&[u64]; 2]],
     b: &[[&[u64]; 2]],
 ) {
-    let reduction = SumReduction::new(q, 2 * a.len(), q.value());
+    let reduction = SumReduction::new(q, 2 * a.len(), q.value(), 4 * a.len());
     for_tiles!(out_0.len(), 2, |at| tensor_tile::<V>(
         &reduction,
         [&mut *out_0, &mut *out_1, &mut *out_2],
@@ -295,16 +300,16 @@ fn weighted_tile<const V: usize>(
     xs: &[&[u64]],
     at: usize,
 ) {
-    let mut sums = Sums::zero();
+    let (ahead, mut sums) = (reduction.ahead, Sums::zero());
     for (x, &w) in xs.iter().zip(weights) {
-        sums.add(&tile::<V>(x, at), &[_mm512_set1_epi64(w as i64); V]);
+        sums.add(&tile::<V>(x, at, ahead), &[_mm512_set1_epi64(w as i64); V]);
     }
     reduction.store::<V>(out, at, &sums);
 }
 
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
 pub(super) fn weighted_sum(q: Modulus, out: &mut [u64], weights: &[u64], xs: &[&[u64]]) {
-    let reduction = SumReduction::new(q, xs.len(), 1 << 50);
+    let reduction = SumReduction::new(q, xs.len(), 1 << 50, xs.len());
     for_tiles!(out.len(), 4, |at| weighted_tile::<V>(
         &reduction, out, weights, xs, at
     ));

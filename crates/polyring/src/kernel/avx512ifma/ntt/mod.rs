@@ -1,7 +1,7 @@
 //! Transforms with 52-bit products after Shoup, eight lanes at a time.
 //!
-//! A constant w comes with w' = floor(w·2^52/q). For any y < 2^52, h = floor(y·w' / 2^52) is at most
-//! one below floor(y·w/q), so y·w - h·q is in [0, 2q), and its low 52 bits are all of it.
+//! A constant w comes with w' = floor(w·2^52/q). For any y < 2^52, h = floor(y·w' / 2^52) is at
+//! most one below floor(y·w/q), so y·w - h·q is in [0, 2q), and its low 52 bits are all of it.
 //!
 //! Two ranges of q. Below 2^50: values in [0, 4q), one conditional subtraction per butterfly. Where
 //! 52 bits have room (`LAZY`, see `lazy_offsets` and [`INVERSE_LAZY_BITS`]): the forward transform
