@@ -33,7 +33,7 @@ def write(folder, name, x, y, made_by):
     (folder / f"{name}.json").write_text(json.dumps(text) + "\n")
 
 
-def onnx_case(name, shape, nodes, weights, opset=13):
+def onnx_case(name, shape, nodes, weights, opset=13, separate=False):
     nodes = [helper.make_node(kind, ins, outs, **attrs) for kind, ins, outs, attrs in nodes]
     init = [numpy_helper.from_array(value, key) for key, value in weights.items()]
     graph = helper.make_graph(
@@ -48,6 +48,16 @@ def onnx_case(name, shape, nodes, weights, opset=13):
     data = model.SerializeToString()
     y = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
     (HERE / f"{name}.onnx").write_bytes(data)
+    if separate:  # weights in a file of their own, as exporters write large models
+        weights_file = HERE / f"{name}.weights"
+        weights_file.unlink(missing_ok=True)
+        onnx.save(
+            model,
+            HERE / f"{name}.onnx",
+            save_as_external_data=True,
+            location=weights_file.name,
+            size_threshold=0,
+        )
     write(HERE, name, x, y, f"onnxruntime {onnxruntime.__version__}")
 
 
@@ -206,3 +216,99 @@ g = L.GlobalAveragePooling2D()(L.Dense(6)(t))
 r = L.Flatten()(L.Conv2D(2, 2)(L.Reshape((4, -1, 2))(c)))
 o = L.Dense(3, activation="softmax")(L.Concatenate()([g, r, L.Multiply()([g, g])]))
 keras_case(keras.Model(i, o, name="functional"))
+onnx_case(
+    "parts",
+    (6, 7, 8),
+    [
+        ("Slice", ["x", "from", "to", "hw"], ["s"], {}),
+        ("Split", ["s"], ["s1", "s2"], dict(axis=1, num_outputs=2)),
+        ("Gather", ["x", "picked"], ["g"], dict(axis=1)),
+        ("Slice", ["g", "from0", "far", "w"], ["gs"], {}),
+        ("ReduceMean", ["s1", "one"], ["r"], dict(keepdims=1)),
+        ("ReduceSum", ["gs", "h"], ["t"], dict(keepdims=0)),
+        ("GlobalAveragePool", ["s2"], ["p"], {}),
+        ("Sigmoid", ["p"], ["ps"], {}),
+        ("Mul", ["s2", "ps"], ["m"], {}),
+        ("Pad", ["m", "pads", "", "wh"], ["mp"], {}),
+        *[("Flatten", [k], [f"{k}f"], dict(axis=1)) for k in ("r", "t", "mp")],
+        ("Concat", ["rf", "tf", "mpf"], ["y"], dict(axis=1)),
+    ],
+    {
+        "from": i64(1, -6),
+        "to": i64(6, 10**6),
+        "hw": i64(2, 3),
+        "picked": i64(5, 0, 2),
+        "from0": i64(1),
+        "far": i64(100),
+        "w": i64(3),
+        "h": i64(2),
+        "one": i64(1),
+        "pads": i64(1, 0, 0, 2),
+        "wh": i64(3, 2),
+    },
+    opset=18,
+)
+onnx_case(
+    "bends",
+    (3, 5, 5),
+    [
+        ("Clip", ["x", "low", "high"], ["a"], {}),
+        ("LeakyRelu", ["x"], ["b"], dict(alpha=0.1)),
+        ("PRelu", ["x", "slopes"], ["c"], {}),
+        ("HardSwish", ["x"], ["d"], {}),
+        ("HardSigmoid", ["x"], ["e"], dict(alpha=0.3)),
+        ("Abs", ["x"], ["f"], {}),
+        ("Max", ["a", "b"], ["g"], {}),
+        ("Min", ["c", "third"], ["h"], {}),
+        ("Mean", ["d", "e", "f"], ["i"], {}),
+        ("Concat", list("abcdefghi"), ["y"], dict(axis=1)),
+    ],
+    {"low": np.float32(-0.4), "high": np.float32(0.6), "slopes": numbers(3, 1, 1), "third": np.float32(0.3)},
+    opset=14,
+)
+onnx_case(
+    "lines",
+    (3, 12),
+    [
+        ("Conv", ["x", "w", "b"], ["c"], dict(pads=[1, 0], strides=[2])),
+        ("MaxPool", ["c"], ["m"], dict(kernel_shape=[2])),
+        ("Transpose", ["m"], ["t"], dict(perm=[0, 2, 1])),
+        ("MatMul", ["t", "v"], ["d"], {}),
+        ("Add", ["d", "e"], ["f"], {}),
+        ("MatMul", ["u", "f"], ["g"], {}),
+        ("Sqrt", ["spread"], ["root"], {}),
+        ("Mul", ["root", "rows"], ["factor"], {}),
+        ("Div", ["g", "factor"], ["y"], {}),
+    ],
+    {
+        "w": numbers(4, 3, 3),
+        "b": numbers(4),
+        "v": numbers(4, 6),
+        "e": numbers(6),
+        "u": numbers(2, 5),
+        "spread": np.abs(numbers(1, 6)) + 1,
+        "rows": np.abs(numbers(2, 1)) + 1,
+    },
+)
+onnx_case(
+    "weights_apart",
+    (2, 5, 5),
+    [("Conv", ["x", "w", "b"], ["c"], {}), ("Flatten", ["c"], ["f"], {}), ("Gemm", ["f", "v"], ["y"], {})],
+    {"w": numbers(3, 2, 3, 3), "b": numbers(3), "v": numbers(27, 4)},
+    separate=True,
+)
+
+training_only = keras.Sequential([L.RandomFlip("horizontal"), L.RandomRotation(0.1)], name="augmentation")
+inner = keras.Sequential([keras.Input((9, 7, 2)), L.SeparableConv2D(4, 3), L.PReLU(shared_axes=[1, 2])], name="inner")
+shared = L.Conv2D(4, 3, padding="same")
+i = keras.Input((10, 8, 2))
+x = L.Normalization(mean=[0.1, -0.2], variance=[0.5, 2.0])(training_only(i))
+x = inner(L.Cropping2D(((1, 0), (0, 1)))(x))
+x = L.LeakyReLU(negative_slope=0.2)(shared(x))
+x = L.ReLU(max_value=0.75)(shared(L.Permute((2, 1, 3))(x)))
+x = 1.0 - x * x * 0.5 + L.Activation("silu")(x)
+x = L.Average()([x, L.Maximum()([keras.ops.square(x), x / 3.0]), x])
+t = L.Softmax()(L.Dense(3)(L.BatchNormalization()(L.Reshape((-1, 4))(x))))
+t = L.GlobalMaxPooling1D()(L.Conv1D(4, 3, strides=2, padding="same", activation="tanh")(t))
+o = L.Dense(3)(L.Concatenate()([t, L.GlobalAveragePooling2D()(x)]))
+keras_case(keras.Model(i, o, name="nested"))

@@ -381,9 +381,20 @@ pub enum TensorFault {
         /// The type in the source format.
         found: String,
     },
-    /// Values kept in another file.
-    #[error("keeps its values in another file; save the model as a single file")]
+    /// Values kept in another file that may not be read: outside the model's folder, or unnamed.
+    #[error(
+        "keeps its values in another file, which is not read; \
+         keep that file beside the model, or save the model as a single file"
+    )]
     External,
+    /// Values kept in another file that is too short.
+    #[error("lies beyond the end of `{file}`, which has {found} bytes")]
+    BeyondFile {
+        /// The other file.
+        file: String,
+        /// Its size.
+        found: usize,
+    },
     /// Not in the file.
     #[error("is not in the file")]
     Absent,

@@ -1,5 +1,6 @@
 //! Reading trained networks.
 
+mod compose;
 pub mod keras;
 mod lowering;
 pub mod onnx;
@@ -37,7 +38,7 @@ pub fn open(path: &Path, options: &Options) -> Result<Graph> {
         source: Box::new(source),
     };
     let mut graph = match format(path, &bytes) {
-        Some(Format::Onnx) => onnx::from_bytes(&bytes).map_err(in_file)?,
+        Some(Format::Onnx) => onnx::from_file(&bytes, path).map_err(in_file)?,
         Some(Format::KerasH5) => keras::from_h5(&bytes).map_err(in_file)?,
         Some(Format::KerasArchive) => keras::from_archive(&bytes).map_err(in_file)?,
         Some(Format::Safetensors) => {

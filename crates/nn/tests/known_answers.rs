@@ -127,3 +127,28 @@ fn sequential_keras_models_agree_with_keras() {
 fn functional_keras_models_agree_with_keras() {
     check_keras("functional");
 }
+
+#[test]
+fn slices_splits_gathers_and_reductions_agree_with_onnxruntime() {
+    check_onnx("parts");
+}
+
+#[test]
+fn piecewise_linear_activations_agree_with_onnxruntime() {
+    check_onnx("bends");
+}
+
+#[test]
+fn layers_over_one_axis_and_stored_arithmetic_agree_with_onnxruntime() {
+    check_onnx("lines");
+}
+
+#[test]
+fn weights_in_a_file_of_their_own_are_read() {
+    check_onnx("weights_apart");
+}
+
+#[test]
+fn nested_models_shared_layers_and_operators_agree_with_keras() {
+    check_keras("nested");
+}

@@ -20,6 +20,8 @@ const WORKING_SIDE: usize = 400;
 const CONTRAST_MIN: f32 = 18.0;
 /// Contrast must exceed the noise of the paper by this factor.
 const CONTRAST_TO_NOISE: f32 = 4.0;
+/// A digit too small to fill half a percent of the picture must stand out by this factor.
+const SMALL_CONTRAST_TO_NOISE: f32 = 8.0;
 /// A thinner stroke, relative to the digit's longer side, is thickened to this.
 const STROKE_MIN: f32 = 0.105;
 /// A part is kept from this share of the largest part's area on.
@@ -102,9 +104,13 @@ pub fn normalise(picture: &Picture) -> Result<Vec<u8>> {
     Ok(placed(&soft, frame))
 }
 
-/// A 28x28 gray picture with an even border is taken as a finished image.
+/// A 28x28 picture without colour and with an even border is taken as a finished image.
 fn already_normal(picture: &Picture) -> Option<Vec<u8>> {
-    if picture.shape != [1, SIDE, SIDE] {
+    if picture.shape[1..] != [SIDE, SIDE] {
+        return None;
+    }
+    let (pixels, others) = picture.pixels.split_at(SIDE * SIDE);
+    if others.chunks(SIDE * SIDE).any(|channel| channel != pixels) {
         return None;
     }
     let edge = |i: usize| {
@@ -114,23 +120,19 @@ fn already_normal(picture: &Picture) -> Option<Vec<u8>> {
     };
     let border: Vec<u8> = (0..SIDE * SIDE)
         .filter(|&i| edge(i))
-        .map(|i| picture.pixels[i])
+        .map(|i| pixels[i])
         .collect();
-    let contrast = picture
-        .pixels
-        .iter()
-        .max()?
-        .abs_diff(*picture.pixels.iter().min()?);
+    let contrast = pixels.iter().max()?.abs_diff(*pixels.iter().min()?);
     if contrast < 128 {
         return None;
     }
     if border.iter().all(|&p| p < 8) {
-        return Some(picture.pixels.clone());
+        return Some(pixels.to_vec());
     }
     border
         .iter()
         .all(|&p| p > 247)
-        .then(|| picture.pixels.iter().map(|&p| 255 - p).collect())
+        .then(|| pixels.iter().map(|&p| 255 - p).collect())
 }
 
 /// Averages blocks until the longest side is at most [`WORKING_SIDE`].
@@ -216,8 +218,10 @@ fn ink_strength(gray: &Map) -> Result<Map> {
         ..*gray
     };
     smooth_if_noisy(&mut ink, noise);
-    let strongest = percentile(ink.values.iter().copied(), 0.995);
-    if strongest < CONTRAST_MIN.max(CONTRAST_TO_NOISE * noise) {
+    let stands_out = |part: f32, factor: f32| {
+        percentile(ink.values.iter().copied(), part) >= CONTRAST_MIN.max(factor * noise)
+    };
+    if !stands_out(0.995, CONTRAST_TO_NOISE) && !stands_out(0.9995, SMALL_CONTRAST_TO_NOISE) {
         return Err(Error::NoDigit {
             reason: "it is blank or has too little contrast",
         });

@@ -3,7 +3,7 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use image::{ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbaImage};
 
 use super::files::read_limited;
 use crate::error::{DataFault, Error, Result};
@@ -20,7 +20,8 @@ const MEMORY_LIMIT: u64 = 512 << 20;
 pub struct Picture {
     /// `[channels, height, width]`; one channel if gray, else three.
     pub shape: [usize; 3],
-    /// Pixels, channel by channel, row by row. Transparency is laid over white.
+    /// Pixels, channel by channel, row by row. What is transparent lies over white, or over black
+    /// if what is drawn is light.
     pub pixels: Vec<u8>,
 }
 
@@ -37,7 +38,7 @@ pub fn read(path: &Path) -> Result<Picture> {
     })
 }
 
-/// Decodes a PNG or JPEG held in memory.
+/// Decodes a PNG or JPEG held in memory, turned as its camera says (EXIF).
 ///
 /// # Errors
 /// [`DataFault::Picture`].
@@ -53,14 +54,19 @@ pub fn decode(bytes: &[u8]) -> std::result::Result<Picture, DataFault> {
     limits.max_image_height = Some(SIDE_LIMIT);
     limits.max_alloc = Some(MEMORY_LIMIT);
     reader.limits(limits);
-    let decoded = reader.decode()?;
+    let mut decoder = reader.into_decoder()?;
+    let orientation = decoder.orientation()?;
+    let mut decoded = DynamicImage::from_decoder(decoder)?;
+    decoded.apply_orientation(orientation);
     let gray = !decoded.color().has_color();
     let rgba = decoded.into_rgba8();
     let (w, h) = (rgba.width() as usize, rgba.height() as usize);
     let channels = if gray { 1 } else { 3 };
+    let ground = if drawn_light(&rgba) { 0 } else { 255 };
     let mut pixels = Vec::with_capacity(channels * w * h);
     for channel in 0..channels {
-        pixels.extend(rgba.pixels().map(|p| over_white(p.0[channel], p.0[3])));
+        let over = |p: &image::Rgba<u8>| over_ground(p.0[channel], p.0[3], ground);
+        pixels.extend(rgba.pixels().map(over));
     }
     Ok(Picture {
         shape: [channels, h, w],
@@ -68,9 +74,19 @@ pub fn decode(bytes: &[u8]) -> std::result::Result<Picture, DataFault> {
     })
 }
 
-fn over_white(value: u8, alpha: u8) -> u8 {
+/// Whether what is not transparent is light on the whole, so that it would vanish on white.
+fn drawn_light(picture: &RgbaImage) -> bool {
+    let (mut light, mut weight) = (0, 0);
+    for [r, g, b, alpha] in picture.pixels().map(|p| p.0.map(u64::from)) {
+        light += (r + g + b) * alpha;
+        weight += 3 * alpha;
+    }
+    light > 160 * weight
+}
+
+fn over_ground(value: u8, alpha: u8, ground: u32) -> u8 {
     let (value, alpha) = (u32::from(value), u32::from(alpha));
-    ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8
+    ((value * alpha + ground * (255 - alpha) + 127) / 255) as u8
 }
 
 impl Picture {

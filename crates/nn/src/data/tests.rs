@@ -217,3 +217,55 @@ fn pictures_that_are_not_pictures_are_errors() {
         DataFault::Picture { .. }
     ));
 }
+
+/// A PNG of `pixels`, each red, green, blue and alpha.
+fn png(width: u32, height: u32, pixels: &[[u8; 4]]) -> Vec<u8> {
+    let image = image::RgbaImage::from_raw(width, height, pixels.concat()).unwrap();
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    image.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
+#[test]
+fn what_is_drawn_on_nothing_stays_visible() {
+    let clear = [0, 0, 0, 0];
+    for (ink, paper) in [(0, 255), (250, 0)] {
+        let drawn = [ink, ink, ink, 255];
+        let picture = picture::decode(&png(2, 1, &[drawn, clear])).unwrap();
+        let luminance = picture.luminance();
+        assert_eq!(luminance[0].round() as u8, ink);
+        assert_eq!(luminance[1].round() as u8, paper);
+    }
+}
+
+#[test]
+fn a_photograph_is_turned_as_its_camera_says() {
+    let dark = [0, 0, 0, 255];
+    let light = [255, 255, 255, 255];
+    let plain = png(2, 1, &[dark, light]);
+    // An eXIf chunk before the pixels: big-endian TIFF with the one tag 0x0112, orientation.
+    let turned = |orientation: u8| {
+        let mut exif = b"eXIfMM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
+        exif.extend([orientation, 0, 0, 0, 0, 0, 0]);
+        let mut chunk = ((exif.len() - 4) as u32).to_be_bytes().to_vec();
+        chunk.extend(&exif);
+        chunk.extend(crc32(&exif).to_be_bytes());
+        // Signature and header chunk are 33 bytes.
+        [&plain[..33], &chunk, &plain[33..]].concat()
+    };
+    let shape = |orientation| picture::decode(&turned(orientation)).unwrap();
+    let [_, height, width] = shape(1).shape;
+    assert_eq!((height, width), (1, 2));
+    let quarter = shape(6);
+    assert_eq!(quarter.shape[1..], [2, 1]);
+    assert!(quarter.luminance()[0] < 1.0);
+    assert!(shape(3).luminance()[0] > 254.0);
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
+        })
+    })
+}

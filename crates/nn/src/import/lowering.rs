@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::simplify::simplify;
+use super::simplify::{absorb_in_input, simplify};
 use crate::error::Result;
 use crate::graph::{Graph, Node, NodeId, Op, Padding, Window};
 use crate::tensor::Tensor;
@@ -13,6 +13,8 @@ pub(super) struct Lowering {
     graph: Graph,
     shapes: Vec<Vec<usize>>,
     names: HashSet<String>,
+    /// Whether the file itself turns its input from channels last to channels first.
+    channels_last: bool,
 }
 
 impl Lowering {
@@ -26,6 +28,7 @@ impl Lowering {
             graph,
             shapes: Vec::new(),
             names: HashSet::new(),
+            channels_last: false,
         }
     }
 
@@ -108,10 +111,19 @@ impl Lowering {
         &self.shapes[id.0]
     }
 
+    /// Says that the file itself transposes `value`: if that is the input, images come in the
+    /// layout that the network turns them to.
+    pub(super) fn transposed_in_file(&mut self, value: NodeId) {
+        self.channels_last |= matches!(self.graph.nodes[value.0].op, Op::Input { .. });
+    }
+
     /// Simplifies and checks the whole.
     pub(super) fn finish(mut self, output: NodeId) -> Result<Graph> {
         self.graph.output = output;
         self.graph.validate()?;
+        if self.channels_last {
+            absorb_in_input(&mut self.graph);
+        }
         let graph = simplify(self.graph)?;
         graph.validate()?;
         Ok(graph)

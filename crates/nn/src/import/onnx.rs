@@ -4,9 +4,13 @@
 //! either stored (weights, shapes) or a node of the graph. The batch axis, the first of every
 //! computed value, is dropped on the way.
 
+mod activations;
+mod external;
+mod fold;
 mod layers;
 mod limits;
 mod order;
+mod parts;
 mod pointwise;
 pub(crate) mod proto;
 mod stored;
@@ -15,6 +19,7 @@ mod tests;
 mod views;
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use prost::Message;
 
@@ -35,11 +40,23 @@ const REPLACE: &str = "replace it by supported layers (scuro inspect lists them)
 /// [`Error::Protobuf`] if the bytes are no ONNX file; an error naming node and operator where one
 /// is not supported, or naming the tensor where a weight cannot be used.
 pub fn from_bytes(bytes: &[u8]) -> Result<Graph> {
+    let (graph, opset) = decode(bytes)?;
+    lower(&graph, opset)
+}
+
+/// As [`from_bytes`], for the file at `path`: weights that it keeps in other files of its folder
+/// are read too.
+pub(super) fn from_file(bytes: &[u8], path: &Path) -> Result<Graph> {
+    let (mut graph, opset) = decode(bytes)?;
+    external::read(&mut graph, path.parent().unwrap_or(Path::new("")))?;
+    lower(&graph, opset)
+}
+
+fn decode(bytes: &[u8]) -> Result<(GraphProto, i64)> {
     limits::check(bytes)?;
     let model = Model::decode(bytes)?;
     let opset = opset(&model)?;
-    let graph = model.graph.ok_or(Error::NoGraph)?;
-    lower(&graph, opset)
+    Ok((model.graph.ok_or(Error::NoGraph)?, opset))
 }
 
 /// Reads a stored tensor as the ONNX test data sets hold them (`TensorProto`).
@@ -169,48 +186,67 @@ impl Importer {
                 "operators of other domains have no translation; export without fusing operators",
             ));
         }
-        let value = self.translate(&site)?;
-        let Some(output) = proto.output.first() else {
-            return Err(site.missing("an output"));
+        let values = match proto.op_type.as_str() {
+            "Split" => self.split(&site)?,
+            _ => vec![self.translate(&site)?],
         };
-        if self.values.insert(output.clone(), value).is_some() {
-            return Err(Error::DefinedTwice {
-                name: output.clone(),
-            });
+        if proto.output.is_empty() {
+            return Err(site.missing("an output"));
+        }
+        for (output, value) in proto.output.iter().zip(values) {
+            if self.values.insert(output.clone(), value).is_some() {
+                return Err(Error::DefinedTwice {
+                    name: output.clone(),
+                });
+            }
         }
         Ok(())
     }
 
     fn translate(&mut self, site: &Site<'_>) -> Result<Value> {
+        if let Some(value) = self.folded(site)? {
+            return Ok(Value::Stored(value));
+        }
         match site.proto.op_type.as_str() {
             "Conv" => self.conv(site),
             "Gemm" => self.gemm(site),
             "MatMul" => self.mat_mul(site),
             "AveragePool" | "MaxPool" => self.pool(site),
-            "GlobalAveragePool" => self.unary(site, Op::GlobalAvgPool),
-            "GlobalMaxPool" => self.unary(site, Op::GlobalMaxPool),
-            "ReduceMean" => self.reduce(site, Op::GlobalAvgPool),
+            "GlobalAveragePool" => self.global_pool(site, Op::GlobalAvgPool),
+            "GlobalMaxPool" => self.global_pool(site, Op::GlobalMaxPool),
+            "ReduceMean" | "ReduceSum" => self.reduce(site, Op::GlobalAvgPool),
             "ReduceMax" => self.reduce(site, Op::GlobalMaxPool),
             "BatchNormalization" => self.batch_norm(site),
             "Pad" => self.pad(site),
+            "Add" | "Sub" | "Mul" | "Div" => self.binary(site),
+            "Sum" | "Mean" => self.sum(site),
+            "Constant" => constant(site),
+            "Softmax" | "LogSoftmax" => self.softmax(site),
+            _ => self.view_or_activation(site),
+        }
+    }
+
+    fn view_or_activation(&mut self, site: &Site<'_>) -> Result<Value> {
+        match site.proto.op_type.as_str() {
             "Flatten" => self.flatten(site),
             "Reshape" => self.reshape(site),
             "Squeeze" | "Unsqueeze" => self.squeeze(site),
             "Transpose" => self.transpose(site),
             "Shape" => self.shape_of(site),
             "Gather" => self.gather(site),
+            "Slice" => self.slice(site),
             "Concat" => self.concat(site),
-            "Constant" => constant(site),
             "Identity" | "Dropout" | "Cast" => self.identity(site),
             "Relu" => self.unary(site, Op::Relu),
             "Sigmoid" => self.unary(site, Op::Sigmoid),
             "Tanh" => self.unary(site, Op::Tanh),
-            "Clip" => self.clip(site),
-            "Add" | "Sub" | "Mul" | "Div" => self.binary(site),
-            "Sum" => self.sum(site),
             "Neg" => self.scaled(site, -1.0),
             "Pow" => self.power(site),
-            "Softmax" | "LogSoftmax" => self.softmax(site),
+            "Clip" => self.clip(site),
+            "LeakyRelu" | "PRelu" => self.leaky(site),
+            "Abs" => self.absolute(site),
+            "Max" | "Min" => self.extreme(site),
+            "HardSigmoid" | "HardSwish" => self.hard(site),
             other => Err(site.unsupported(hint_for(other))),
         }
     }
@@ -401,6 +437,17 @@ impl Site<'_> {
     }
 }
 
+/// Position `axis` counted from the end if negative, of `rank`.
+fn counted(site: &Site<'_>, axis: i64, rank: usize) -> Result<usize> {
+    let from_front = if axis < 0 {
+        axis.saturating_add(rank as i64)
+    } else {
+        axis
+    };
+    let sound = usize::try_from(from_front).ok().filter(|&axis| axis < rank);
+    sound.ok_or_else(|| site.attribute_error("axes", axis, REPLACE))
+}
+
 fn constant(site: &Site<'_>) -> Result<Value> {
     if let Some(attribute) = site.attribute("value") {
         let proto = attribute
@@ -429,16 +476,15 @@ fn constant(site: &Site<'_>) -> Result<Value> {
 /// What could stand in for an operator that has no translation.
 fn hint_for(op: &str) -> &'static str {
     match op {
-        "LeakyRelu" | "PRelu" | "Elu" | "Selu" | "Celu" | "ThresholdedRelu" | "HardSigmoid"
-        | "HardSwish" | "Gelu" | "Mish" | "Softplus" | "Softsign" | "Erf" | "Abs" | "Max"
-        | "Min" => "use Relu, Sigmoid, Tanh, Square or a polynomial activation",
+        "Elu" | "Selu" | "Celu" | "ThresholdedRelu" | "Gelu" | "Mish" | "Softplus" | "Softsign"
+        | "Erf" => "use Relu, LeakyRelu, Sigmoid, Tanh or a polynomial activation",
         "Exp" | "Log" | "Sqrt" | "Reciprocal" => "use Softmax, LogSoftmax or a polynomial",
         "ConvTranspose" | "Resize" | "Upsample" => "only Conv and pooling change the image size",
         "InstanceNormalization" | "LayerNormalization" | "GroupNormalization" | "LRN" => {
             "use BatchNormalization, whose statistics are fixed"
         }
         "LSTM" | "GRU" | "RNN" | "Loop" | "If" | "Scan" => "unroll it: the graph has no state",
-        "ReduceSum" | "LpPool" => "use AveragePool or GlobalAveragePool and a factor",
+        "ReduceL1" | "ReduceL2" | "LpPool" => "use AveragePool or GlobalAveragePool and a factor",
         "ArgMax" | "TopK" => "remove it: the answer is the list of scores",
         "QLinearConv" | "QuantizeLinear" | "DequantizeLinear" | "ConvInteger" | "MatMulInteger"
         | "QLinearMatMul" => "export the model before quantisation",

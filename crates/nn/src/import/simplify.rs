@@ -1,6 +1,6 @@
 //! Rewrites that every import ends with: the same function, fewer and more telling nodes.
 //!
-//! Transposes left from channels-last sources vanish into the input or a dense layer, biases join
+//! Transposes left from channels-last sources vanish into a dense layer, biases join
 //! their layer, padding joins its convolution, and chains of scalar products and sums in one value
 //! become one polynomial.
 
@@ -11,13 +11,14 @@ use crate::error::Result;
 use crate::graph::{Graph, NodeId, Op, Padding, Window};
 use crate::tensor::{Tensor, element_count};
 
+pub(super) use transpose::absorb_in_input;
+
 /// Applies all rewrites until none changes anything.
 pub(super) fn simplify(mut graph: Graph) -> Result<Graph> {
     // Each rewrite removes or moves a node toward the input, so the number of rounds is bounded by
     // the nodes.
     for _ in 0..=graph.nodes.len() {
-        let mut changed = transpose::absorb_in_input(&mut graph);
-        changed |= transpose::compose(&mut graph);
+        let mut changed = transpose::compose(&mut graph);
         changed |= transpose::of_unit_axes(&mut graph)?;
         changed |= transpose::sink_below_pointwise(&mut graph);
         changed |= transpose::fold_into_dense(&mut graph)?;

@@ -165,3 +165,45 @@ fn blank_noisy_and_tiny_pictures_are_errors() {
     refused(28, 28, &|_| 0);
     refused(9, 9, &|_| 7);
 }
+
+#[test]
+fn a_small_stroke_in_a_long_strip_is_found() {
+    let (width, height) = (640, 130);
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let pixel = |i: usize| {
+        let (x, y) = (i % width, i / width);
+        let stroke = (40..68).contains(&y) && (400..404).contains(&(x + (y - 40) / 8));
+        let paper = 60.0 - 40.0 * x as f32 / width as f32 + (rng.next_u32() % 7) as f32;
+        if stroke { 210 } else { paper as u8 }
+    };
+    let picture = Picture {
+        shape: [1, height, width],
+        pixels: (0..width * height).map(pixel).collect(),
+    };
+    let found = normalise(&picture).unwrap();
+    let column = |x: usize| (0..SIDE).filter(|y| found[y * SIDE + x] > 128).count();
+    assert!((12..16).any(|x| column(x) >= 8), "no upright stroke");
+}
+
+#[test]
+fn noise_alone_is_no_digit() {
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    for amplitude in [4, 20, 60] {
+        let pixel = |_| 120 + (rng.next_u32() % amplitude) as u8;
+        let picture = Picture {
+            shape: [1, 200, 300],
+            pixels: (0..200 * 300).map(pixel).collect(),
+        };
+        assert!(matches!(normalise(&picture), Err(Error::NoDigit { .. })));
+    }
+}
+
+#[test]
+fn a_finished_image_saved_in_colour_is_taken_as_it_is() {
+    let (expected, _) = pair(3, 1, PLAIN);
+    let picture = Picture {
+        shape: [3, SIDE, SIDE],
+        pixels: expected.repeat(3),
+    };
+    assert_eq!(normalise(&picture).unwrap(), expected);
+}

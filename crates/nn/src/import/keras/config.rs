@@ -18,6 +18,14 @@ pub(super) struct Layer<'a> {
     pub(super) name: &'a str,
     config: &'a Value,
     nodes: &'a Value,
+    json: &'a Value,
+}
+
+/// What a layer reads: the answer of a layer at one of its uses, or a number.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Operand<'a> {
+    Layer(&'a str, usize),
+    Number(f64),
 }
 
 impl<'a> Model<'a> {
@@ -52,11 +60,15 @@ impl<'a> Model<'a> {
         })
     }
 
-    /// Names of the input or output layers.
-    pub(super) fn ends(&self, key: &str) -> Vec<&'a str> {
-        let mut names = Vec::new();
-        references(&self.config[key], &mut names);
-        names
+    /// The input or output layers.
+    pub(super) fn ends(&self, key: &str) -> Vec<(&'a str, usize)> {
+        let mut found = Vec::new();
+        operands(&self.config[key], &mut found);
+        let layers = found.into_iter().filter_map(|operand| match operand {
+            Operand::Layer(name, turn) => Some((name, turn)),
+            Operand::Number(_) => None,
+        });
+        layers.collect()
     }
 }
 
@@ -73,6 +85,7 @@ impl<'a> Layer<'a> {
             name,
             config,
             nodes: &json["inbound_nodes"],
+            json,
         };
         if class.is_empty() {
             Err(layer.missing("class_name"))
@@ -81,19 +94,31 @@ impl<'a> Layer<'a> {
         }
     }
 
-    /// Names of the layers it reads, in order.
-    pub(super) fn inbound(&self) -> Result<Vec<&'a str>> {
-        let uses = self.nodes.as_array().map_or(0, Vec::len);
-        if uses > 1 {
-            return Err(self.setting(
-                "inbound_nodes",
-                uses,
-                "use a layer once; copy it to use it again",
-            ));
+    /// How often the layer is used: once, unless its weights are shared.
+    pub(super) fn uses(&self) -> usize {
+        self.nodes.as_array().map_or(1, |nodes| nodes.len().max(1))
+    }
+
+    /// What it reads at one of its uses, in order.
+    pub(super) fn operands(&self, turn: usize) -> Result<Vec<Operand<'a>>> {
+        let node = &self.nodes[turn];
+        let by_name = node["kwargs"].as_object().is_some_and(|named| {
+            named
+                .values()
+                .any(|value| value.is_object() || value.is_number() || value.is_array())
+        });
+        if by_name {
+            let hint = "call the layer with its operands in order, without names";
+            return Err(self.setting("kwargs", &node["kwargs"], hint));
         }
-        let mut names = Vec::new();
-        references(self.nodes, &mut names);
-        Ok(names)
+        let mut found = Vec::new();
+        operands(node, &mut found);
+        Ok(found)
+    }
+
+    /// A model used as a layer.
+    pub(super) fn nested(&self) -> Result<Model<'a>> {
+        Model::read(self.json)
     }
 
     /// Shape of one example as Keras writes it, channels last.
@@ -142,7 +167,10 @@ impl<'a> Layer<'a> {
         let value = &self.config[key];
         let both = match value.as_array().map(Vec::as_slice) {
             Some([h, w]) => natural(h).zip(natural(w)).map(|(h, w)| [h, w]),
+            // Layers over one axis are held as images of height 1.
+            Some([w]) => natural(w).map(|w| [1, w]),
             Some(_) => None,
+            None if self.class.contains("1D") => natural(value).map(|w| [1, w]),
             None => natural(value).map(|both| [both, both]),
         };
         match (both, default) {
@@ -207,16 +235,22 @@ pub(super) fn natural(value: &Value) -> Option<usize> {
         .filter(|&v| v > 0)
 }
 
-/// Collects the layer names in `["name", node, tensor, ...]` and in the `__keras_tensor__` objects
-/// of Keras 3.
-fn references<'a>(json: &'a Value, names: &mut Vec<&'a str>) {
+/// Collects the layers in `["name", use, tensor, ...]` and in the `__keras_tensor__` objects of
+/// Keras 3, and the numbers beside them.
+fn operands<'a>(json: &'a Value, found: &mut Vec<Operand<'a>>) {
     match json {
         Value::Array(items) => match items.as_slice() {
-            [Value::String(name), Value::Number(_), ..] => names.push(name),
-            items => items.iter().for_each(|item| references(item, names)),
+            [Value::String(name), Value::Number(turn), ..] => {
+                let turn = turn.as_u64().unwrap_or(0) as usize;
+                found.push(Operand::Layer(name, turn));
+            }
+            items => items.iter().for_each(|item| operands(item, found)),
         },
-        Value::Object(fields) if fields.contains_key("args") => references(&fields["args"], names),
-        Value::Object(_) => references(&json["config"]["keras_history"], names),
+        Value::Object(fields) if fields.contains_key("args") => operands(&fields["args"], found),
+        Value::Object(_) => operands(&json["config"]["keras_history"], found),
+        Value::Number(number) => {
+            found.push(Operand::Number(number.as_f64().unwrap_or(f64::NAN)));
+        }
         _ => {}
     }
 }

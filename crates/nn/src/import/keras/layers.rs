@@ -9,54 +9,99 @@ use crate::graph::{NodeId, Op, Padding, Window};
 use crate::import::lowering::same_padding;
 use crate::tensor::Tensor;
 
-const ACTIVATIONS: &str = "use linear, relu, sigmoid, tanh or softmax";
+pub(super) const ACTIVATIONS: &str =
+    "use linear, relu, leaky_relu, relu6, silu, sigmoid, tanh, square or softmax";
 const CHANNELS_LAST: &str = "save the model with channels last";
 
-impl Importer<'_> {
-    pub(super) fn layer(&mut self, layer: &Layer<'_>, inputs: &[NodeId]) -> Result<NodeId> {
+/// Layers that do nothing once a model is trained.
+const DURING_TRAINING: [&str; 15] = [
+    "Identity",
+    "Dropout",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+    "GaussianNoise",
+    "GaussianDropout",
+    "ActivityRegularization",
+    "AlphaDropout",
+    "RandomFlip",
+    "RandomRotation",
+    "RandomZoom",
+    "RandomTranslation",
+    "RandomContrast",
+    "RandomBrightness",
+    "RandomErasing",
+];
+
+impl<'a> Importer<'a> {
+    pub(super) fn layer(&mut self, layer: &Layer<'a>, inputs: &[NodeId]) -> Result<NodeId> {
         layer.require("data_format", &json!("channels_last"), CHANNELS_LAST)?;
         let Some(&input) = inputs.first() else {
             return Err(layer.missing("an operand"));
         };
         match layer.class {
+            "Sequential" | "Functional" | "Model" => self.nested(layer, input),
             "Conv2D" | "Convolution2D" => self.conv(layer, input),
+            "Conv1D" => self.over_line(layer, input, Self::conv),
             "DepthwiseConv2D" => self.depthwise(layer, input),
+            "SeparableConv2D" => self.separable(layer, input),
             "Dense" => self.dense(layer, input),
             "MaxPooling2D" | "AveragePooling2D" => self.pool(layer, input),
+            "MaxPooling1D" | "AveragePooling1D" => self.over_line(layer, input, Self::pool),
             "GlobalAveragePooling2D" => self.global(layer, Op::GlobalAvgPool, input),
             "GlobalMaxPooling2D" => self.global(layer, Op::GlobalMaxPool, input),
+            "GlobalAveragePooling1D" => self.global_line(layer, Op::GlobalAvgPool, input),
+            "GlobalMaxPooling1D" => self.global_line(layer, Op::GlobalMaxPool, input),
             "BatchNormalization" => self.batch_norm(layer, input),
+            "Normalization" => self.normalization(layer, input),
+            "Rescaling" => self.rescaling(layer, input),
+            _ if DURING_TRAINING.contains(&layer.class) => Ok(input),
+            _ => self.shape_or_activation(layer, input, inputs),
+        }
+    }
+
+    fn shape_or_activation(
+        &mut self,
+        layer: &Layer<'_>,
+        input: NodeId,
+        inputs: &[NodeId],
+    ) -> Result<NodeId> {
+        match layer.class {
             "ZeroPadding2D" => self.zero_padding(layer, input),
+            "Cropping2D" => self.cropping(layer, input),
             "Flatten" => self.flatten(layer, input),
             "Reshape" => self.reshape(layer, input),
-            "Activation" => self.activation(layer, input),
-            "ReLU" => self.relu(layer, input),
+            "Permute" => self.permute(layer, input),
+            "Activation" => self.activate(layer, layer.name, input),
+            "ReLU" | "LeakyReLU" => self.relu(layer, input),
+            "PReLU" => self.sloped(layer, input),
             "Softmax" => self.softmax(layer, input),
-            "Rescaling" => self.rescaling(layer, input),
-            "Dropout"
-            | "SpatialDropout2D"
-            | "GaussianNoise"
-            | "GaussianDropout"
-            | "ActivityRegularization"
-            | "AlphaDropout" => Ok(input),
             "Add" => self.fold(layer, Op::Add, inputs),
             "Subtract" => self.fold(layer, Op::Sub, inputs),
             "Multiply" if inputs.len() == 2 && inputs[0] == inputs[1] => {
                 self.lowering.push(layer.name, Op::Square, &[input])
             }
             "Multiply" => self.fold(layer, Op::Mul, inputs),
+            "Average" => {
+                let total = self.fold(layer, Op::Add, inputs)?;
+                self.lowering
+                    .scaled(layer.name, total, 1.0 / inputs.len() as f32)
+            }
+            "Maximum" | "Minimum" => self.extreme(layer, inputs),
             "Concatenate" => self.concat(layer, inputs),
-            other => Err(layer.unsupported(hint_for(other))),
+            other => match function(other) {
+                Some(op) => self.lowering.push(layer.name, op, &[input]),
+                None => Err(layer.unsupported(hint_for(other))),
+            },
         }
     }
 
     /// The layer's variables: as many as named, each with the axes it needs.
-    fn variables<const N: usize>(
+    pub(super) fn variables<const N: usize>(
         &self,
         layer: &Layer<'_>,
         rank: [usize; N],
     ) -> Result<[Tensor; N]> {
-        let stored = self.weights.of(layer.name)?;
+        let stored = self.weights.of(&self.scope, layer.name)?;
         let absent = |name: String| Error::StoredTensor {
             tensor: name,
             fault: TensorFault::Absent,
@@ -97,7 +142,15 @@ impl Importer<'_> {
     }
 
     fn conv(&mut self, layer: &Layer<'_>, input: NodeId) -> Result<NodeId> {
-        let (kernel, bias) = self.kernel(layer, 4)?;
+        let (kernel, bias) = match layer.class {
+            // A kernel over one axis is one of height 1.
+            "Conv1D" => {
+                let (kernel, bias) = self.kernel(layer, 3)?;
+                let shape = [&[1], kernel.shape.as_slice()].concat();
+                (kernel.reshaped(shape)?, bias)
+            }
+            _ => self.kernel(layer, 4)?,
+        };
         // [h, w, in / groups, out] -> [out, in / groups, h, w]
         let weight = kernel.transposed(&[3, 2, 0, 1])?;
         let groups = match layer.value("groups") {
@@ -105,7 +158,8 @@ impl Importer<'_> {
             value => natural(value)
                 .ok_or_else(|| layer.setting("groups", value, "give a positive number"))?,
         };
-        self.convolution(layer, input, weight, bias, groups)
+        let id = self.convolution(layer, input, weight, bias, groups)?;
+        self.with_activation(layer, id)
     }
 
     fn depthwise(&mut self, layer: &Layer<'_>, input: NodeId) -> Result<NodeId> {
@@ -114,7 +168,33 @@ impl Importer<'_> {
         let turned = kernel.transposed(&[2, 3, 0, 1])?;
         let [channels, multiplier, h, w] = [0, 1, 2, 3].map(|axis| turned.shape[axis]);
         let weight = turned.reshaped([channels * multiplier, 1, h, w])?;
-        self.convolution(layer, input, weight, bias, channels)
+        let id = self.convolution(layer, input, weight, bias, channels)?;
+        self.with_activation(layer, id)
+    }
+
+    /// A depthwise convolution and one of 1x1.
+    fn separable(&mut self, layer: &Layer<'_>, input: NodeId) -> Result<NodeId> {
+        let (depthwise, pointwise, bias) = if layer.flag("use_bias", true) {
+            let [depthwise, pointwise, bias] = self.variables(layer, [4, 4, 1])?;
+            (depthwise, pointwise, Some(bias))
+        } else {
+            let [depthwise, pointwise] = self.variables(layer, [4, 4])?;
+            (depthwise, pointwise, None)
+        };
+        let turned = depthwise.transposed(&[2, 3, 0, 1])?;
+        let [channels, multiplier, h, w] = [0, 1, 2, 3].map(|axis| turned.shape[axis]);
+        let weight = turned.reshaped([channels * multiplier, 1, h, w])?;
+        let maps = self.convolution(layer, input, weight, None, channels)?;
+        let op = Op::Conv2d {
+            weight: pointwise.transposed(&[3, 2, 0, 1])?,
+            bias,
+            window: Window::valid([1, 1], [1, 1]),
+            dilation: [1, 1],
+            groups: 1,
+        };
+        let name = format!("{}_pointwise", layer.name);
+        let id = self.lowering.push(&name, op, &[maps])?;
+        self.with_activation(layer, id)
     }
 
     fn convolution(
@@ -136,8 +216,7 @@ impl Importer<'_> {
             dilation,
             groups,
         };
-        let id = self.lowering.push(layer.name, op, &[input])?;
-        self.with_activation(layer, id)
+        self.lowering.push(layer.name, op, &[input])
     }
 
     fn window(
@@ -176,23 +255,21 @@ impl Importer<'_> {
     fn dense(&mut self, layer: &Layer<'_>, input: NodeId) -> Result<NodeId> {
         let (kernel, bias) = self.kernel(layer, 2)?;
         let weight = kernel.transposed(&[1, 0])?;
-        let op = match self.lowering.shape(input).len() {
+        let id = match self.lowering.shape(input).len() {
             // On an image a dense layer mixes the channels of each position.
             3 => {
                 let shape = [weight.shape[0], weight.shape[1], 1, 1];
-                let weight = weight.reshaped(shape)?;
-                let window = Window::valid([1, 1], [1, 1]);
-                Op::Conv2d {
-                    weight,
+                let op = Op::Conv2d {
+                    weight: weight.reshaped(shape)?,
                     bias,
-                    window,
+                    window: Window::valid([1, 1], [1, 1]),
                     dilation: [1, 1],
                     groups: 1,
-                }
+                };
+                self.lowering.push(layer.name, op, &[input])?
             }
-            _ => Op::Dense { weight, bias },
+            _ => self.lowering.dense_last(layer.name, input, weight, bias)?,
         };
-        let id = self.lowering.push(layer.name, op, &[input])?;
         self.with_activation(layer, id)
     }
 
@@ -201,13 +278,26 @@ impl Importer<'_> {
         let stride = layer.pair("strides", Some(kernel))?;
         let window = self.window(layer, input, kernel, stride, [1, 1])?;
         let op = match layer.class {
-            "MaxPooling2D" => Op::MaxPool { window },
+            "MaxPooling2D" | "MaxPooling1D" => Op::MaxPool { window },
             _ => Op::AvgPool {
                 window,
                 count_padding: false,
             },
         };
         self.lowering.push(layer.name, op, &[input])
+    }
+
+    /// Pooling over all of a line `[n, c]`.
+    fn global_line(&mut self, layer: &Layer<'_>, op: Op, input: NodeId) -> Result<NodeId> {
+        let image = self.line_as_image(layer, input)?;
+        let id = self.lowering.push(layer.name, op, &[image])?;
+        let channels = self.lowering.shape(id)[0];
+        let shape = match layer.flag("keepdims", false) {
+            true => vec![1, channels],
+            false => vec![channels],
+        };
+        self.lowering
+            .reshape(&format!("{}_flat", layer.name), id, shape)
     }
 
     fn global(&mut self, layer: &Layer<'_>, op: Op, input: NodeId) -> Result<NodeId> {
@@ -223,7 +313,7 @@ impl Importer<'_> {
     fn batch_norm(&mut self, layer: &Layer<'_>, input: NodeId) -> Result<NodeId> {
         self.last_axis(layer, input)?;
         let (scaled, shifted) = (layer.flag("scale", true), layer.flag("center", true));
-        let channels = self.lowering.shape(input).first().copied().unwrap_or(0);
+        let channels = self.channels(input);
         let same = |value: f32| Tensor::vector(vec![value; channels]);
         let [scale, shift, mean, variance] = match (scaled, shifted) {
             (true, true) => self.variables(layer, [1; 4])?,
@@ -241,21 +331,67 @@ impl Importer<'_> {
             }
         };
         let epsilon = layer.number("epsilon").unwrap_or(1e-3) as f32;
-        self.lowering.push(
-            layer.name,
-            Op::BatchNorm {
-                scale,
-                shift,
-                mean,
-                variance,
-                epsilon,
+        let op = Op::BatchNorm {
+            scale,
+            shift,
+            mean,
+            variance,
+            epsilon,
+        };
+        self.along_channels(layer, input, op)
+    }
+
+    /// Fixed means and variances of each channel.
+    fn normalization(&mut self, layer: &Layer<'_>, input: NodeId) -> Result<NodeId> {
+        self.last_axis(layer, input)?;
+        layer.require("invert", &json!(false), "normalise only")?;
+        let channels = self.channels(input);
+        let given = |key: &'static str| numbers(layer.value(key), channels);
+        let (mean, variance) = match (given("mean"), given("variance")) {
+            (Some(mean), Some(variance)) => (Tensor::vector(mean), Tensor::vector(variance)),
+            _ => {
+                let [mean, variance, _] = self.variables(layer, [1, 1, 0])?;
+                (mean, variance)
+            }
+        };
+        // Keras divides by the deviation, or by this where there is next to none.
+        const DEVIATION_MIN: f32 = 1e-7;
+        let floor = DEVIATION_MIN * DEVIATION_MIN;
+        let op = Op::BatchNorm {
+            scale: Tensor::vector(vec![1.0; channels]),
+            shift: Tensor::vector(vec![0.0; channels]),
+            mean,
+            variance: Tensor {
+                data: variance.data.iter().map(|v| v.max(floor)).collect(),
+                ..variance
             },
-            &[input],
-        )
+            epsilon: 0.0,
+        };
+        self.along_channels(layer, input, op)
+    }
+
+    /// Number of channels: Keras' last axis.
+    fn channels(&self, input: NodeId) -> usize {
+        let shape = self.lowering.shape(input);
+        let axis = if shape.len() == 3 { 0 } else { shape.len() - 1 };
+        shape[axis]
+    }
+
+    /// Applies an operator that works along the first axis to Keras' channels.
+    fn along_channels(&mut self, layer: &Layer<'_>, input: NodeId, op: Op) -> Result<NodeId> {
+        let rank = self.lowering.shape(input).len();
+        if rank == 1 || rank == 3 {
+            return self.lowering.push(layer.name, op, &[input]);
+        }
+        let name = format!("{}_in", layer.name);
+        let turned = self.lowering.axis_to_front(&name, input, rank - 1)?;
+        let id = self.lowering.push(layer.name, op, &[turned])?;
+        let name = format!("{}_out", layer.name);
+        self.lowering.front_to_axis(&name, id, rank - 1)
     }
 
     /// The layer must work along the channels, Keras' last axis.
-    fn last_axis(&self, layer: &Layer<'_>, input: NodeId) -> Result<()> {
+    pub(super) fn last_axis(&self, layer: &Layer<'_>, input: NodeId) -> Result<()> {
         let rank = self.lowering.shape(input).len() as i64;
         let axis = match layer.value("axis") {
             Value::Array(axes) if axes.len() == 1 => &axes[0],
@@ -268,131 +404,6 @@ impl Importer<'_> {
         }
     }
 
-    fn zero_padding(&mut self, layer: &Layer<'_>, input: NodeId) -> Result<NodeId> {
-        let value = layer.value("padding");
-        let extent = |v: &Value| v.as_u64().and_then(|v| usize::try_from(v).ok());
-        let sides = |v: &Value| match v.as_array().map(Vec::as_slice) {
-            Some([a, b]) => extent(a).zip(extent(b)),
-            None => extent(v).map(|both| (both, both)),
-            _ => None,
-        };
-        let both = match value.as_array().map(Vec::as_slice) {
-            Some([h, w]) => sides(h).zip(sides(w)),
-            None => sides(value).map(|side| (side, side)),
-            _ => None,
-        };
-        let Some(((top, bottom), (left, right))) = both else {
-            return Err(layer.setting("padding", value, "give rows and columns to add"));
-        };
-        self.lowering.zero_padding(
-            layer.name,
-            input,
-            Padding {
-                top,
-                left,
-                bottom,
-                right,
-            },
-        )
-    }
-
-    /// Images in Keras' order of values, other values as they are.
-    fn channels_last(&mut self, layer: &Layer<'_>, input: NodeId) -> Result<NodeId> {
-        match self.lowering.shape(input).len() {
-            3 => {
-                let op = Op::Transpose {
-                    permutation: vec![1, 2, 0],
-                };
-                self.lowering
-                    .push(&format!("{}_channels_last", layer.name), op, &[input])
-            }
-            _ => Ok(input),
-        }
-    }
-
-    fn flatten(&mut self, layer: &Layer<'_>, input: NodeId) -> Result<NodeId> {
-        let input = self.channels_last(layer, input)?;
-        let length = self.lowering.shape(input).iter().product();
-        self.lowering.reshape(layer.name, input, vec![length])
-    }
-
-    fn reshape(&mut self, layer: &Layer<'_>, input: NodeId) -> Result<NodeId> {
-        let target = layer.value("target_shape");
-        let input = self.channels_last(layer, input)?;
-        let total: usize = self.lowering.shape(input).iter().product();
-        let hint = "give extents that keep the number of values, at most one of them -1";
-        let error = || layer.setting("target_shape", target, hint);
-        let extents = target.as_array().ok_or_else(error)?;
-        let open = extents
-            .iter()
-            .filter(|extent| extent.as_i64() == Some(-1))
-            .count();
-        let known = extents
-            .iter()
-            .filter(|extent| extent.as_i64() != Some(-1))
-            .map(natural);
-        let known: Option<Vec<usize>> = known.collect();
-        let count = crate::tensor::element_count(&known.ok_or_else(error)?).ok_or_else(error)?;
-        if open > 1 || (open == 1 && !total.is_multiple_of(count)) {
-            return Err(error());
-        }
-        let shape = extents
-            .iter()
-            .map(|extent| natural(extent).unwrap_or(total / count))
-            .collect();
-        let id = self.lowering.reshape(layer.name, input, shape)?;
-        if self.lowering.shape(id).len() != 3 {
-            return Ok(id);
-        }
-        let op = Op::Transpose {
-            permutation: vec![2, 0, 1],
-        };
-        self.lowering
-            .push(&format!("{}_channels_first", layer.name), op, &[id])
-    }
-
-    fn activation(&mut self, layer: &Layer<'_>, input: NodeId) -> Result<NodeId> {
-        self.activate(layer, layer.name, input)
-    }
-
-    /// The activation that a layer carries itself.
-    fn with_activation(&mut self, layer: &Layer<'_>, id: NodeId) -> Result<NodeId> {
-        self.activate(layer, &format!("{}_activation", layer.name), id)
-    }
-
-    fn activate(&mut self, layer: &Layer<'_>, name: &str, input: NodeId) -> Result<NodeId> {
-        let value = layer.value("activation");
-        let op = match value.as_str() {
-            None if value.is_null() => return Ok(input),
-            Some("linear") => return Ok(input),
-            Some("relu") => Op::Relu,
-            Some("sigmoid") => Op::Sigmoid,
-            Some("tanh") => Op::Tanh,
-            // Keras takes softmax along the channels, the first axis here.
-            Some("softmax") => Op::Softmax { axis: 0 },
-            Some("log_softmax") => Op::LogSoftmax { axis: 0 },
-            _ => return Err(layer.setting("activation", value, ACTIVATIONS)),
-        };
-        self.lowering.push(name, op, &[input])
-    }
-
-    fn relu(&mut self, layer: &Layer<'_>, input: NodeId) -> Result<NodeId> {
-        let hint = "use a plain ReLU";
-        for key in ["negative_slope", "threshold"] {
-            if layer.number(key).is_some_and(|value| value != 0.0) {
-                return Err(layer.setting(key, layer.value(key), hint));
-            }
-        }
-        layer.require("max_value", &Value::Null, hint)?;
-        self.lowering.push(layer.name, Op::Relu, &[input])
-    }
-
-    fn softmax(&mut self, layer: &Layer<'_>, input: NodeId) -> Result<NodeId> {
-        self.last_axis(layer, input)?;
-        self.lowering
-            .push(layer.name, Op::Softmax { axis: 0 }, &[input])
-    }
-
     fn rescaling(&mut self, layer: &Layer<'_>, input: NodeId) -> Result<NodeId> {
         let one = |key: &'static str, default: f64| match layer.value(key) {
             Value::Null => Ok(default),
@@ -400,29 +411,15 @@ impl Importer<'_> {
                 .as_f64()
                 .ok_or_else(|| layer.setting(key, value, "give one number")),
         };
-        let (scale, offset) = (one("scale", 1.0)?, one("offset", 0.0)?);
-        let scalar = |value: f64| Tensor {
-            shape: vec![],
-            data: vec![value as f32],
-        };
-        let factor = self
-            .lowering
-            .constant(&format!("{}_scale", layer.name), scalar(scale))?;
-        let scaled = self.lowering.push(layer.name, Op::Mul, &[input, factor])?;
-        if offset == 0.0 {
-            return Ok(scaled);
-        }
-        let offset = self
-            .lowering
-            .constant(&format!("{}_offset", layer.name), scalar(offset))?;
-        self.lowering.push(
-            &format!("{}_shifted", layer.name),
-            Op::Add,
-            &[scaled, offset],
-        )
+        let (scale, offset) = (one("scale", 1.0)? as f32, one("offset", 0.0)? as f32);
+        let scaled = self.lowering.scaled(layer.name, input, scale)?;
+        self.lowering.shifted(layer.name, scaled, offset)
     }
 
     fn fold(&mut self, layer: &Layer<'_>, op: Op, inputs: &[NodeId]) -> Result<NodeId> {
+        if inputs.len() < 2 {
+            return Err(layer.missing("a second operand"));
+        }
         let mut total = inputs[0];
         for &next in &inputs[1..] {
             total = self.lowering.push(layer.name, op.clone(), &[total, next])?;
@@ -451,18 +448,39 @@ impl Importer<'_> {
     }
 }
 
+/// Functions of `keras.ops` that are operators here.
+fn function(class: &str) -> Option<Op> {
+    match class {
+        "Square" => Some(Op::Square),
+        "Relu" => Some(Op::Relu),
+        "Sigmoid" => Some(Op::Sigmoid),
+        "Tanh" => Some(Op::Tanh),
+        _ => None,
+    }
+}
+
+/// One number for all channels or one for each, however deeply the list is nested.
+fn numbers(value: &Value, channels: usize) -> Option<Vec<f32>> {
+    let mut list = value;
+    while let Some([inner]) = list.as_array().map(Vec::as_slice) {
+        list = inner;
+    }
+    match list {
+        Value::Number(one) => Some(vec![one.as_f64()? as f32; channels]),
+        Value::Array(items) => items.iter().map(|v| Some(v.as_f64()? as f32)).collect(),
+        _ => None,
+    }
+}
+
 /// What could stand in for a layer that has no translation.
 fn hint_for(class: &str) -> &'static str {
     match class {
-        "LeakyReLU" | "PReLU" | "ELU" | "ThresholdedReLU" | "Lambda" => ACTIVATIONS,
-        "SeparableConv2D" => "use DepthwiseConv2D and a 1x1 Conv2D",
-        "Conv2DTranspose" | "UpSampling2D" | "Cropping2D" => {
-            "only Conv2D, pooling and ZeroPadding2D change the image size"
+        "ELU" | "SELU" | "GELU" | "Elu" | "Gelu" | "ThresholdedReLU" | "Lambda" => ACTIVATIONS,
+        "Conv2DTranspose" | "UpSampling2D" | "Resizing" => {
+            "only Conv2D, pooling, padding and cropping change the image size"
         }
         "LayerNormalization" | "GroupNormalization" => "use BatchNormalization",
         "LSTM" | "GRU" | "SimpleRNN" | "Bidirectional" => "the graph has no state",
-        "Sequential" | "Functional" | "Model" => "copy its layers into the outer model",
-        "Average" => "use Add and scale the next layer's weights",
         _ => "replace it by supported layers and save again",
     }
 }

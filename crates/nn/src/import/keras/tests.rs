@@ -39,7 +39,7 @@ fn refused(config: &str) -> Error {
 #[test]
 fn an_unsupported_layer_is_named_with_a_replacement() {
     let found = refused(&sequential(
-        r#"{"class_name": "LeakyReLU", "config": {"name": "leak"}}"#,
+        r#"{"class_name": "ELU", "config": {"name": "leak"}}"#,
     ));
     let message = found.to_string();
     assert!(matches!(found, Error::UnsupportedOp { .. }));
@@ -53,7 +53,7 @@ fn an_unsupported_layer_is_named_with_a_replacement() {
 fn settings_without_translation_say_so() {
     for layer in [
         r#"{"class_name": "Activation", "config": {"name": "a", "activation": "gelu"}}"#,
-        r#"{"class_name": "ReLU", "config": {"name": "a", "max_value": 6.0}}"#,
+        r#"{"class_name": "ReLU", "config": {"name": "a", "threshold": 0.5}}"#,
         r#"{"class_name": "Flatten", "config": {"name": "a", "data_format": "channels_first"}}"#,
         r#"{"class_name": "MaxPooling2D", "config": {"name": "a", "pool_size": [2, -1]}}"#,
         r#"{"class_name": "Reshape", "config": {"name": "a", "target_shape": [7, -1]}}"#,
@@ -112,4 +112,75 @@ fn bytes_that_are_neither_hdf5_nor_zip_are_errors() {
         Err(Error::Zip { .. })
     ));
     assert!(matches!(refused("{"), Error::Json { .. }));
+}
+
+/// A functional model of one input and `layers`, whose answer is `last`.
+fn functional(layers: &str, last: &str) -> String {
+    format!(
+        r#"{{"class_name": "Functional", "config": {{"name": "m",
+        "input_layers": [["in", 0, 0]], "output_layers": [["{last}", 0, 0]], "layers": [
+        {{"class_name": "InputLayer", "config": {{"name": "in", "batch_shape": [null, 4]}},
+         "inbound_nodes": []}}, {layers}]}}}}"#
+    )
+}
+
+const TENSOR: &str =
+    r#"{"class_name": "__keras_tensor__", "config": {"keras_history": ["in", 0, 0]}}"#;
+
+#[test]
+fn numbers_beside_an_operand_are_never_dropped() {
+    let layer = |class: &str, args: &str, kwargs: &str| {
+        let layer = format!(
+            r#"{{"class_name": "{class}", "config": {{"name": "a"}},
+            "inbound_nodes": [{{"args": [{args}], "kwargs": {{{kwargs}}}}}]}}"#
+        );
+        from_archive(&archive(&functional(&layer, "a")))
+    };
+    let two = format!("{TENSOR}, 2.0");
+    let graph = layer("Multiply", &two, "").unwrap();
+    let input = crate::tensor::Tensor::vector(vec![1.0, 2.0, 3.0, 4.0]);
+    let found = crate::reference::run(&graph, &input).unwrap();
+    assert_eq!(found.data, [2.0, 4.0, 6.0, 8.0]);
+    for refused in [
+        layer("Multiply", TENSOR, r#""x2": 2.0"#),
+        layer("Multiply", TENSOR, ""),
+        layer("ReLU", &two, ""),
+        layer("Divide", &format!("2.0, {TENSOR}"), ""),
+        layer("Power", &format!("{TENSOR}, 0.5"), ""),
+    ] {
+        let found = refused.expect_err("a refusal");
+        assert!(found.to_string().contains("`a`"), "{found}");
+    }
+}
+
+#[test]
+fn a_shared_layer_that_waits_is_not_taken_from_another_use() {
+    let relu = |reads: &str| format!(r#"[["{reads}", 0, 0, {{}}]]"#);
+    let layers = format!(
+        r#"{{"class_name": "Add", "config": {{"name": "sum"}}, "inbound_nodes":
+            [[["r", 0, 0, {{}}], ["r", 1, 0, {{}}]]]}},
+        {{"class_name": "ReLU", "config": {{"name": "r"}}, "inbound_nodes": [{}, {}]}},
+        {{"class_name": "Activation", "config": {{"name": "late", "activation": "square"}},
+          "inbound_nodes": [{}]}}"#,
+        relu("in"),
+        relu("late"),
+        relu("in")
+    );
+    let graph = from_archive(&archive(&functional(&layers, "sum"))).unwrap();
+    let input = crate::tensor::Tensor::vector(vec![-3.0, 2.0, 0.0, 1.0]);
+    let found = crate::reference::run(&graph, &input).unwrap();
+    assert_eq!(found.data, [9.0, 6.0, 0.0, 2.0]);
+}
+
+#[test]
+fn models_nested_too_deeply_are_refused() {
+    let mut model = r#"{"class_name": "ReLU", "config": {"name": "r"}}"#.to_owned();
+    for depth in 0..12 {
+        model = format!(
+            r#"{{"class_name": "Sequential",
+                "config": {{"name": "m{depth}", "layers": [{model}]}}}}"#
+        );
+    }
+    let found = refused(&sequential(&model));
+    assert!(matches!(found, Error::UnsupportedOp { .. }), "{found}");
 }

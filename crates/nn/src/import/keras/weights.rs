@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{Cursor, Read};
 
 use hdf5_reader::error::Error as Hdf5Error;
-use hdf5_reader::{Hdf5File, OpenOptions};
+use hdf5_reader::{Dataset, Hdf5File, OpenOptions};
 use serde_json::Value;
 use zip::ZipArchive;
 
@@ -16,6 +16,8 @@ use crate::tensor::Tensor;
 const CONFIG_LIMIT: u64 = 16 << 20;
 /// Most values of one tensor.
 const VALUES_MAX: u64 = 1 << 28;
+/// Most models nested in each other.
+pub(super) const NESTING_MAX: usize = 8;
 /// Most variables of one layer that are looked for.
 const VARIABLES_MAX: usize = 16;
 
@@ -28,7 +30,8 @@ pub(super) struct Weights {
 enum Layout {
     /// `.h5`: `model_weights/<layer>`, order in the attribute `weight_names`.
     Legacy,
-    /// `.keras`: `layers/<group>/vars/<i>`; the groups by layer name.
+    /// `.keras`: `<group>/vars/<i>`; the groups by the layer's name, after those of the models
+    /// that it is nested in.
     Archive(HashMap<String, String>),
 }
 
@@ -63,31 +66,37 @@ impl Weights {
         ))
     }
 
-    /// Variables of `layer` in the order that Keras creates them.
-    pub(super) fn of(&self, layer: &str) -> Result<Vec<(String, Tensor)>> {
+    /// Variables of `layer`, which is nested in the models `scope`, in the order that Keras creates
+    /// them.
+    pub(super) fn of(&self, scope: &[&str], layer: &str) -> Result<Vec<(String, Tensor)>> {
         match &self.layout {
-            Layout::Legacy => self.legacy(layer),
+            Layout::Legacy => self.legacy(scope, layer),
             Layout::Archive(groups) => {
-                self.archived(groups.get(layer).map_or(layer, String::as_str))
+                let path = [scope, &[layer]].concat().join("/");
+                let usual = format!("layers/{}", path.replace('/', "/layers/"));
+                self.archived(groups.get(&path).unwrap_or(&usual))
             }
         }
     }
 
-    fn legacy(&self, layer: &str) -> Result<Vec<(String, Tensor)>> {
-        let path = format!("model_weights/{layer}");
+    /// A nested model's variables all lie in the group of the outermost model.
+    fn legacy(&self, scope: &[&str], layer: &str) -> Result<Vec<(String, Tensor)>> {
+        let path = format!("model_weights/{}", scope.first().unwrap_or(&layer));
         let group = self.file.group(&path).map_err(|e| hdf5(&path, e))?;
         let names = group
             .attribute("weight_names")
             .and_then(|a| a.read_strings());
         let names = names.map_err(|e| hdf5(&format!("the attribute weight_names of {path}"), e))?;
+        let own = |name: &&String| scope.is_empty() || name.rsplit('/').nth(1) == Some(layer);
         names
             .iter()
+            .filter(own)
             .map(|name| self.tensor(&format!("{path}/{name}")))
             .collect()
     }
 
     fn archived(&self, group: &str) -> Result<Vec<(String, Tensor)>> {
-        let path = format!("layers/{group}/vars");
+        let path = format!("{group}/vars");
         let vars = self.file.group(&path).map_err(|e| hdf5(&path, e))?;
         let (_, mut names) = vars.member_names().map_err(|e| hdf5(&path, e))?;
         names.retain(|name| {
@@ -117,20 +126,31 @@ impl Weights {
         if count > VALUES_MAX {
             return Err(fault(TensorFault::Extents { extents: extents() }));
         }
-        let data: Vec<f32> = match set.read_array::<f32>() {
-            Ok(array) => array.iter().copied().collect(),
-            Err(Hdf5Error::TypeMismatch { .. }) => {
-                let array = set.read_array::<f64>().map_err(|e| hdf5(path, e))?;
-                array.iter().map(|&v| v as f32).collect()
-            }
-            Err(e) => return Err(hdf5(path, e)),
-        };
+        let data = numbers(&set).map_err(|e| hdf5(path, e))?;
         let shape: Vec<usize> = set.shape().iter().map(|&extent| extent as usize).collect();
         let tensor = Tensor::new(shape, data)?;
         match tensor.first_non_finite() {
             Some(position) => Err(fault(TensorFault::NonFinite { position })),
             None => Ok((path.to_owned(), tensor)),
         }
+    }
+}
+
+/// The values, of whichever type: counters, such as that of `Normalization`, are whole numbers.
+fn numbers(set: &Dataset) -> std::result::Result<Vec<f32>, Hdf5Error> {
+    let first = match set.read_array::<f32>() {
+        Ok(array) => return Ok(array.iter().copied().collect()),
+        Err(error) => error,
+    };
+    if let Ok(array) = set.read_array::<f64>() {
+        return Ok(array.iter().map(|&v| v as f32).collect());
+    }
+    if let Ok(array) = set.read_array::<i32>() {
+        return Ok(array.iter().map(|&v| v as f32).collect());
+    }
+    match set.read_array::<i64>() {
+        Ok(array) => Ok(array.iter().map(|&v| v as f32).collect()),
+        Err(_) => Err(first),
     }
 }
 
@@ -178,46 +198,57 @@ fn member(bytes: &[u8], name: &'static str, limit: u64) -> Result<Vec<u8>> {
 /// of the layers.
 fn archive_groups(file: &Hdf5File, config: &Value) -> HashMap<String, String> {
     let mut groups = HashMap::new();
-    let members = file
-        .group("layers")
-        .and_then(|layers| layers.member_names());
-    for group in members.map_or_else(|_| Vec::new(), |(groups, _)| groups) {
-        let vars = file.group(&format!("layers/{group}/vars"));
-        if let Ok(name) = vars.and_then(|vars| vars.attribute("name")?.read_string()) {
-            groups.insert(name, group);
-        }
-    }
+    named_groups(file, "layers", "", 0, &mut groups);
     if groups.is_empty() {
-        numbered_groups(config)
-    } else {
-        groups
+        numbered_groups(config, "layers", "", &mut groups);
+    }
+    groups
+}
+
+fn named_groups(
+    file: &Hdf5File,
+    path: &str,
+    scope: &str,
+    depth: usize,
+    groups: &mut HashMap<String, String>,
+) {
+    let members = file.group(path).and_then(|layers| layers.member_names());
+    for group in members.map_or_else(|_| Vec::new(), |(groups, _)| groups) {
+        let path = format!("{path}/{group}");
+        let vars = file.group(&format!("{path}/vars"));
+        let Ok(name) = vars.and_then(|vars| vars.attribute("name")?.read_string()) else {
+            continue;
+        };
+        let name = format!("{scope}{name}");
+        if depth < NESTING_MAX {
+            let (path, scope) = (format!("{path}/layers"), format!("{name}/"));
+            named_groups(file, &path, &scope, depth + 1, groups);
+        }
+        groups.insert(name, path);
     }
 }
 
-fn numbered_groups(config: &Value) -> HashMap<String, String> {
-    let mut groups = HashMap::new();
+fn numbered_groups(config: &Value, path: &str, scope: &str, groups: &mut HashMap<String, String>) {
     let mut counts: HashMap<String, usize> = HashMap::new();
-    for layer in config["config"]["layers"]
-        .as_array()
-        .map_or(&[][..], Vec::as_slice)
-    {
+    let layers = config["config"]["layers"].as_array();
+    for layer in layers.map_or(&[][..], Vec::as_slice) {
         let class = snake_case(layer["class_name"].as_str().unwrap_or_default());
         let count = counts.entry(class.clone()).or_default();
-        let group = if *count == 0 {
-            class
-        } else {
-            format!("{class}_{count}")
+        let group = match *count {
+            0 => format!("{path}/{class}"),
+            count => format!("{path}/{class}_{count}"),
         };
         *count += 1;
-        groups.insert(
-            layer["config"]["name"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned(),
-            group,
+        let name = layer["config"]["name"].as_str().unwrap_or_default();
+        let name = format!("{scope}{name}");
+        numbered_groups(
+            layer,
+            &format!("{group}/layers"),
+            &format!("{name}/"),
+            groups,
         );
+        groups.insert(name, group);
     }
-    groups
 }
 
 /// `BatchNormalization` to `batch_normalization`, `ReLU` to `re_lu`, `Conv2D` to `conv2d`, as Keras
@@ -241,6 +272,8 @@ fn snake_case(class: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::{numbered_groups, snake_case};
 
     #[test]
@@ -265,11 +298,12 @@ mod tests {
             {"class_name": "Conv2D", "config": {"name": "b"}},
             {"class_name": "Dense", "config": {"name": "c"}},
         ]}});
-        let groups = numbered_groups(&config);
+        let mut groups = HashMap::new();
+        numbered_groups(&config, "layers", "", &mut groups);
         assert_eq!(
             (groups["a"].as_str(), groups["b"].as_str()),
-            ("dense", "conv2d")
+            ("layers/dense", "layers/conv2d")
         );
-        assert_eq!(groups["c"], "dense_1");
+        assert_eq!(groups["c"], "layers/dense_1");
     }
 }

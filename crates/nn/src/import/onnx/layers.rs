@@ -1,17 +1,21 @@
 //! Convolution, dense layers, pooling, normalisation.
 
-use super::{Importer, Site, Stored, Value};
+use super::{Importer, Site, Stored, Value, counted};
 use crate::error::{Error, Result, TensorFault};
 use crate::graph::{NodeId, Op, Padding, Window};
 use crate::import::lowering::same_padding;
 use crate::tensor::Tensor;
 
-const TWO_AXES: &str = "only windows over height and width are supported";
+const TWO_AXES: &str = "windows slide over height and width, or over one axis";
 
 impl Importer {
     pub(super) fn conv(&mut self, site: &Site<'_>) -> Result<Value> {
         let input = self.computed(site, 0)?;
-        let weight = self.weight(site, 1, "the kernel")?.clone();
+        let mut weight = self.weight(site, 1, "the kernel")?.clone();
+        // A kernel over one axis is one of height 1.
+        if let [outputs, inputs, length] = weight.shape[..] {
+            weight = weight.reshaped([outputs, inputs, 1, length])?;
+        }
         let &[_, _, kh, kw] = weight.shape.as_slice() else {
             return Err(site.attribute_error("kernel_shape", &weight.shape, TWO_AXES));
         };
@@ -19,25 +23,58 @@ impl Importer {
             Some(_) => Some(self.weight(site, 2, "the bias")?.clone()),
             None => None,
         };
-        let dilation = pair(site, "dilations", [1, 1])?;
-        let window = self.window(site, input, [kh, kw], dilation)?;
         let groups = natural(site, "group", site.int("group", 1))?;
-        self.push(
-            site,
-            Op::Conv2d {
+        self.over_image(site, input, |importer, image| {
+            let dilation = pair(site, "dilations", [1, 1])?;
+            let window = importer.window(site, image, [kh, kw], dilation)?;
+            Ok(Op::Conv2d {
                 weight,
                 bias,
                 window,
                 dilation,
                 groups,
-            },
-            &[input],
-        )
+            })
+        })
+    }
+
+    /// Applies an operator to an image; a line `[c, n]` becomes an image of height 1 and the answer
+    /// a line again.
+    fn over_image(
+        &mut self,
+        site: &Site<'_>,
+        input: NodeId,
+        op: impl FnOnce(&Self, NodeId) -> Result<Op>,
+    ) -> Result<Value> {
+        let line = match *self.lowering.shape(input) {
+            [channels, length] => Some(vec![channels, 1, length]),
+            _ => None,
+        };
+        check_axes(site, if line.is_some() { 1 } else { 2 })?;
+        let Some(shape) = line else {
+            let op = op(self, input)?;
+            return self.push(site, op, &[input]);
+        };
+        let name = format!("{}_image", site.name);
+        let image = self.lowering.reshape(&name, input, shape)?;
+        let op = op(self, image)?;
+        let answer = self.lowering.push(site.name, op, &[image])?;
+        let shape = match *self.lowering.shape(answer) {
+            [channels, 1, length] => vec![channels, length],
+            ref shape => return Err(site.attribute_error("pads", shape, TWO_AXES)),
+        };
+        let name = format!("{}_line", site.name);
+        Ok(Value::Computed(
+            self.lowering.reshape(&name, answer, shape)?,
+        ))
+    }
+
+    pub(super) fn global_pool(&mut self, site: &Site<'_>, op: Op) -> Result<Value> {
+        let input = self.computed(site, 0)?;
+        self.over_image(site, input, |_, _| Ok(op))
     }
 
     pub(super) fn pool(&mut self, site: &Site<'_>) -> Result<Value> {
         let input = self.computed(site, 0)?;
-        let max = site.proto.op_type == "MaxPool";
         if site.ints("kernel_shape").is_none() {
             return Err(site.missing("kernel_shape"));
         }
@@ -54,6 +91,13 @@ impl Importer {
         {
             return Err(site.attribute_error("Indices", true, "only the maxima are computed"));
         }
+        self.over_image(site, input, |importer, image| {
+            importer.pool_op(site, image, kernel)
+        })
+    }
+
+    fn pool_op(&self, site: &Site<'_>, input: NodeId, kernel: [usize; 2]) -> Result<Op> {
+        let max = site.proto.op_type == "MaxPool";
         let count_padding = site.int("count_include_pad", 0) != 0;
         let mut window = self.window(site, input, kernel, [1, 1])?;
         if site.int("ceil_mode", 0) != 0 {
@@ -64,15 +108,14 @@ impl Importer {
             }
             window = rounded;
         }
-        let op = if max {
+        Ok(if max {
             Op::MaxPool { window }
         } else {
             Op::AvgPool {
                 window,
                 count_padding,
             }
-        };
-        self.push(site, op, &[input])
+        })
     }
 
     /// More padding at the far ends, so that a last window that starts on the image is not dropped.
@@ -167,17 +210,36 @@ impl Importer {
             Some(pads) => pads.to_vec(),
             None => self.integers(site, 1, "the padding")?.to_vec(),
         };
-        let &[0, 0, top, left, 0, 0, bottom, right] = pads.as_slice() else {
-            return Err(site.attribute_error(
-                "pads",
-                pads,
-                "pad height and width of an image only",
-            ));
-        };
-        let padding = explicit_padding(site, &[top, left, bottom, right])?;
+        let padding = self.image_padding(site, input, pads)?;
         Ok(Value::Computed(
             self.lowering.zero_padding(site.name, input, padding)?,
         ))
+    }
+
+    /// The padding of height and width; that of the batch and the channels must be none.
+    fn image_padding(&self, site: &Site<'_>, input: NodeId, pads: Vec<i64>) -> Result<Padding> {
+        let rank = self.lowering.shape(input).len();
+        let axes = match site.operand(3) {
+            Some(_) => self.integers(site, 3, "the axes")?.to_vec(),
+            None => (0..=rank as i64).collect(),
+        };
+        let refused = || {
+            let hint = "pad height and width of an image only";
+            site.attribute_error("pads", &pads, hint)
+        };
+        if rank != 3 || pads.len() != 2 * axes.len() {
+            return Err(refused());
+        }
+        let (mut before, mut after) = ([0; 4], [0; 4]);
+        let sides = pads.iter().zip(&pads[axes.len()..]);
+        for (&axis, (&first, &last)) in axes.iter().zip(sides) {
+            let axis = counted(site, axis, 4)?;
+            (before[axis], after[axis]) = (first, last);
+        }
+        let ([0, 0, top, left], [0, 0, bottom, right]) = (before, after) else {
+            return Err(refused());
+        };
+        explicit_padding(site, &[top, left, bottom, right])
     }
 
     pub(super) fn gemm(&mut self, site: &Site<'_>) -> Result<Value> {
@@ -214,10 +276,33 @@ impl Importer {
         }
     }
 
+    /// `x w` along the last axis of `x`, or `w x` along the one before it.
     pub(super) fn mat_mul(&mut self, site: &Site<'_>) -> Result<Value> {
-        let input = self.computed(site, 0)?;
-        let weight = self.matrix(site, 1)?.transposed(&[1, 0])?;
-        self.push(site, Op::Dense { weight, bias: None }, &[input])
+        let first = matches!(self.value(site, 0, "an operand")?, Value::Stored(_));
+        let second = matches!(self.value(site, 1, "an operand")?, Value::Computed(_));
+        let (mut input, weight) = match first && second {
+            true => (self.computed(site, 1)?, self.matrix(site, 0)?),
+            false => {
+                let input = self.computed(site, 0)?;
+                (input, self.matrix(site, 1)?.transposed(&[1, 0])?)
+            }
+        };
+        let rank = self.lowering.shape(input).len();
+        if !first {
+            let id = self.lowering.dense_last(site.name, input, weight, None)?;
+            return Ok(Value::Computed(id));
+        }
+        if rank < 2 {
+            let hint = "the first factor is the batch of examples";
+            return Err(site.unsupported(hint));
+        }
+        let mut swap: Vec<usize> = (0..rank).collect();
+        swap.swap(rank - 2, rank - 1);
+        let name = format!("{}_turned", site.name);
+        input = self.lowering.permuted(&name, input, swap.clone())?;
+        let id = self.lowering.dense_last(site.name, input, weight, None)?;
+        let name = format!("{}_back", site.name);
+        Ok(Value::Computed(self.lowering.permuted(&name, id, swap)?))
     }
 
     fn matrix(&self, site: &Site<'_>, index: usize) -> Result<Tensor> {
@@ -247,35 +332,49 @@ impl Importer {
         self.push(site, op, &[input])
     }
 
-    /// Mean or maximum over height and width.
+    /// Mean, sum or maximum over some axes of each example: the others become the maps of an image
+    /// over which a global pool goes.
     pub(super) fn reduce(&mut self, site: &Site<'_>, op: Op) -> Result<Value> {
         let input = self.computed(site, 0)?;
-        let rank = self.lowering.shape(input).len();
         let axes = match (site.ints("axes"), site.operand(1)) {
             (Some(axes), _) => axes.to_vec(),
             (None, Some(_)) => self.integers(site, 1, "the axes")?.to_vec(),
             (None, None) => Vec::new(),
         };
-        let mut found: Vec<i64> = axes
-            .iter()
-            .map(|&a| if a < 0 { a + rank as i64 + 1 } else { a })
+        let shape = self.lowering.shape(input).to_vec();
+        let reduced = self.example_axes(site, &axes, shape.len())?;
+        if reduced.is_empty() {
+            return Err(site.attribute_error("axes", axes, "name axes of each example"));
+        }
+        let kept: Vec<usize> = (0..shape.len())
+            .filter(|axis| !reduced.contains(axis))
             .collect();
-        found.sort_unstable();
-        if rank != 3 || found != [2, 3] {
-            let hint = "reduce over height and width, or use global pooling";
-            return Err(site.attribute_error("axes", axes, hint));
+        let count: usize = reduced.iter().map(|&axis| shape[axis]).product();
+        let mut pooled = if shape.len() == 3 && reduced == [1, 2] {
+            self.lowering.push(site.name, op, &[input])?
+        } else {
+            let order = kept.iter().chain(&reduced).copied().collect();
+            let name = format!("{}_turned", site.name);
+            let turned = self.lowering.permuted(&name, input, order)?;
+            let maps = kept.iter().map(|&axis| shape[axis]).product();
+            let name = format!("{}_maps", site.name);
+            let image = self.lowering.reshape(&name, turned, vec![maps, count, 1])?;
+            self.lowering.push(site.name, op, &[image])?
+        };
+        if site.proto.op_type == "ReduceSum" {
+            pooled = self.lowering.scaled(site.name, pooled, count as f32)?;
         }
-        let id = self.lowering.push(site.name, op, &[input])?;
-        if site.int("keepdims", 1) != 0 {
-            return Ok(Value::Computed(id));
+        let keep = site.int("keepdims", 1) != 0;
+        let mut extents: Vec<usize> = (0..shape.len())
+            .filter(|axis| keep || kept.contains(axis))
+            .map(|axis| if kept.contains(&axis) { shape[axis] } else { 1 })
+            .collect();
+        if extents.is_empty() {
+            extents.push(1);
         }
-        let channels = self.lowering.shape(id)[0];
-        let flat = format!("{}_flat", site.name);
-        Ok(Value::Computed(self.lowering.reshape(
-            &flat,
-            id,
-            vec![channels],
-        )?))
+        let name = format!("{}_flat", site.name);
+        let id = self.lowering.reshape(&name, pooled, extents)?;
+        Ok(Value::Computed(id))
     }
 
     /// Stored values as they are, for callers that fold.
@@ -287,6 +386,24 @@ impl Importer {
     }
 }
 
+/// Refuses settings for another number of axes than the windows slide over.
+fn check_axes(site: &Site<'_>, axes: usize) -> Result<()> {
+    for (name, values) in [
+        ("kernel_shape", axes),
+        ("strides", axes),
+        ("dilations", axes),
+        ("pads", 2 * axes),
+    ] {
+        match site.ints(name) {
+            Some(found) if found.len() != values => {
+                return Err(site.attribute_error(name, found, TWO_AXES));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 fn natural(site: &Site<'_>, name: &'static str, value: i64) -> Result<usize> {
     usize::try_from(value)
         .map_err(|_| site.attribute_error(name, value, "give numbers that are not negative"))
@@ -296,13 +413,18 @@ fn pair(site: &Site<'_>, name: &'static str, default: [usize; 2]) -> Result<[usi
     match site.ints(name) {
         None => Ok(default),
         Some(&[h, w]) => Ok([natural(site, name, h)?, natural(site, name, w)?]),
+        // Over one axis: an image of height 1.
+        Some(&[w]) => Ok([1, natural(site, name, w)?]),
         Some(found) => Err(site.attribute_error(name, found, TWO_AXES)),
     }
 }
 
 fn explicit_padding(site: &Site<'_>, pads: &[i64]) -> Result<Padding> {
-    let &[top, left, bottom, right] = pads else {
-        return Err(site.attribute_error("pads", pads, TWO_AXES));
+    let [top, left, bottom, right] = match *pads {
+        [top, left, bottom, right] => [top, left, bottom, right],
+        // Over one axis.
+        [left, right] => [0, left, 0, right],
+        _ => return Err(site.attribute_error("pads", pads, TWO_AXES)),
     };
     let natural = |value| natural(site, "pads", value);
     Ok(Padding {

@@ -1,8 +1,9 @@
 //! Elementwise operators and softmax.
 
 use super::{Importer, REPLACE, Site, Stored, Value};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::graph::{NodeId, Op};
+use crate::import::compose::scalar;
 use crate::tensor::Tensor;
 
 /// Highest power taken as a polynomial.
@@ -11,7 +12,7 @@ const POWER_MAX: f32 = 16.0;
 impl Importer {
     pub(super) fn binary(&mut self, site: &Site<'_>) -> Result<Value> {
         match (self.as_stored(site, 0), self.as_stored(site, 1)) {
-            (Some(a), Some(b)) => fold(site, &a, &b),
+            (Some(_), Some(_)) => Err(site.unsupported(REPLACE)),
             (None, Some(_)) => {
                 let a = self.computed(site, 0)?;
                 let b = self.weight(site, 1, "an operand")?.clone();
@@ -24,6 +25,7 @@ impl Importer {
             }
             (None, None) => {
                 let (a, b) = (self.computed(site, 0)?, self.computed(site, 1)?);
+                let (a, b) = self.equally_wide(site, a, b)?;
                 let op = match site.proto.op_type.as_str() {
                     "Add" => Op::Add,
                     "Sub" => Op::Sub,
@@ -74,7 +76,7 @@ impl Importer {
     }
 
     /// A constant node next to `other`, without the axis of the batch.
-    fn constant_operand(
+    pub(super) fn constant_operand(
         &mut self,
         site: &Site<'_>,
         index: usize,
@@ -89,21 +91,50 @@ impl Importer {
         self.lowering.constant(name, value)
     }
 
+    /// Repeats the one value a map of one operand, `[c, 1, 1]`, over the other's image.
+    pub(super) fn equally_wide(
+        &mut self,
+        site: &Site<'_>,
+        a: NodeId,
+        b: NodeId,
+    ) -> Result<(NodeId, NodeId)> {
+        let image = |id: NodeId| match *self.lowering.shape(id) {
+            [c, h, w] => Some((c, [h, w])),
+            _ => None,
+        };
+        let (wide_a, wide_b) = (image(a), image(b));
+        let name = format!("{}_spread", site.name);
+        match (wide_a, wide_b) {
+            (Some((c, extent)), Some((d, [1, 1]))) if c == d && extent != [1, 1] => {
+                Ok((a, self.lowering.spread(&name, b, extent)?))
+            }
+            (Some((c, [1, 1])), Some((d, extent))) if c == d && extent != [1, 1] => {
+                Ok((self.lowering.spread(&name, a, extent)?, b))
+            }
+            _ => Ok((a, b)),
+        }
+    }
+
+    /// Sum or mean of all operands.
     pub(super) fn sum(&mut self, site: &Site<'_>) -> Result<Value> {
         let mut total = self.computed(site, 0)?;
-        for index in 1..site.proto.input.len() {
-            let next = self.computed(site, index)?;
+        let count = site.proto.input.len();
+        for index in 1..count {
+            let next = match self.as_stored(site, index) {
+                Some(Stored::Floats(value)) => self.constant_operand(site, index, total, value)?,
+                _ => self.computed(site, index)?,
+            };
             total = self.lowering.push(site.name, Op::Add, &[total, next])?;
+        }
+        if site.proto.op_type == "Mean" {
+            total = self.lowering.scaled(site.name, total, 1.0 / count as f32)?;
         }
         Ok(Value::Computed(total))
     }
 
     pub(super) fn scaled(&mut self, site: &Site<'_>, factor: f32) -> Result<Value> {
         let input = self.computed(site, 0)?;
-        let factor = Tensor {
-            shape: vec![],
-            data: vec![factor],
-        };
+        let factor = scalar(factor);
         let factor = self
             .lowering
             .constant(&format!("{}_factor", site.name), factor)?;
@@ -129,23 +160,6 @@ impl Importer {
                 Err(site.attribute_error("exponent", found, "use one whole exponent up to 16"))
             }
         }
-    }
-
-    /// `Clip` from 0 upward is `Relu`.
-    pub(super) fn clip(&mut self, site: &Site<'_>) -> Result<Value> {
-        let bound = |index: usize, name: &str, default: f32| match self.as_stored(site, index) {
-            Some(Stored::Floats(tensor)) => tensor.data.first().copied().unwrap_or(default),
-            _ => site.float(name, default),
-        };
-        let (low, high) = (bound(1, "min", f32::MIN), bound(2, "max", f32::MAX));
-        if low == 0.0 && high >= f32::MAX {
-            return self.unary(site, Op::Relu);
-        }
-        Err(site.attribute_error(
-            "bounds",
-            [low, high],
-            "use Relu (no upper bound) or a polynomial",
-        ))
     }
 
     pub(super) fn softmax(&mut self, site: &Site<'_>) -> Result<Value> {
@@ -176,45 +190,4 @@ impl Importer {
         let back = format!("{}_back", site.name);
         Ok(Value::Computed(self.lowering.reshape(&back, soft, shape)?))
     }
-}
-
-/// Arithmetic on two stored values: equal shapes, or one of them a single number.
-fn fold(site: &Site<'_>, a: &Stored, b: &Stored) -> Result<Value> {
-    let (Stored::Floats(a), Stored::Floats(b)) = (a, b) else {
-        return Err(site.unsupported(REPLACE));
-    };
-    let function = match site.proto.op_type.as_str() {
-        "Add" => |a: f32, b: f32| a + b,
-        "Sub" => |a: f32, b: f32| a - b,
-        "Mul" => |a: f32, b: f32| a * b,
-        _ => |a: f32, b: f32| a / b,
-    };
-    let (shape, data): (&[usize], Vec<f32>) = match (a.len(), b.len()) {
-        _ if a.shape == b.shape => (
-            &a.shape,
-            a.data
-                .iter()
-                .zip(&b.data)
-                .map(|(&a, &b)| function(a, b))
-                .collect(),
-        ),
-        (_, 1) => (
-            &a.shape,
-            a.data.iter().map(|&v| function(v, b.data[0])).collect(),
-        ),
-        (1, _) => (
-            &b.shape,
-            b.data.iter().map(|&v| function(a.data[0], v)).collect(),
-        ),
-        _ => {
-            return Err(Error::StoredTensor {
-                tensor: site.name.to_owned(),
-                fault: crate::error::TensorFault::Shape {
-                    expected: a.shape.clone(),
-                    found: b.shape.clone(),
-                },
-            });
-        }
-    };
-    Ok(Value::Stored(Stored::Floats(Tensor::new(shape, data)?)))
 }

@@ -77,6 +77,14 @@ fn stored(proto: &TensorProto) -> std::result::Result<Stored, TensorFault> {
             .iter()
             .map(|&bits| half_to_single(bits as u16))
             .collect(),
+        data_type::BFLOAT16 if !raw.is_empty() => {
+            words(raw, &shape, |b| brain_to_single(u16::from_le_bytes(b)))?
+        }
+        data_type::BFLOAT16 => proto
+            .int32_data
+            .iter()
+            .map(|&bits| brain_to_single(bits as u16))
+            .collect(),
         _ => return integers(proto, shape),
     };
     if element_count(&shape) != Some(data.len()) {
@@ -100,7 +108,13 @@ fn integers(proto: &TensorProto, shape: Vec<usize>) -> std::result::Result<Store
         data_type::INT32 if !raw.is_empty() => {
             words(raw, &shape, |b| i32::from_le_bytes(b).into())?
         }
-        data_type::INT32 => proto.int32_data.iter().map(|&v| v.into()).collect(),
+        data_type::UINT8 | data_type::BOOL if !raw.is_empty() => {
+            raw.iter().map(|&b| b.into()).collect()
+        }
+        data_type::INT8 if !raw.is_empty() => words(raw, &shape, |b| i8::from_le_bytes(b).into())?,
+        data_type::INT32 | data_type::UINT8 | data_type::INT8 | data_type::BOOL => {
+            proto.int32_data.iter().map(|&v| v.into()).collect()
+        }
         other => {
             return Err(TensorFault::ElementType {
                 found: other.to_string(),
@@ -142,6 +156,11 @@ fn words<const N: usize, T>(
         });
     }
     Ok(words.iter().map(|&word| value(word)).collect())
+}
+
+/// bfloat16 to binary32: its upper half.
+fn brain_to_single(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
 }
 
 /// IEEE 754 binary16 to binary32, exact.

@@ -80,11 +80,11 @@ fn refused(node: Vec<NodeProto>, initializer: Vec<TensorProto>) -> Error {
 
 #[test]
 fn an_unsupported_operator_is_named_with_a_replacement() {
-    let found = refused(vec![node("LeakyRelu", &["x"], "y")], vec![]);
+    let found = refused(vec![node("Elu", &["x"], "y")], vec![]);
     let message = found.to_string();
     assert!(matches!(found, Error::UnsupportedOp { .. }));
     assert!(
-        message.contains("LeakyRelu of y") && message.contains("polynomial"),
+        message.contains("Elu of y") && message.contains("polynomial"),
         "{message}"
     );
 }
@@ -474,4 +474,104 @@ fn export_and_import_give_back_the_network() {
 fn exported_bytes_are_the_same_each_time() {
     let graph = every_operator();
     assert_eq!(export::onnx(&graph).unwrap(), export::onnx(&graph).unwrap());
+}
+
+fn apart(location: &str, offset: &str, length: &str) -> TensorProto {
+    let entry = |key: &str, value: &str| super::proto::Entry {
+        key: key.into(),
+        value: value.into(),
+    };
+    TensorProto {
+        dims: vec![1],
+        data_type: data_type::FLOAT,
+        name: "w".into(),
+        data_location: 1,
+        external_data: vec![
+            entry("location", location),
+            entry("offset", offset),
+            entry("length", length),
+        ],
+        ..Default::default()
+    }
+}
+
+#[test]
+fn weights_in_another_file_are_read_only_from_the_models_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = folder.path().join("inner");
+    std::fs::create_dir(&inner).unwrap();
+    let bytes: Vec<u8> = [0.0f32, 2.5].iter().flat_map(|v| v.to_le_bytes()).collect();
+    std::fs::write(inner.join("w.bin"), &bytes).unwrap();
+    std::fs::write(folder.path().join("secret.bin"), &bytes).unwrap();
+    let import = |weight: TensorProto| {
+        let model = model(vec![node("Add", &["x", "w"], "y")], vec![weight]);
+        from_file(&model.encode_to_vec(), &inner.join("model.onnx"))
+    };
+    let graph = import(apart("w.bin", "4", "4")).unwrap();
+    let constant = |n: &crate::graph::Node| matches!(&n.op, Op::Constant(t) if t.data == [2.5]);
+    assert!(graph.nodes.iter().any(constant));
+    let absolute = folder.path().join("secret.bin");
+    for (location, fault) in [
+        ("../secret.bin", "external"),
+        (absolute.to_str().unwrap(), "external"),
+        ("", "external"),
+        ("absent.bin", "absent"),
+    ] {
+        match (
+            import(apart(location, "0", "4")).expect_err("a refusal"),
+            fault,
+        ) {
+            (
+                Error::StoredTensor {
+                    fault: TensorFault::External,
+                    ..
+                },
+                "external",
+            )
+            | (Error::Io { .. }, "absent") => {}
+            (found, _) => panic!("{location}: {found}"),
+        }
+    }
+    for (offset, length) in [("8", "4"), ("0", "9"), ("18446744073709551615", "4")] {
+        let found = import(apart("w.bin", offset, length)).expect_err("a refusal");
+        let beyond = TensorFault::BeyondFile {
+            file: "w.bin".into(),
+            found: 8,
+        };
+        assert!(
+            matches!(&found, Error::StoredTensor { fault, .. } if *fault == beyond),
+            "{found}"
+        );
+    }
+}
+
+#[test]
+fn cuts_of_the_batch_and_without_end_are_refused() {
+    let cases = [
+        (node("Gather", &["x", "i"], "y"), 7),
+        (node("Split", &["x"], "y"), 7),
+        (node("Slice", &["x", "i", "i"], "y"), 7),
+    ];
+    for (node, data_type) in cases {
+        let index = TensorProto {
+            dims: vec![1],
+            data_type,
+            int64_data: vec![0],
+            name: "i".into(),
+            ..Default::default()
+        };
+        let found = refused(vec![node.clone()], vec![index]);
+        assert!(
+            matches!(found, Error::UnsupportedAttribute { .. }),
+            "{}: {found}",
+            node.op_type
+        );
+    }
+}
+
+#[test]
+fn a_transpose_that_the_import_adds_does_not_turn_the_input() {
+    let weight = tensor("w", &[4, 3], &[0.5; 12]);
+    let graph = import(&model(vec![node("MatMul", &["x", "w"], "y")], vec![weight])).unwrap();
+    assert_eq!(graph.input_shape(), [2, 4, 4]);
 }

@@ -1,6 +1,6 @@
 //! Operators that move values without changing them, and arithmetic on shapes.
 
-use super::{BATCH, Importer, REPLACE, Site, Stored, Value};
+use super::{BATCH, Importer, REPLACE, Site, Stored, Value, counted};
 use crate::error::Result;
 use crate::graph::{NodeId, Op};
 use crate::tensor::element_count;
@@ -109,6 +109,8 @@ impl Importer {
             ))),
             (None, Some((0, rest))) if rest.iter().all(|&axis| axis > 0) => {
                 let permutation = rest.iter().map(|&axis| axis - 1).collect();
+                let input = self.computed(site, 0)?;
+                self.lowering.transposed_in_file(input);
                 self.unary(site, Op::Transpose { permutation })
             }
             _ => Err(site.attribute_error("perm", axes, ONE_EXAMPLE)),
@@ -132,36 +134,6 @@ impl Importer {
         let data = data[start.min(end)..end].to_vec();
         Ok(Value::Stored(Stored::Ints {
             shape: vec![data.len()],
-            data,
-        }))
-    }
-
-    pub(super) fn gather(&mut self, site: &Site<'_>) -> Result<Value> {
-        let hint = "only entries of shapes can be gathered";
-        if !matches!(
-            self.value(site, 0, "an operand")?,
-            Value::Stored(Stored::Ints { .. })
-        ) {
-            return Err(site.unsupported(hint));
-        }
-        let from = self.integers(site, 0, "an operand")?;
-        let Stored::Ints { shape, data } = self.stored(site, 1, "the indices")? else {
-            return Err(site.unsupported(hint));
-        };
-        let pick = |&index: &i64| {
-            let counted = if index < 0 {
-                index + from.len() as i64
-            } else {
-                index
-            };
-            usize::try_from(counted)
-                .ok()
-                .and_then(|i| from.get(i).copied())
-        };
-        let picked: Option<Vec<i64>> = data.iter().map(pick).collect();
-        let data = picked.ok_or_else(|| site.attribute_error("indices", data, hint))?;
-        Ok(Value::Stored(Stored::Ints {
-            shape: shape.clone(),
             data,
         }))
     }
@@ -225,16 +197,6 @@ fn resolve(site: &Site<'_>, target: &[i64], from: &[usize], skipped: usize) -> R
         });
     }
     Ok(shape)
-}
-
-fn counted(site: &Site<'_>, axis: i64, rank: usize) -> Result<usize> {
-    let counted = if axis < 0 {
-        axis.saturating_add(rank as i64)
-    } else {
-        axis
-    };
-    let sound = usize::try_from(counted).ok().filter(|&axis| axis < rank);
-    sound.ok_or_else(|| site.attribute_error("axes", axis, REPLACE))
 }
 
 fn unsqueezed(site: &Site<'_>, shape: &[usize], axes: Option<Vec<i64>>) -> Result<Vec<usize>> {

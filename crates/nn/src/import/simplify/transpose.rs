@@ -16,24 +16,24 @@ fn permutation(graph: &Graph, id: NodeId) -> Option<Vec<usize>> {
 const CHANNELS_FIRST: [usize; 3] = [2, 0, 1];
 
 /// A channels-last input that is only read through a transpose to channels first is given in that
-/// layout instead.
-pub(super) fn absorb_in_input(graph: &mut Graph) -> bool {
+/// layout instead. For transposes that stand in the file only: one that an import put there says
+/// nothing about the layout of images.
+pub(in crate::import) fn absorb_in_input(graph: &mut Graph) {
     let uses = graph.use_counts();
     let Some(input) = graph.input().filter(|&input| used_once(&uses, input)) else {
-        return false;
+        return;
     };
     let reader = (0..graph.nodes.len()).find(|&i| graph.nodes[i].inputs.contains(&input));
     let Some(reader) = reader.map(NodeId) else {
-        return false;
+        return;
     };
     if permutation(graph, reader).is_none_or(|found| found != CHANNELS_FIRST) {
-        return false;
+        return;
     }
     if let Op::Input { shape } = &mut graph.nodes[input.0].op {
         *shape = permuted(shape, &CHANNELS_FIRST);
     }
     redirect(graph, reader, input);
-    true
 }
 
 /// A transpose that only moves axes of extent 1 is a reshape.
