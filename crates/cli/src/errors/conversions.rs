@@ -6,6 +6,7 @@ use scuro_compiler::CompileError;
 use scuro_fhe::Error as FheError;
 use scuro_fhe::codec::CodecError;
 use scuro_nn::Error as NetworkError;
+use scuro_nn::error::DataFault;
 use scuro_polyring::Error as RingError;
 use scuro_program::ProgramError;
 use scuro_runtime::RuntimeError;
@@ -32,6 +33,14 @@ impl From<NetworkError> for Failure {
                 "fetch it with `scuro data fetch mnist`, pass --data-dir, or use --data generated",
             ),
             NetworkError::UnknownData { .. } => ("data.unknown", "see `scuro data list`"),
+            NetworkError::NoDigit { .. } => (
+                "input.no-digit",
+                "take the picture closer and in even light, one digit on plain paper",
+            ),
+            NetworkError::DataFile {
+                fault: DataFault::Picture { .. },
+                ..
+            } => ("input.picture", "give a PNG or JPEG picture"),
             NetworkError::DataFile { .. } => ("data.damaged", "fetch it again: `scuro data fetch`"),
             NetworkError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 ("file.not-found", "check the path")

@@ -75,6 +75,14 @@ fn images(
         let end = arguments.index.saturating_add(arguments.count);
         let data = inputs::load(context, name, Some(end))?;
         let examples = Examples::new(data, &compiled.preprocess, &shape)?;
+        if examples.len() < end {
+            let (found, index) = (examples.len(), arguments.index);
+            let message = format!(
+                "{name} has {found} images, asked for {index} to {}",
+                end - 1
+            );
+            return Err(Failure::bad_input("input.none", message).hint("lower --index or --count"));
+        }
         return Ok((arguments.index..examples.len())
             .map(|i| examples.input(i))
             .collect());

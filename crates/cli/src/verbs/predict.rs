@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::compiled::{self, CompileArguments, Source};
 use crate::context::Context;
-use crate::errors::Failure;
+use crate::errors::{At, Failure};
 use crate::evaluator::Evaluator;
 use crate::inputs::InputArguments;
 use crate::output::Reply;
@@ -201,7 +201,7 @@ pub(crate) fn read_picture(
     shape: &[usize],
 ) -> Result<Vec<f32>, Failure> {
     let picture = picture::read(path)?;
-    let digit = digit_photo::normalise(&picture)?;
+    let digit = digit_photo::normalise(&picture).at(path.display())?;
     let prepared = preprocess.prepare([1, 28, 28], shape).map_err(|error| {
         Failure::from(error)
             .at("predict reads pictures of digits")
