@@ -3,7 +3,6 @@
 
 use std::arch::x86_64::*;
 
-use crate::automorphism::Permutation;
 use crate::kernel::portable;
 use crate::modulus::{Modulus, Multiplier};
 
@@ -398,21 +397,5 @@ pub(super) fn unfold(q: Modulus, x: &mut [u64], root: Multiplier) {
         let [a, b] = read_mirrored(x, at);
         let plus = |a, b| f.reduce_4q(_mm512_add_epi64(a, f.mul_lazy(b, w)));
         write_mirrored(x, at, [plus(a, b), plus(b, a)]);
-    }
-}
-
-/// The image of x, gathered.
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-pub(super) fn permute(out: &mut [u64], x: &[u64], permutation: &Permutation) {
-    let sources = permutation.sources();
-    assert_eq!(sources.len(), x.len());
-    let rows = out.chunks_exact_mut(LANES).zip(sources.chunks_exact(LANES));
-    for (out, sources) in rows {
-        // SAFETY: both chunks have eight values, and all sources are below the length of `x`.
-        unsafe {
-            let sources = _mm256_loadu_si256(sources.as_ptr().cast());
-            let values = _mm512_i32gather_epi64::<8>(sources, x.as_ptr().cast());
-            _mm512_storeu_si512(out.as_mut_ptr().cast(), values);
-        }
     }
 }

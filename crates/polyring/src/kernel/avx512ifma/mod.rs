@@ -3,6 +3,7 @@
 mod arith;
 mod lanes;
 mod ntt;
+mod permute;
 mod plain;
 mod sums;
 
@@ -91,7 +92,7 @@ impl SliceKernel for Avx512Ifma {
         arith: fn lift_centred(q: Modulus, out: &mut [u64], x: &[u64], source: Modulus);
         arith: fn reduce_signed(q: Modulus, out: &mut [u64], x: &[i64]);
         sums: fn weighted_sum(q: Modulus, out: &mut [u64], weights: &[u64], xs: &[&[u64]]);
-        arith: fn permute(out: &mut [u64], x: &[u64], permutation: &Permutation);
+        permute: fn permute(out: &mut [u64], x: &[u64], permutation: &Permutation);
         plain: fn round_quotient_sum(out: &mut [u64], digits: &[u64], reciprocals: &[f64]);
         plain: fn gaussian(out: &mut [i8], words: &[u64], signs: &[u64]);
         plain: fn round(out: &mut [i64], values: &[f64]);
