@@ -85,7 +85,7 @@ impl BlockMoves {
 impl Turn {
     fn new(g: usize, s: usize) -> Self {
         let sum = |lane| g * reversed(lane) + s;
-        let turned = |lane: usize, bit: usize| (sum(lane) / SIDE >> bit & 1) << lane;
+        let turned = |lane: usize, bit: usize| ((sum(lane) / SIDE) >> bit & 1) << lane;
         Self {
             lanes: std::array::from_fn(|lane| reversed(sum(lane) % SIDE) as u64),
             bits: std::array::from_fn(|bit| {

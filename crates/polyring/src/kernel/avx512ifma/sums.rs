@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::arith::{Field, LANES, Shoup, read, write};
+use super::lanes::store;
 use crate::kernel::portable;
 use crate::modulus::Modulus;
 use crate::pairs::{PAIR_TILE, PairRow};
@@ -93,6 +94,23 @@ impl SumReduction {
         for i in 0..V {
             write(out, at + LANES * i, self.reduce(sums.low[i], sums.high[i]));
         }
+    }
+}
+
+/// Writes a tile of reduced sums; small enough to be inlined where reductions are `short`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+fn store_whole(reduction: &SumReduction, out: &mut [u64], at: usize, sums: &Sums) {
+    if !reduction.short {
+        // A copy, or the sums would be in memory while they are summed.
+        let sums = *sums;
+        return reduction.store::<TILE>(out, at, &sums);
+    }
+    let (f, out) = (&reduction.field, &mut out[at..at + PAIR_TILE]);
+    for i in 0..TILE {
+        let sum = f.reduce_4q(f.reduce_short(sums.low[i], sums.high[i]));
+        // SAFETY: a tile of pairs has LANES·TILE words.
+        unsafe { store(out.as_mut_ptr().add(LANES * i), sum) };
     }
 }
 
@@ -246,8 +264,8 @@ pub(super) fn dot_row_pairs(
             sums[0].add(&shared, &whole_tile(first));
             sums[1].add(&shared, &whole_tile(second));
         }
-        reduction.store::<TILE>(out_0, at, &sums[0]);
-        reduction.store::<TILE>(out_1, at, &sums[1]);
+        store_whole(&reduction, out_0, at, &sums[0]);
+        store_whole(&reduction, out_1, at, &sums[1]);
     }
 }
 
