@@ -176,31 +176,38 @@ fn attempt(
     degree: Degree,
 ) -> Result<Attempt, CompileError> {
     let slots = slots(options, degree);
-    let cost = CostModel::new(degree.log_n, 1);
+    let cost = CostModel::new(degree.log_n, likely_special_primes(degree));
     let (best, others) = search::run(&prepared.network, slots, &cost)?;
-    let settled = |plan| settle(prepared, options, degree, &cost, plan);
-    others.into_iter().map(settled).fold(settled(best), faster)
+    let settled = |plan, limit| settle(prepared, options, degree, &cost, plan, limit);
+    let faster = |best, other| faster(best, |limit| settled(other, limit));
+    others
+        .into_iter()
+        .fold(settled(best, f64::INFINITY), faster)
 }
 
-/// The faster attempt; an error only if both failed.
+/// Special primes that a modulus of this degree is likely to have room for; the layouts are chosen
+/// before the primes are.
+fn likely_special_primes(degree: Degree) -> usize {
+    if degree.log_n > 13 { 2 } else { 1 }
+}
+
+/// The second attempt if it takes less time than the first, or the first failed and it did not.
 fn faster(
     first: Result<Attempt, CompileError>,
-    second: Result<Attempt, CompileError>,
+    second: impl FnOnce(f64) -> Result<Attempt, CompileError>,
 ) -> Result<Attempt, CompileError> {
-    match (&first, &second) {
-        (Ok(a), Ok(b)) if b.levels.micros < a.levels.micros => second,
-        (Err(_), Ok(_)) => second,
-        _ => first,
-    }
+    let limit = first.as_ref().map_or(f64::INFINITY, |a| a.levels.micros);
+    second(limit).or(first)
 }
 
-/// A plan of layouts with scales and primes.
+/// A plan of layouts with scales and primes, of less than `limit` microseconds.
 fn settle(
     prepared: &Prepared,
     options: &Options,
     degree: Degree,
     cost: &CostModel,
     plan: Plan,
+    limit: f64,
 ) -> Result<Attempt, CompileError> {
     let skeleton = lower::run(&prepared.network, &plan, cost)?;
     let calibration = &prepared.calibration;
@@ -210,7 +217,7 @@ fn settle(
     let bounds = bounds(options, degree, spread(output, &ranges.results));
     let result = skeleton.value_of[prepared.network.output].0 as usize;
     let chain = Chain::new(&skeleton, &ranges, result, bounds);
-    let chosen = levels::choose(&chain);
+    let chosen = levels::choose(&chain, limit);
     let levels =
         chosen.map_err(|error| levels::failure(&chain, error, prepared.network.depth()))?;
     Ok(Attempt {

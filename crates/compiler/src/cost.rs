@@ -130,6 +130,43 @@ impl CostModel {
     }
 }
 
+/// What the time of a linear step depends on.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LinearCounts {
+    /// Input ciphertexts that are rotated.
+    sources: usize,
+    /// Their rotations.
+    babies: usize,
+    /// Rotations of inner sums.
+    giants: usize,
+    outputs: usize,
+    diagonals: usize,
+}
+
+impl LinearCounts {
+    /// Counts the rotations of a linear step.
+    pub fn of(linear: &Linear) -> LinearCounts {
+        let mut babies = BTreeSet::new();
+        let mut giants = BTreeSet::new();
+        for diagonal in &linear.diagonals {
+            if diagonal.baby != 0 {
+                babies.insert((diagonal.operand, diagonal.ciphertext, diagonal.baby));
+            }
+            if diagonal.giant != 0 {
+                giants.insert((diagonal.output, diagonal.giant));
+            }
+        }
+        let sources: BTreeSet<(u32, u32)> = babies.iter().map(|&(o, c, _)| (o, c)).collect();
+        LinearCounts {
+            sources: sources.len(),
+            babies: babies.len(),
+            giants: giants.len(),
+            outputs: linear.outputs as usize,
+            diagonals: linear.diagonals.len(),
+        }
+    }
+}
+
 impl CostModel {
     /// Predicted time of one step whose operands have `limbs` limbs and whose result has
     /// `ciphertexts` ciphertexts.
@@ -142,7 +179,7 @@ impl CostModel {
     ) -> f64 {
         let count = ciphertexts as f64;
         match operation {
-            Operation::Linear(linear) => self.linear(linear, limbs),
+            Operation::Linear(linear) => self.linear(&LinearCounts::of(linear), limbs),
             Operation::Rotate { steps } => {
                 let turned = steps.iter().filter(|&&s| s != 0).count() as f64;
                 let operands = count / steps.len() as f64;
@@ -172,22 +209,12 @@ impl CostModel {
         }
     }
 
-    fn linear(&self, linear: &Linear, limbs: usize) -> f64 {
-        let mut babies = BTreeSet::new();
-        let mut giants = BTreeSet::new();
-        for diagonal in &linear.diagonals {
-            if diagonal.baby != 0 {
-                babies.insert((diagonal.operand, diagonal.ciphertext, diagonal.baby));
-            }
-            if diagonal.giant != 0 {
-                giants.insert((diagonal.output, diagonal.giant));
-            }
-        }
-        let sources: BTreeSet<(u32, u32)> = babies.iter().map(|&(o, c, _)| (o, c)).collect();
-        sources.len() as f64 * self.decompose(limbs)
-            + babies.len() as f64 * self.baby(limbs)
-            + giants.len() as f64 * self.giant(limbs)
-            + f64::from(linear.outputs) * self.mod_down(limbs)
-            + linear.diagonals.len() as f64 * self.diagonal(limbs)
+    /// Predicted time of a linear step.
+    pub fn linear(&self, counts: &LinearCounts, limbs: usize) -> f64 {
+        counts.sources as f64 * self.decompose(limbs)
+            + counts.babies as f64 * self.baby(limbs)
+            + counts.giants as f64 * self.giant(limbs)
+            + counts.outputs as f64 * self.mod_down(limbs)
+            + counts.diagonals as f64 * self.diagonal(limbs)
     }
 }

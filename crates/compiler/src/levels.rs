@@ -13,9 +13,9 @@ mod tests;
 
 use scuro_program::{Operation, ParameterPlan, Ring, SecurityTable, Step};
 
-use crate::cost::CostModel;
+use crate::cost::{CostModel, LinearCounts};
 use crate::error::CompileError;
-use crate::lower::Skeleton;
+use crate::lower::{Gain, Skeleton};
 use crate::noise::NoiseModel;
 use crate::ranges::{Range, Ranges};
 pub(crate) use emit::emit;
@@ -81,8 +81,14 @@ impl LevelPlan {
 /// The steps with everything the descent looks at.
 pub(crate) struct Chain<'a> {
     pub(crate) steps: &'a [Step],
-    pub(crate) gains: &'a [crate::lower::Gain],
+    pub(crate) gains: &'a [Gain],
     pub(crate) ranges: &'a [Range],
+    /// Per value: base-two logarithm of the largest slot.
+    magnitudes: Vec<f64>,
+    /// Per step and operand: base-two logarithm of the largest weight.
+    weight_magnitudes: Vec<Vec<f64>>,
+    /// Per linear step: its rotations.
+    counts: Vec<Option<LinearCounts>>,
     pub(crate) exposures: &'a [Vec<f64>],
     pub(crate) result: usize,
     pub(crate) noise: NoiseModel,
@@ -101,6 +107,9 @@ impl<'a> Chain<'a> {
             steps: &skeleton.steps,
             gains: &skeleton.gains,
             ranges: &ranges.values,
+            magnitudes: ranges.values.iter().map(|r| magnitude(r.max_abs)).collect(),
+            weight_magnitudes: weight_magnitudes(skeleton),
+            counts: skeleton.steps.iter().map(counts).collect(),
             exposures: &ranges.exposures,
             result,
             noise,
@@ -109,33 +118,41 @@ impl<'a> Chain<'a> {
     }
 }
 
+fn magnitude(value: f64) -> f64 {
+    value.abs().max(1e-9).log2()
+}
+
+fn weight_magnitudes(skeleton: &Skeleton) -> Vec<Vec<f64>> {
+    let of = |(step, gain): (&Step, &Gain)| -> Vec<f64> {
+        let largest: &[f64] = match &step.operation {
+            Operation::Linear(_) => &gain.largest,
+            Operation::Combine { factors, .. } => factors,
+            _ => &[],
+        };
+        largest.iter().map(|&weight| magnitude(weight)).collect()
+    };
+    skeleton.steps.iter().zip(&skeleton.gains).map(of).collect()
+}
+
+fn counts(step: &Step) -> Option<LinearCounts> {
+    match &step.operation {
+        Operation::Linear(linear) => Some(LinearCounts::of(linear)),
+        _ => None,
+    }
+}
+
 /// Whether a step has a weight scale.
 pub(crate) fn is_weighted(operation: &Operation) -> bool {
     matches!(operation, Operation::Linear(_) | Operation::Combine { .. })
 }
 
-/// Chooses scales, rescales and primes; `None` if no parameters within the bounds meet the
-/// tolerance, with the best error seen.
-pub(crate) fn choose(chain: &Chain<'_>) -> Result<LevelPlan, f64> {
+/// Chooses scales, rescales and primes among plans that take at most `limit`; if no parameters
+/// within the bounds meet the tolerance, the best error seen.
+pub(crate) fn choose(chain: &Chain<'_>, limit: f64) -> Result<LevelPlan, f64> {
     let patterns = pattern::patterns(chain);
     let mut best_error = f64::INFINITY;
     for limbs in 1..=LIMBS_MAX {
-        let mut found: Vec<LevelPlan> = Vec::new();
-        for drops in &patterns {
-            let dropped = pattern::dropped(chain, drops);
-            if dropped >= limbs || dropped + 2 < limbs {
-                continue;
-            }
-            for special in special_choices(limbs) {
-                let Some(plan) = descend(chain, drops, limbs, special) else {
-                    continue;
-                };
-                best_error = best_error.min(plan.error);
-                if plan.error <= chain.bounds.tolerance {
-                    found.push(plan);
-                }
-            }
-        }
+        let found = feasible(chain, &patterns, limbs, limit, &mut best_error);
         if let Some(plan) = smallest(chain, found) {
             return Ok(plan);
         }
@@ -143,16 +160,54 @@ pub(crate) fn choose(chain: &Chain<'_>) -> Result<LevelPlan, f64> {
     Err(best_error)
 }
 
-/// Of the plans that are about as fast as the fastest, the one that can do with the smallest
-/// modulus.
-fn smallest(chain: &Chain<'_>, mut found: Vec<LevelPlan>) -> Option<LevelPlan> {
-    found.sort_by(|a, b| a.micros.total_cmp(&b.micros));
-    let fastest = found.first()?.micros;
-    let close = found
+/// The fastest plans of `limbs` limbs that meet the tolerance.
+///
+/// The time of a plan is known before its scales are, so the slow ones need no descent.
+fn feasible(
+    chain: &Chain<'_>,
+    patterns: &[Vec<u32>],
+    limbs: usize,
+    mut limit: f64,
+    best_error: &mut f64,
+) -> Vec<LevelPlan> {
+    let fits = |drops: &&Vec<u32>| {
+        let dropped = pattern::dropped(chain, drops);
+        dropped < limbs && dropped + 2 >= limbs
+    };
+    let timed = |drops: &'_ Vec<u32>| {
+        let drops = drops.clone();
+        let choices = special_choices(limbs).into_iter();
+        choices.map(move |special| {
+            (
+                micros(chain, &drops, limbs, special),
+                drops.clone(),
+                special,
+            )
+        })
+    };
+    let mut candidates: Vec<_> = patterns.iter().filter(fits).flat_map(timed).collect();
+    candidates.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut found = Vec::new();
+    for (micros, drops, special) in candidates {
+        if micros >= limit || found.len() == CLOSE_PLANS {
+            break;
+        }
+        let Some(plan) = descend(chain, &drops, limbs, special) else {
+            continue;
+        };
+        *best_error = best_error.min(plan.error);
+        if plan.error <= chain.bounds.tolerance {
+            limit = limit.min(micros * COMPARABLE);
+            found.push(plan);
+        }
+    }
+    found
+}
+
+/// Of plans that are about as fast the one that can do with the smallest modulus.
+fn smallest(chain: &Chain<'_>, found: Vec<LevelPlan>) -> Option<LevelPlan> {
+    let settled = found
         .into_iter()
-        .take_while(|plan| plan.micros <= fastest * COMPARABLE);
-    let settled = close
-        .take(CLOSE_PLANS)
         .map(|plan| spend(chain, shrink(chain, plan)));
     settled.min_by(|a, b| {
         let bits = |plan: &LevelPlan| plan.primes.iter().sum::<f64>().max(free_bits(plan));
@@ -184,8 +239,8 @@ fn spend(chain: &Chain<'_>, plan: LevelPlan) -> LevelPlan {
 /// Sizes and numbers of special primes worth trying.
 fn special_choices(limbs: usize) -> Vec<(u32, usize)> {
     match limbs {
-        0..=5 => vec![(50, 1), (44, 1), (38, 1)],
-        6..=9 => vec![(50, 1), (50, 2)],
+        0..=5 => vec![(50, 1), (44, 1), (38, 1), (50, 2), (44, 2)],
+        6..=9 => vec![(50, 1), (50, 2), (50, 3)],
         _ => vec![(50, 2), (50, 3), (50, 4)],
     }
 }
@@ -226,15 +281,18 @@ fn shrink(chain: &Chain<'_>, plan: LevelPlan) -> LevelPlan {
 }
 
 /// Predicted time of the whole chain.
-fn micros(chain: &Chain<'_>, plan: &LevelPlan) -> f64 {
-    let cost = CostModel::new(chain.bounds.log_n, plan.special.1);
-    let levels = pattern::drop_counts(chain, &plan.drops);
-    let limbs = |value: usize| plan.primes.len() - levels[value] as usize;
+fn micros(chain: &Chain<'_>, drops: &[u32], limbs: usize, special: (u32, usize)) -> f64 {
+    let cost = CostModel::new(chain.bounds.log_n, special.1);
+    let levels = pattern::drop_counts(chain, drops);
+    let limbs = |value: usize| limbs - levels[value] as usize;
     let step = |(index, step): (usize, &Step)| {
         let before = limbs(step.inputs.iter().map(|i| i.0 as usize).max().unwrap_or(0));
         let ciphertexts = emit::ciphertexts(chain.steps, index + 1, 1);
-        let own = cost.step(&step.operation, before, ciphertexts, 2);
-        own + f64::from(plan.drops[index]) * cost.rescale(before, 2) * ciphertexts as f64
+        let own = match &chain.counts[index] {
+            Some(counts) => cost.linear(counts, before),
+            None => cost.step(&step.operation, before, ciphertexts, 2),
+        };
+        own + f64::from(drops[index]) * cost.rescale(before, 2) * ciphertexts as f64
     };
     chain.steps.iter().enumerate().map(step).sum()
 }

@@ -2,7 +2,7 @@
 
 use scuro_program::{Operation, Step, ValueId};
 
-use super::{Chain, LevelPlan, PRIME_BITS_MAX, headroom, is_weighted, pattern};
+use super::{Chain, LevelPlan, PRIME_BITS_MAX, headroom, is_weighted};
 
 /// Objective per bit by which a value exceeds its modulus.
 const OVERFLOW_PENALTY: f64 = 64.0;
@@ -10,6 +10,8 @@ const OVERFLOW_PENALTY: f64 = 64.0;
 const WEIGHT_BITS_MAX: f64 = 58.0;
 /// Smallest scale of anything, in bits.
 const SCALE_MIN: f64 = 4.0;
+/// Sizes of moves, in bits.
+const STEPS: [f64; 4] = [8.0, 4.0, 2.0, 1.0];
 /// Rounds of descent at most.
 const ROUNDS: usize = 60;
 /// Sign of the first move, and the second move as a multiple of the first: squares double what
@@ -41,143 +43,141 @@ pub(super) fn run(
     let weighted: Vec<usize> = (0..chain.steps.len())
         .filter(|&i| is_weighted(&chain.steps[i].operation))
         .collect();
-    let point = match warm {
-        Some(plan) => restart(plan, &weighted, modulus),
-        None => start(chain, limbs, modulus),
+    let plan = match warm {
+        Some(plan) => restart(plan, modulus),
+        None => start(chain, drops, limbs, modulus, special),
     };
     let mut state = State {
+        chain,
         weighted,
-        point,
-        limbs,
-        modulus,
+        plan,
+        modulus: f64::from(modulus),
+        prime_min: f64::from(prime_min),
+        values: Vec::with_capacity(chain.steps.len() + 1),
     };
-    let objective = |plan: &LevelPlan| evaluate(chain, plan);
-    let template = LevelPlan {
-        input_scale: 0.0,
-        weight_scales: vec![0.0; chain.steps.len()],
-        drops: drops.to_vec(),
-        primes: Vec::new(),
-        special,
-        error: 0.0,
-        micros: 0.0,
-    };
-    let mut best = objective(&state.plan(&template));
-    for step in [8.0, 4.0, 2.0, 1.0] {
+    let mut best = state.objective();
+    for step in STEPS {
         for _ in 0..ROUNDS {
-            if !state.improve(step, f64::from(prime_min), &template, &objective, &mut best) {
+            if !state.improve(step, &mut best) {
                 break;
             }
         }
     }
-    let mut plan = state.plan(&template);
-    let outcome = predict(chain, &plan);
+    let mut plan = state.plan;
+    let outcome = predict(chain, &plan, &mut state.values);
     plan.error = outcome.error;
-    plan.micros = super::micros(chain, &plan);
+    plan.micros = super::micros(chain, drops, limbs, special);
     (outcome.overflow <= 0.0).then_some(plan)
 }
 
-/// Scales, weights' scales, primes: one point of the search.
-fn start(chain: &Chain<'_>, limbs: usize, modulus: u32) -> Vec<f64> {
-    let weighted = chain
-        .steps
-        .iter()
-        .filter(|s| is_weighted(&s.operation))
-        .count();
-    let mut point = vec![18.0];
-    point.extend(std::iter::repeat_n(14.0, weighted));
+/// Where the search starts.
+fn start(
+    chain: &Chain<'_>,
+    drops: &[u32],
+    limbs: usize,
+    modulus: u32,
+    special: (u32, usize),
+) -> LevelPlan {
     let (each, over) = (modulus / limbs as u32, modulus as usize % limbs);
-    point.extend((0..limbs).map(|i| f64::from(each + u32::from(i < over))));
-    point
+    LevelPlan {
+        input_scale: 18.0,
+        weight_scales: vec![14.0; chain.steps.len()],
+        drops: drops.to_vec(),
+        primes: (0..limbs)
+            .map(|i| f64::from(each + u32::from(i < over)))
+            .collect(),
+        special,
+        error: 0.0,
+        micros: 0.0,
+    }
 }
 
-/// The point of an earlier plan, its widest primes narrowed to the modulus.
-fn restart(plan: &LevelPlan, weighted: &[usize], modulus: u32) -> Vec<f64> {
-    let mut point = vec![plan.input_scale];
-    point.extend(weighted.iter().map(|&step| plan.weight_scales[step]));
-    let mut primes = plan.primes.clone();
+/// An earlier plan, its widest primes narrowed to the modulus.
+fn restart(plan: &LevelPlan, modulus: u32) -> LevelPlan {
+    let mut plan = plan.clone();
+    let primes = &mut plan.primes;
     while primes.iter().sum::<f64>() > f64::from(modulus) {
         let widest = (0..primes.len()).max_by(|&a, &b| primes[a].total_cmp(&primes[b]));
         primes[widest.unwrap_or(0)] -= 1.0;
     }
-    point.extend(primes);
-    point
+    plan
 }
 
-struct State {
+/// A point of the search: the plan's scale of the query, scales of weights, primes.
+struct State<'a> {
+    chain: &'a Chain<'a>,
+    /// Steps with a weight scale.
     weighted: Vec<usize>,
-    point: Vec<f64>,
-    limbs: usize,
-    modulus: u32,
+    plan: LevelPlan,
+    modulus: f64,
+    prime_min: f64,
+    /// Kept between predictions.
+    values: Vec<ValueState>,
 }
 
-impl State {
-    fn first_prime(&self) -> usize {
-        self.point.len() - self.limbs
+impl State<'_> {
+    fn size(&self) -> usize {
+        1 + self.weighted.len() + self.plan.primes.len()
     }
 
-    fn plan(&self, template: &LevelPlan) -> LevelPlan {
-        let mut plan = template.clone();
-        plan.input_scale = self.point[0];
-        for (position, &step) in self.weighted.iter().enumerate() {
-            plan.weight_scales[step] = self.point[1 + position];
+    fn coordinate(&mut self, index: usize) -> &mut f64 {
+        let weighted = self.weighted.len();
+        match index {
+            0 => &mut self.plan.input_scale,
+            i if i <= weighted => &mut self.plan.weight_scales[self.weighted[i - 1]],
+            i => &mut self.plan.primes[i - 1 - weighted],
         }
-        plan.primes = self.point[self.first_prime()..].to_vec();
-        plan
     }
 
     /// One round over all single moves and pairs of moves; whether anything improved.
-    fn improve(
-        &mut self,
-        step: f64,
-        prime_min: f64,
-        template: &LevelPlan,
-        objective: &impl Fn(&LevelPlan) -> f64,
-        best: &mut f64,
-    ) -> bool {
-        let size = self.point.len();
+    fn improve(&mut self, step: f64, best: &mut f64) -> bool {
+        let size = self.size();
         let mut improved = false;
         for (i, j) in (0..size).flat_map(|i| (0..=size).map(move |j| (i, j))) {
             for (sign, factor) in MOVES {
                 if i == j || (j == size && factor != 1.0) {
                     continue;
                 }
-                let (old_i, old_j) = (self.point[i], self.point.get(j).copied());
-                self.point[i] += sign * step;
-                if j < size {
-                    self.point[j] += sign * factor * step;
-                }
-                let value = match self.allowed(prime_min) {
-                    true => objective(&self.plan(template)),
+                let (first, second) = (sign * step, sign * factor * step);
+                self.shift(i, j, (first, second));
+                let value = match self.allowed() {
+                    true => self.objective(),
                     false => f64::INFINITY,
                 };
                 if value < *best - 1e-3 {
                     *best = value;
                     improved = true;
-                    continue;
-                }
-                self.point[i] = old_i;
-                if let Some(old) = old_j {
-                    self.point[j] = old;
+                } else {
+                    // Exact: all coordinates are small integers.
+                    self.shift(i, j, (-first, -second));
                 }
             }
         }
         improved
     }
 
-    fn allowed(&self, prime_min: f64) -> bool {
-        let (scales, primes) = self.point.split_at(self.first_prime());
-        let total: f64 = primes.iter().sum();
-        total <= f64::from(self.modulus)
-            && scales.iter().all(|&s| s >= SCALE_MIN)
+    fn shift(&mut self, i: usize, j: usize, (first, second): (f64, f64)) {
+        *self.coordinate(i) += first;
+        if j < self.size() {
+            *self.coordinate(j) += second;
+        }
+    }
+
+    fn allowed(&self) -> bool {
+        let (plan, primes) = (&self.plan, &self.plan.primes);
+        let mut weights = self.weighted.iter().map(|&step| plan.weight_scales[step]);
+        primes.iter().sum::<f64>() <= self.modulus
+            && plan.input_scale >= SCALE_MIN
+            && weights.all(|scale| scale >= SCALE_MIN)
             && primes
                 .iter()
-                .all(|&b| b >= prime_min && b <= f64::from(PRIME_BITS_MAX))
+                .all(|&b| b >= self.prime_min && b <= f64::from(PRIME_BITS_MAX))
     }
-}
 
-fn evaluate(chain: &Chain<'_>, plan: &LevelPlan) -> f64 {
-    let outcome = predict(chain, plan);
-    outcome.error.max(1e-30).log2() + OVERFLOW_PENALTY * outcome.overflow
+    fn objective(&mut self) -> f64 {
+        let outcome = predict(self.chain, &self.plan, &mut self.values);
+        outcome.error.max(1e-30).log2() + OVERFLOW_PENALTY * outcome.overflow
+    }
 }
 
 /// What a plan leads to.
@@ -186,8 +186,6 @@ pub(super) struct Outcome {
     pub(super) error: f64,
     /// Bits by which values exceed their moduli, summed.
     pub(super) overflow: f64,
-    /// Per value: drops before it, scale, error variance.
-    pub(super) values: Vec<ValueState>,
 }
 
 /// Level, scale and error of one value.
@@ -198,19 +196,23 @@ pub(super) struct ValueState {
     pub(super) variance: f64,
 }
 
-/// Propagates scales, errors and overflow through the chain.
-pub(super) fn predict(chain: &Chain<'_>, plan: &LevelPlan) -> Outcome {
-    let counts = pattern::drop_counts(chain, &plan.drops);
-    let fresh = chain.noise.fresh() * (-2.0 * plan.input_scale).exp2();
-    let mut values = vec![ValueState {
+/// Propagates scales, errors and overflow through the chain; `values` becomes the state of every
+/// value.
+pub(super) fn predict(
+    chain: &Chain<'_>,
+    plan: &LevelPlan,
+    values: &mut Vec<ValueState>,
+) -> Outcome {
+    values.clear();
+    values.push(ValueState {
         dropped: 0,
         scale: plan.input_scale,
-        variance: fresh,
-    }];
+        variance: chain.noise.fresh() * (-2.0 * plan.input_scale).exp2(),
+    });
     let mut overflow = excess(chain, plan, 0, 0, plan.input_scale);
     for (index, step) in chain.steps.iter().enumerate() {
-        let mut state = result_state(chain, plan, index, &values, step);
-        overflow += weight_excess(chain, index, step, state.scale, &values);
+        let mut state = result_state(chain, plan, index, values, step);
+        overflow += weight_excess(chain, index, state.scale, values);
         // Before the primes are dropped the value is largest in relation to its modulus.
         overflow += excess(chain, plan, index + 1, state.dropped, state.scale);
         for _ in 0..plan.drops[index] {
@@ -220,41 +222,28 @@ pub(super) fn predict(chain: &Chain<'_>, plan: &LevelPlan) -> Outcome {
         }
         overflow += (SCALE_MIN - state.scale).max(0.0);
         overflow += excess(chain, plan, index + 1, state.dropped, state.scale);
-        debug_assert_eq!(state.dropped, counts[index + 1]);
         values.push(state);
     }
     Outcome {
         error: values[chain.result].variance.sqrt(),
         overflow,
-        values,
     }
 }
 
 /// Bits by which a value exceeds the modulus left after `dropped` primes.
 fn excess(chain: &Chain<'_>, plan: &LevelPlan, value: usize, dropped: u32, scale: f64) -> f64 {
     let modulus: f64 = plan.primes[dropped as usize..].iter().sum();
-    let magnitude = chain.ranges[value].max_abs.max(1e-9).log2();
-    (scale + magnitude.max(-8.0) + headroom() - modulus).max(0.0)
+    (scale + chain.magnitudes[value].max(-8.0) + headroom() - modulus).max(0.0)
 }
 
 /// Bits by which encoded weights exceed what an encoder takes.
-fn weight_excess(
-    chain: &Chain<'_>,
-    index: usize,
-    step: &Step,
-    scale: f64,
-    values: &[ValueState],
-) -> f64 {
-    let largest: &[f64] = match &step.operation {
-        Operation::Linear(_) => &chain.gains[index].largest,
-        Operation::Combine { factors, .. } => factors,
-        _ => return 0.0,
-    };
-    let excess = |(&weight, id): (&f64, &ValueId)| {
-        let encoded = scale - values[id.0 as usize].scale + weight.abs().max(1e-9).log2();
+fn weight_excess(chain: &Chain<'_>, index: usize, scale: f64, values: &[ValueState]) -> f64 {
+    let excess = |(magnitude, id): (&f64, &ValueId)| {
+        let encoded = scale - values[id.0 as usize].scale + magnitude;
         (encoded - WEIGHT_BITS_MAX).max(0.0)
     };
-    largest.iter().zip(&step.inputs).map(excess).sum()
+    let magnitudes = chain.weight_magnitudes[index].iter();
+    magnitudes.zip(&chain.steps[index].inputs).map(excess).sum()
 }
 
 fn result_state(
@@ -264,12 +253,12 @@ fn result_state(
     values: &[ValueState],
     step: &Step,
 ) -> ValueState {
-    let operands: Vec<ValueState> = step.inputs.iter().map(|id| values[id.0 as usize]).collect();
-    let dropped = operands.iter().map(|o| o.dropped).max().unwrap_or(0);
-    let largest = operands.iter().map(|o| o.scale).fold(f64::MIN, f64::max);
+    let operands = || step.inputs.iter().map(|id| &values[id.0 as usize]);
+    let dropped = operands().map(|o| o.dropped).max().unwrap_or(0);
+    let largest = operands().map(|o| o.scale).fold(f64::MIN, f64::max);
     let scale = match &step.operation {
         Operation::Square => 2.0 * largest,
-        Operation::Multiply => operands.iter().map(|o| o.scale).sum(),
+        Operation::Multiply => operands().map(|o| o.scale).sum(),
         operation if is_weighted(operation) => largest + plan.weight_scales[index],
         _ => largest,
     };
@@ -280,11 +269,12 @@ fn result_state(
         index,
         scale,
         switching,
+        values,
     };
     ValueState {
         dropped,
         scale,
-        variance: place.variance(step, &operands),
+        variance: place.variance(step),
     }
 }
 
@@ -295,26 +285,31 @@ struct Place<'a> {
     index: usize,
     scale: f64,
     switching: f64,
+    values: &'a [ValueState],
 }
 
 impl Place<'_> {
+    fn operand(&self, i: usize) -> &ValueState {
+        &self.values[self.chain.steps[self.index].inputs[i].0 as usize]
+    }
+
     /// Error variance of the result.
-    fn variance(&self, step: &Step, operands: &[ValueState]) -> f64 {
+    fn variance(&self, step: &Step) -> f64 {
         let noise = &self.chain.noise;
         let unit = (-2.0 * self.scale).exp2();
         let range = |i: usize| self.chain.ranges[step.inputs[i].0 as usize];
-        let before = operands[0].variance;
+        let before = self.operand(0).variance;
         match &step.operation {
-            Operation::Linear(_) => self.linear_variance(operands),
+            Operation::Linear(_) => self.linear_variance(),
             Operation::Combine { factors, .. } => {
                 let moved = factors
                     .iter()
-                    .zip(operands)
-                    .map(|(f, o)| f * f * o.variance);
+                    .enumerate()
+                    .map(|(i, f)| f * f * self.operand(i).variance);
                 // One factor is rounded once for all slots and examples: its error does not
                 // average out, so the bound stands for the deviation.
                 let rounding = (-2.0 * self.plan.weight_scales[self.index]).exp2() / 4.0;
-                let squares = (0..operands.len()).map(|i| range(i).max_abs.powi(2));
+                let squares = (0..factors.len()).map(|i| range(i).max_abs.powi(2));
                 moved.sum::<f64>() + rounding * squares.sum::<f64>()
             }
             Operation::Fold { stages } => {
@@ -324,7 +319,7 @@ impl Place<'_> {
             Operation::AddConstant { .. } => before + noise.encoding() * unit,
             Operation::Square => 4.0 * range(0).live_square * before,
             Operation::Multiply => {
-                range(1).live_square * before + range(0).live_square * operands[1].variance
+                range(1).live_square * before + range(0).live_square * self.operand(1).variance
             }
             Operation::Rotate { .. } | Operation::Relinearize => {
                 before + (self.switching + noise.rounding()) * unit
@@ -333,10 +328,11 @@ impl Place<'_> {
         }
     }
 
-    fn linear_variance(&self, operands: &[ValueState]) -> f64 {
+    fn linear_variance(&self) -> f64 {
         let (noise, gain) = (&self.chain.noise, &self.chain.gains[self.index]);
         let mut variance = 0.0;
-        for (i, operand) in operands.iter().enumerate() {
+        for i in 0..gain.row_energy.len() {
+            let operand = self.operand(i);
             let moved = self.switching * (-2.0 * operand.scale).exp2();
             variance += gain.row_energy[i] * (operand.variance + moved);
             // Each diagonal is rounded to integers, and its error meets every slot of the operand.

@@ -12,7 +12,8 @@ pub(crate) fn emit(
     plan: &LevelPlan,
     query_ciphertexts: usize,
 ) -> (Vec<Step>, Vec<ValueId>) {
-    let outcome = descent::predict(chain, plan);
+    let mut states = Vec::new();
+    descent::predict(chain, plan, &mut states);
     let mut emitter = Emitter {
         chain,
         plan,
@@ -25,7 +26,7 @@ pub(crate) fn emit(
         query_ciphertexts,
     };
     for index in 0..chain.steps.len() {
-        emitter.step(index, &outcome.values);
+        emitter.step(index, &states);
     }
     let values = emitter.moved.iter().map(|m| m.value).collect();
     (emitter.steps, values)
