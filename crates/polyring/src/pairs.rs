@@ -29,11 +29,12 @@ pub struct PairRow<'a> {
 }
 
 impl RowPairs {
-    /// Zeros; panics for no terms, of which nobody needs the sum.
-    pub fn zeroed(rows: usize, degree: usize, terms: usize) -> Self {
+    /// Pairs of arbitrary content, for those who set all of them; panics for no terms, of which
+    /// nobody needs the sum.
+    pub fn recycled(rows: usize, degree: usize, terms: usize) -> Self {
         assert!(terms > 0, "pairs of no terms");
         Self {
-            words: AlignedBuffer::zeroed(rows * degree * terms * 2),
+            words: AlignedBuffer::recycled(rows * degree * terms * 2),
             degree,
             terms,
         }
@@ -54,6 +55,18 @@ impl RowPairs {
         let len = self.degree * self.terms * 2;
         PairRow {
             words: &self.words[row * len..(row + 1) * len],
+            tile: self.tile(),
+            terms: self.terms,
+        }
+    }
+
+    /// The pairs of row `row` at the positions from `start` on, `len` of them; both are multiples
+    /// of the tile.
+    pub fn block(&self, row: usize, start: usize, len: usize) -> PairRow<'_> {
+        let stride = 2 * self.terms;
+        let from = (row * self.degree + start) * stride;
+        PairRow {
+            words: &self.words[from..from + len * stride],
             tile: self.tile(),
             terms: self.terms,
         }
@@ -83,6 +96,85 @@ impl RowPairs {
 
     fn tile(&self) -> usize {
         self.degree.min(PAIR_TILE)
+    }
+}
+
+/// For every row of a basis one factor per term of a sum.
+///
+/// Shape: [rows][N / tile][terms][tile], tiles as in [`RowPairs`]
+#[derive(Clone)]
+pub struct RowFactors {
+    words: AlignedBuffer,
+    degree: usize,
+    terms: usize,
+}
+
+/// The factors of one row, or of some positions of it.
+#[derive(Clone, Copy)]
+pub struct FactorRow<'a> {
+    words: &'a [u64],
+    tile: usize,
+    terms: usize,
+}
+
+impl RowFactors {
+    /// As [`RowPairs::recycled`].
+    pub fn recycled(rows: usize, degree: usize, terms: usize) -> Self {
+        assert!(terms > 0, "factors of no terms");
+        Self {
+            words: AlignedBuffer::recycled(rows * degree * terms),
+            degree,
+            terms,
+        }
+    }
+
+    /// The words as they lie in memory.
+    pub fn words(&self) -> &[u64] {
+        &self.words
+    }
+
+    /// Puts `values` in as the factor of term `term` in row `row`.
+    pub fn set(&mut self, row: usize, term: usize, values: &[u64]) {
+        let (degree, tile) = (self.degree, self.degree.min(PAIR_TILE));
+        assert_eq!(values.len(), degree, "one value per coefficient");
+        let len = degree * self.terms;
+        let tiles = self.words[row * len..(row + 1) * len].chunks_exact_mut(tile);
+        let tiles = tiles.skip(term).step_by(self.terms);
+        for (out, values) in tiles.zip(values.chunks_exact(tile)) {
+            out.copy_from_slice(values);
+        }
+    }
+
+    /// The factors of the positions from `start` on, `len` of them; both are multiples of the tile.
+    pub fn block(&self, row: usize, start: usize, len: usize) -> FactorRow<'_> {
+        let from = (row * self.degree + start) * self.terms;
+        FactorRow {
+            words: &self.words[from..from + len * self.terms],
+            tile: self.degree.min(PAIR_TILE),
+            terms: self.terms,
+        }
+    }
+}
+
+impl<'a> FactorRow<'a> {
+    /// The words as they lie in memory.
+    pub(crate) fn words(self) -> &'a [u64] {
+        self.words
+    }
+
+    /// Number of terms.
+    pub(crate) fn terms(self) -> usize {
+        self.terms
+    }
+
+    /// Number of factors of each term.
+    pub(crate) fn degree(self) -> usize {
+        self.words.len() / self.terms
+    }
+
+    /// Words of one row next to each other.
+    pub(crate) fn tile(self) -> usize {
+        self.tile
     }
 }
 

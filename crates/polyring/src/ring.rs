@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::kernel::Kernel;
 use crate::modulus::{Modulus, Multiplier};
 use crate::ntt::{NttPlan, evaluation_exponents};
-use crate::pairs::PairRow;
+use crate::pairs::{FactorRow, PairRow};
 use crate::slots::WIDE_SHIFT;
 
 /// Smallest supported log2 of the ring degree; such small rings are for tests only.
@@ -251,6 +251,31 @@ impl PrimeRing {
         self.kernel
             .ops()
             .dot_row_pairs(self.modulus, outs, shared, pairs);
+    }
+
+    /// outs = Σ_i factors_i·pairs_(operands_i), position by position.
+    ///
+    /// Bounds: at most [`DOT_TERMS_MAX`] terms
+    pub fn dot_row_factors(
+        &self,
+        outs: [&mut [u64]; 2],
+        factors: FactorRow<'_>,
+        pairs: PairRow<'_>,
+        operands: &[usize],
+    ) {
+        assert!(
+            operands.len() == factors.terms() && operands.len() <= DOT_TERMS_MAX,
+            "{} operands for {} factors",
+            operands.len(),
+            factors.terms()
+        );
+        assert!(operands.iter().all(|&operand| operand < pairs.terms()));
+        assert_eq!(factors.tile(), pairs.tile(), "tiles of one degree");
+        let (len, other) = (outs[0].len(), outs[1].len());
+        check_equal(&[len, other, factors.degree(), pairs.degree()]);
+        self.kernel
+            .ops()
+            .dot_row_factors(self.modulus, outs, factors, pairs, operands);
     }
 
     /// outs = Σ_i (a_i0·b_i0, a_i0·b_i1 + a_i1·b_i0, a_i1·b_i1): products of two-part ciphertexts,

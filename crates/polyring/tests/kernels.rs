@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use scuro_polyring::{
-    BaseConverter, Basis, Kernel, Modulus, Poly, PrimeRing, Ring, RingKind, RowPairs,
+    BaseConverter, Basis, Kernel, Modulus, Poly, PrimeRing, Ring, RingKind, RowFactors, RowPairs,
     automorphism_coefficients, primes, sampling,
 };
 
@@ -416,7 +416,7 @@ fn check_reductions(ring: &PrimeRing, x: &[u64]) {
 /// One row of interleaved pairs.
 fn row_pairs(first: &[&[u64]], second: &[&[u64]]) -> RowPairs {
     let degree = first.first().map_or(64, |row| row.len());
-    let mut pairs = RowPairs::zeroed(1, degree, first.len());
+    let mut pairs = RowPairs::recycled(1, degree, first.len());
     for (half, rows) in [first, second].into_iter().enumerate() {
         for (term, row) in rows.iter().enumerate() {
             pairs.set(0, term, half, row);
@@ -462,6 +462,19 @@ fn check_sums(ring: &PrimeRing, rows: &[Vec<u64>], terms: usize) {
     assert_eq!(
         [&*out_0, &*out_1],
         [&narrow(sum(&a[..used], &b)), &narrow(sum(&a[..used], &c))]
+    );
+    let mut factors = RowFactors::recycled(1, n, terms);
+    a.iter()
+        .enumerate()
+        .for_each(|(term, row)| factors.set(0, term, row));
+    // Operands in another order than terms.
+    let operands: Vec<usize> = (0..terms).rev().collect();
+    let [b_back, c_back]: [Vec<&[u64]>; 2] = [&b, &c].map(|x| x.iter().rev().copied().collect());
+    let (first, second) = (factors.block(0, 0, n), pairs.block(0, 0, n));
+    ring.dot_row_factors([out_0, out_1], first, second, &operands);
+    assert_eq!(
+        [&*out_0, &*out_1],
+        [&narrow(sum(&a, &b_back)), &narrow(sum(&a, &c_back))]
     );
     let left: Vec<[&[u64]; 2]> = a.iter().zip(&b).map(|(&a, &b)| [a, b]).collect();
     let right: Vec<[&[u64]; 2]> = c.iter().zip(&d).map(|(&c, &d)| [c, d]).collect();

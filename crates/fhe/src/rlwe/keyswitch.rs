@@ -41,7 +41,7 @@ impl SwitchingKey {
     ) -> Result<Self, E> {
         let rows = level + 1 + context.special_count();
         let digits = context.parameters().digit_count(level);
-        let mut pairs = RowPairs::zeroed(rows, context.ring().degree(), digits);
+        let mut pairs = RowPairs::recycled(rows, context.ring().degree(), digits);
         for (digit, parts) in parts.enumerate() {
             for (half, part) in parts?.iter().enumerate() {
                 (0..rows).for_each(|row| pairs.set(row, digit, half, part.limb(row)));
@@ -154,14 +154,20 @@ impl<'a> Prepared<'a> {
         self.starts.len() - 1
     }
 
+    /// The row of the polynomial itself, if its prime is one of the digit's.
+    fn own(&self, context: &Context, digit: usize, row: usize) -> Option<&'a [u64]> {
+        let n = context.ring().degree();
+        let own = own_rows(context, digit, self.level).contains(&row);
+        own.then(|| &self.x[row * n..(row + 1) * n])
+    }
+
     /// Digit `digit` modulo the prime of `row`, in evaluation form.
     fn lift(&self, context: &Context, digit: usize, row: usize, out: &mut [u64]) {
-        let (ring, n) = (context.ring(), context.ring().degree());
-        let own = own_rows(context, digit, self.level);
-        if own.contains(&row) {
-            out.copy_from_slice(&self.x[row * n..(row + 1) * n]);
+        if let Some(own) = self.own(context, digit, row) {
+            out.copy_from_slice(own);
             return;
         }
+        let own = own_rows(context, digit, self.level);
         let target = if row < own.start {
             row
         } else {
@@ -169,9 +175,13 @@ impl<'a> Prepared<'a> {
         };
         let prepared = &self.rows[self.starts[digit]..self.starts[digit + 1]];
         let converter = &context.tables(self.level).digits[digit];
-        converter.transform_row(ring, target, out, prepared);
+        converter.transform_row(context.ring(), target, out, prepared);
     }
 }
+
+/// Words between lifted rows, an odd number of cache lines: rows a power of two apart would share
+/// the sets of the nearest cache.
+const PADDING: usize = 9 * 8;
 
 /// Rows of the primes of a digit.
 fn own_rows(context: &Context, digit: usize, level: usize) -> Range<usize> {
@@ -192,7 +202,8 @@ impl<'a> Streamed<'a> {
     /// Cuts the polynomial with rows `x` over Q_level.
     pub(crate) fn new(context: &Context, x: &'a [u64], level: usize) -> Self {
         let prepared = Prepared::new(context, x, level);
-        let lifted = AlignedBuffer::recycled(prepared.digits() * context.ring().degree());
+        let lifted =
+            AlignedBuffer::recycled(prepared.digits() * (context.ring().degree() + PADDING));
         Self {
             prepared,
             lifted,
@@ -215,12 +226,19 @@ impl Digits for Streamed<'_> {
     ) {
         let n = context.ring().degree();
         if self.row != Some(row) {
-            for (digit, out) in self.lifted.chunks_exact_mut(n).enumerate() {
-                self.prepared.lift(context, digit, row, out);
+            for (digit, out) in self.lifted.chunks_exact_mut(n + PADDING).enumerate() {
+                if self.prepared.own(context, digit, row).is_none() {
+                    self.prepared.lift(context, digit, row, &mut out[..n]);
+                }
             }
             self.row = Some(row);
         }
-        let digits: Vec<&[u64]> = self.lifted.chunks_exact(n).collect();
+        let lifted = self.lifted.chunks_exact(n + PADDING).enumerate();
+        let digits = lifted.map(|(digit, lifted)| {
+            let own = self.prepared.own(context, digit, row);
+            own.unwrap_or(&lifted[..n])
+        });
+        let digits: Vec<&[u64]> = digits.collect();
         key.inner_product(context, &digits, row, self.prepared.level, outs);
     }
 }

@@ -4,7 +4,7 @@ use super::ops::{NttTables, SliceKernel, TwiddleTree};
 use super::{fft, fma, portable};
 use crate::modulus::{Modulus, Multiplier};
 use crate::ntt::NttPlan;
-use crate::pairs::PairRow;
+use crate::pairs::{FactorRow, PairRow};
 use crate::slots::FftTables;
 
 /// The kernel of processors with AVX2 and FMA.
@@ -89,6 +89,13 @@ impl SliceKernel for Avx2 {
             shared: &[&[u64]],
             pairs: PairRow<'_>
         ) = fma::dot_row_pairs;
+        fn dot_row_factors(
+            q: Modulus,
+            outs: [&mut [u64]; 2],
+            factors: FactorRow<'_>,
+            pairs: PairRow<'_>,
+            operands: &[usize]
+        ) = fma::dot_row_factors;
         fn tensor(q: Modulus, outs: [&mut [u64]; 3], a: &[[&[u64]; 2]], b: &[[&[u64]; 2]])
             = fma::tensor;
         fn round_quotient_sum(out: &mut [u64], digits: &[u64], reciprocals: &[f64])

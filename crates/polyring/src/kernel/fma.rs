@@ -13,7 +13,7 @@ use super::AlignedBuffer;
 use super::ops::{NttTables, TwiddleTree};
 use crate::modulus::{Modulus, Multiplier};
 use crate::ntt::{self, NttPlan};
-use crate::pairs::PairRow;
+use crate::pairs::{FactorRow, PairRow};
 
 /// Values of the last two stages, which work within blocks of four, done four blocks at a time.
 const TAIL: usize = 16;
@@ -482,6 +482,32 @@ pub(super) fn dot_row_pairs(
             let shared = &shared[at * tile..];
             sums[0].add(f, shared, &pair[..tile]);
             sums[1].add(f, shared, &pair[tile..]);
+        }
+        sums[0].store(f, out_0);
+        sums[1].store(f, out_1);
+    }
+}
+
+#[inline(always)]
+pub(super) fn dot_row_factors(
+    q: Modulus,
+    [out_0, out_1]: [&mut [u64]; 2],
+    factors: FactorRow<'_>,
+    pairs: PairRow<'_>,
+    operands: &[usize],
+) {
+    let (f, tile) = (Field::new(q), pairs.tile());
+    let outs = out_0
+        .chunks_exact_mut(tile)
+        .zip(out_1.chunks_exact_mut(tile));
+    let pairs = pairs.words().chunks_exact(2 * tile * pairs.terms());
+    let factors = factors.words().chunks_exact(tile * factors.terms());
+    for ((out_0, out_1), (pairs, factors)) in outs.zip(pairs.zip(factors)) {
+        let mut sums = [Sums::zero(), Sums::zero()];
+        for (&operand, factor) in operands.iter().zip(factors.chunks_exact(tile)) {
+            let (first, second) = pairs[2 * tile * operand..][..2 * tile].split_at(tile);
+            sums[0].add(f, factor, first);
+            sums[1].add(f, factor, second);
         }
         sums[0].store(f, out_0);
         sums[1].store(f, out_1);

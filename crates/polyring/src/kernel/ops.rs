@@ -5,7 +5,7 @@ use super::{fft, portable};
 use crate::automorphism::Permutation;
 use crate::modulus::{Modulus, Multiplier};
 use crate::ntt::NttPlan;
-use crate::pairs::PairRow;
+use crate::pairs::{FactorRow, PairRow};
 use crate::slots::FftTables;
 
 /// The constants of one transform, before a kernel lays them out.
@@ -139,6 +139,18 @@ pub(crate) trait SliceKernel: Sync {
         pairs: PairRow<'_>,
     ) {
         portable::dot_row_pairs(q, outs, shared, pairs);
+    }
+
+    /// outs = Σ_i factors_i·pairs_(operands_i)
+    fn dot_row_factors(
+        &self,
+        q: Modulus,
+        outs: [&mut [u64]; 2],
+        factors: FactorRow<'_>,
+        pairs: PairRow<'_>,
+        operands: &[usize],
+    ) {
+        portable::dot_row_factors(q, outs, factors, pairs, operands);
     }
 
     /// out = Σ_i (a_i0·b_i0, a_i0·b_i1 + a_i1·b_i0, a_i1·b_i1), at most `DOT_TERMS_MAX / 2` terms

@@ -4,7 +4,7 @@ use super::ops::{NttTables, SliceKernel, TwiddleTree};
 use crate::automorphism::Permutation;
 use crate::modulus::{Modulus, Multiplier, subtract_once};
 use crate::ntt::{self, NttPlan};
-use crate::pairs::{PAIR_TILE, PairRow};
+use crate::pairs::{FactorRow, PAIR_TILE, PairRow};
 use crate::sampling::GAUSSIAN_TABLE;
 use crate::slots::WIDE_SHIFT;
 
@@ -249,6 +249,31 @@ pub(super) fn dot_row_pairs(
             let shared = &shared[at * tile..];
             accumulate(&mut sums_0, shared, &pair[..tile], tile);
             accumulate(&mut sums_1, shared, &pair[tile..], tile);
+        }
+        store_sums(q, out_0, &sums_0);
+        store_sums(q, out_1, &sums_1);
+    }
+}
+
+pub(super) fn dot_row_factors(
+    q: Modulus,
+    [out_0, out_1]: [&mut [u64]; 2],
+    factors: FactorRow<'_>,
+    pairs: PairRow<'_>,
+    operands: &[usize],
+) {
+    let tile = pairs.tile();
+    let outs = out_0
+        .chunks_exact_mut(tile)
+        .zip(out_1.chunks_exact_mut(tile));
+    let pairs = pairs.words().chunks_exact(2 * tile * pairs.terms());
+    let factors = factors.words().chunks_exact(tile * factors.terms());
+    for ((out_0, out_1), (pairs, factors)) in outs.zip(pairs.zip(factors)) {
+        let (mut sums_0, mut sums_1) = ([0; PAIR_TILE], [0; PAIR_TILE]);
+        for (&operand, factor) in operands.iter().zip(factors.chunks_exact(tile)) {
+            let (first, second) = pairs[2 * tile * operand..][..2 * tile].split_at(tile);
+            accumulate(&mut sums_0, factor, first, tile);
+            accumulate(&mut sums_1, factor, second, tile);
         }
         store_sums(q, out_0, &sums_0);
         store_sums(q, out_1, &sums_1);

@@ -1,6 +1,6 @@
 //! Evaluation of a prepared linear map.
 
-use scuro_polyring::AlignedBuffer;
+use scuro_polyring::{AlignedBuffer, RowPairs};
 
 use super::{Group, Operand, PreparedTransform};
 use crate::ckks::{Ciphertext, Evaluator, check_scales};
@@ -17,8 +17,7 @@ const BLOCK_MIN: usize = 256;
 
 /// The rotated inputs of a transform, times P over QP if any is rotated.
 pub struct Operands {
-    /// [operands][2][rows][n]
-    words: AlignedBuffer,
+    pairs: RowPairs,
     scale: f64,
     key_id: KeyId,
 }
@@ -36,10 +35,8 @@ impl PreparedTransform {
 
     /// Bytes of the encoded diagonals.
     pub fn memory_bytes(&self) -> usize {
-        self.diagonals
-            .iter()
-            .map(|diagonal| size_of_val(diagonal.words()))
-            .sum()
+        let groups = self.outputs.iter().flatten();
+        groups.map(|group| size_of_val(group.factors.words())).sum()
     }
 
     /// All outputs, not rescaled.
@@ -100,38 +97,39 @@ impl PreparedTransform {
     ) -> Result<Operands, Error> {
         let first = self.check(evaluator, inputs, keys)?;
         let context = &**evaluator.context();
-        let mut words = AlignedBuffer::recycled(self.operands.len() * 2 * self.part_len(context));
-        let mut rest = &mut words[..];
+        let (rows, n) = (self.rows(context), context.ring().degree());
+        let mut pairs = RowPairs::recycled(rows, n, self.operands.len());
+        let mut first_operand = 0;
         // Operands are sorted by input.
         for operands in self.operands.chunk_by(|a, b| a.input == b.input) {
-            let (own, others) = rest.split_at_mut(operands.len() * 2 * self.part_len(context));
-            self.rotate_input(evaluator, inputs[operands[0].input], operands, keys, own)?;
-            rest = others;
+            let input = inputs[operands[0].input];
+            self.rotate_input(evaluator, input, first_operand, operands, keys, &mut pairs)?;
+            first_operand += operands.len();
         }
         Ok(Operands {
-            words,
+            pairs,
             scale: first.scale(),
             key_id: first.key_id(),
         })
     }
 
-    /// All rotations of one input. Row by row, so that the digits of a row are lifted once and read
-    /// from the cache for every key.
+    /// All rotations of one input, operands from number `first` on. Row by row, so that the digits
+    /// of a row are lifted once and read from the cache for every key.
     fn rotate_input(
         &self,
         evaluator: &Evaluator,
         input: &Ciphertext,
+        first: usize,
         operands: &[Operand],
         keys: &EvaluationKeys,
-        words: &mut [u64],
+        pairs: &mut RowPairs,
     ) -> Result<(), Error> {
         let context = &**evaluator.context();
-        let size = 2 * self.part_len(context);
         let mut rotated = Vec::with_capacity(operands.len());
-        for (operand, out) in operands.iter().zip(words.chunks_exact_mut(size)) {
+        for (at, operand) in (first..).zip(operands) {
             match operand.baby {
-                0 => self.unrotated(context, input, out),
-                baby => rotated.push((keys.rotation_key(baby, self.level)?, out)),
+                0 => self.unrotated(context, input, at, pairs),
+                baby => rotated.push((keys.rotation_key(baby, self.level)?, at)),
             }
         }
         if rotated.is_empty() {
@@ -145,12 +143,14 @@ impl PreparedTransform {
         };
         let mut digits = Streamed::new(context, mask.words(), self.level);
         let n = context.ring().degree();
+        let mut outs = AlignedBuffer::recycled(2 * n);
         for row in 0..self.rows(context) {
-            for (key, out) in &mut rotated {
-                let (out_body, out_mask) = out.split_at_mut(size / 2);
-                let range = row * n..(row + 1) * n;
-                let outs = [&mut out_body[range.clone()], &mut out_mask[range]];
-                evaluator.galois_row(body, &mut digits, key, row, outs);
+            for &(key, at) in &rotated {
+                let (out_body, out_mask) = outs.split_at_mut(n);
+                evaluator.galois_row(body, &mut digits, key, row, [out_body, out_mask]);
+                for (half, out) in outs.chunks_exact(n).enumerate() {
+                    pairs.set(row, at, half, out);
+                }
             }
         }
         Ok(())
@@ -262,17 +262,18 @@ impl PreparedTransform {
         self.rows(context) * context.ring().degree()
     }
 
-    /// The input itself: times P over QP if other operands are rotated.
-    fn unrotated(&self, context: &Context, input: &Ciphertext, out: &mut [u64]) {
-        for (part, out) in input
-            .parts()
-            .iter()
-            .zip(out.chunks_exact_mut(self.part_len(context)))
-        {
+    /// Operand `at`, the input itself: times P over QP if other operands are rotated.
+    fn unrotated(&self, context: &Context, input: &Ciphertext, at: usize, pairs: &mut RowPairs) {
+        let n = context.ring().degree();
+        let mut lifted = AlignedBuffer::recycled(self.part_len(context));
+        for (half, part) in input.parts().iter().enumerate() {
             if self.extended {
-                lift(context, part.words(), self.level, out);
+                lift(context, part.words(), self.level, &mut lifted);
             } else {
-                out.copy_from_slice(part.words());
+                lifted.copy_from_slice(part.words());
+            }
+            for (row, values) in lifted.chunks_exact(n).enumerate() {
+                pairs.set(row, at, half, values);
             }
         }
     }
@@ -290,44 +291,19 @@ impl PreparedTransform {
         let fitting = BLOCK_BYTES / (16 * self.operands.len());
         let block = fitting.clamp(BLOCK_MIN, n).next_power_of_two().min(n);
         for row in 0..self.rows(context) {
-            for start in (row * n..(row + 1) * n).step_by(block) {
+            let prime = context.ring().prime(context.modulus_index(row, self.level));
+            for start in (0..n).step_by(block) {
+                let pairs = operands.pairs.block(row, start, block);
                 for (group, sum) in groups.iter().zip(sums.chunks_exact_mut(2 * part_len)) {
                     let (body, mask) = sum.split_at_mut(part_len);
-                    let range = start..start + block;
+                    let range = row * n + start..row * n + start + block;
                     let outs = [&mut body[range.clone()], &mut mask[range]];
-                    self.block_sum(context, operands, group, row, start, outs);
+                    let factors = group.factors.block(row, start, block);
+                    prime.dot_row_factors(outs, factors, pairs, &group.operands);
                 }
             }
         }
         sums
-    }
-
-    /// One block of one group: coefficients from word `start` of a part, in row `row`.
-    fn block_sum(
-        &self,
-        context: &Context,
-        operands: &Operands,
-        group: &Group,
-        row: usize,
-        start: usize,
-        outs: [&mut [u64]; 2],
-    ) {
-        let part_len = self.part_len(context);
-        let block = outs[0].len();
-        let (mut shared, mut bodies, mut masks) = (Vec::new(), Vec::new(), Vec::new());
-        for term in &group.terms {
-            // Rows of special primes are zero in operands that are not rotated.
-            if row > self.level && self.operands[term.operand].baby == 0 {
-                continue;
-            }
-            let body = 2 * term.operand * part_len + start;
-            let mask = body + part_len;
-            shared.push(&self.diagonals[term.diagonal].words()[start..start + block]);
-            bodies.push(&operands.words[body..body + block]);
-            masks.push(&operands.words[mask..mask + block]);
-        }
-        let prime = context.ring().prime(context.modulus_index(row, self.level));
-        prime.dot_pair(outs, &shared, [&bodies, &masks]);
     }
 
     /// Σ_g rot_g(sum_g), [2][rows][n]: over QP times P, or over Q if nothing rotates.

@@ -16,7 +16,7 @@ mod apply;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use scuro_polyring::{Ntt, Poly};
+use scuro_polyring::RowFactors;
 
 pub use apply::Operands;
 
@@ -73,21 +73,15 @@ pub struct PreparedTransform {
     operands: Vec<Operand>,
     /// Whether diagonals and operands have rows for the special primes.
     extended: bool,
-    diagonals: Vec<Poly<Ntt>>,
 }
 
 /// The inner sum of one giant rotation of one output.
-#[derive(Debug)]
 struct Group {
     giant: usize,
-    terms: Vec<Term>,
-}
-
-/// Indices into `operands` and `diagonals`.
-#[derive(Debug, Clone, Copy)]
-struct Term {
-    operand: usize,
-    diagonal: usize,
+    /// index of the operand of each term
+    operands: Vec<usize>,
+    /// diagonals of the terms
+    factors: RowFactors,
 }
 
 /// A rotated input.
@@ -166,27 +160,25 @@ impl LinearTransform {
         let extended = places.keys().any(|place| place.operand.baby != 0);
         let found: BTreeSet<Operand> = places.keys().map(|place| place.operand).collect();
         let operands: Vec<Operand> = found.into_iter().collect();
+        let basis = basis(context, level, extended);
         let mut outputs: Vec<Vec<Group>> = (0..self.outputs).map(|_| Vec::new()).collect();
-        let mut diagonals = Vec::with_capacity(places.len());
-        for (place, values) in &places {
-            let groups = &mut outputs[place.output];
-            if groups.last().is_none_or(|group| group.giant != place.giant) {
-                groups.push(Group {
-                    giant: place.giant,
-                    terms: Vec::new(),
-                });
-            }
-            let operand = operands.partition_point(|operand| *operand < place.operand);
-            let term = Term {
-                operand,
-                diagonal: diagonals.len(),
+        let places: Vec<(Place, Vec<f64>)> = places.into_iter().collect();
+        for terms in places.chunk_by(|(a, _), (b, _)| (a.output, a.giant) == (b.output, b.giant)) {
+            let (place, degree) = (terms[0].0, context.ring().degree());
+            let mut group = Group {
+                giant: place.giant,
+                operands: Vec::with_capacity(terms.len()),
+                factors: RowFactors::recycled(basis.len(), degree, terms.len()),
             };
-            groups
-                .last_mut()
-                .into_iter()
-                .for_each(|group| group.terms.push(term));
-            let basis = basis(context, level, extended);
-            diagonals.push(encoder.polynomial(values, &[], level, self.scale, basis)?);
+            for (term, (place, values)) in terms.iter().enumerate() {
+                let operand = operands.partition_point(|operand| *operand < place.operand);
+                group.operands.push(operand);
+                let diagonal = encoder.polynomial(values, &[], level, self.scale, basis.clone())?;
+                for (row, (_, values)) in diagonal.rows().enumerate() {
+                    group.factors.set(row, term, values);
+                }
+            }
+            outputs[place.output].push(group);
         }
         if let Some(output) = outputs.iter().position(Vec::is_empty) {
             return Err(Error::EmptyOutput { output });
@@ -200,7 +192,6 @@ impl LinearTransform {
             outputs,
             operands,
             extended,
-            diagonals,
         })
     }
 

@@ -12,7 +12,7 @@ use super::portable;
 use crate::automorphism::Permutation;
 use crate::modulus::{Modulus, Multiplier};
 use crate::ntt::NttPlan;
-use crate::pairs::PairRow;
+use crate::pairs::{FactorRow, PairRow};
 use crate::slots::FftTables;
 
 /// The kernel of processors with AVX-512 F, DQ and IFMA.
@@ -86,6 +86,13 @@ impl SliceKernel for Avx512Ifma {
             outs: [&mut [u64]; 2],
             shared: &[&[u64]],
             pairs: PairRow<'_>
+        );
+        sums: fn dot_row_factors(
+            q: Modulus,
+            outs: [&mut [u64]; 2],
+            factors: FactorRow<'_>,
+            pairs: PairRow<'_>,
+            operands: &[usize]
         );
         sums: fn tensor(q: Modulus, outs: [&mut [u64]; 3], a: &[[&[u64]; 2]], b: &[[&[u64]; 2]]);
         arith: fn reduce(q: Modulus, out: &mut [u64], x: &[u64]);

@@ -6,7 +6,7 @@ use super::arith::{Field, LANES, Shoup, read, write};
 use super::lanes::store;
 use crate::kernel::portable;
 use crate::modulus::Modulus;
-use crate::pairs::{PAIR_TILE, PairRow};
+use crate::pairs::{FactorRow, PAIR_TILE, PairRow};
 use crate::ring::DOT_TERMS_MAX;
 
 /// Vectors that a sum of products keeps in registers.
@@ -263,6 +263,38 @@ pub(super) fn dot_row_pairs(
             let (first, second) = pair.split_at(PAIR_TILE);
             sums[0].add(&shared, &whole_tile(first));
             sums[1].add(&shared, &whole_tile(second));
+        }
+        store_whole(&reduction, out_0, at, &sums[0]);
+        store_whole(&reduction, out_1, at, &sums[1]);
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+pub(super) fn dot_row_factors(
+    q: Modulus,
+    [out_0, out_1]: [&mut [u64]; 2],
+    factors: FactorRow<'_>,
+    pairs: PairRow<'_>,
+    operands: &[usize],
+) {
+    if pairs.tile() != PAIR_TILE {
+        return portable::dot_row_factors(q, [out_0, out_1], factors, pairs, operands);
+    }
+    let reduction = SumReduction::new(q, operands.len(), q.value(), operands.len());
+    let pairs = pairs.words().chunks_exact(2 * PAIR_TILE * pairs.terms());
+    let factors = factors.words().chunks_exact(PAIR_TILE * factors.terms());
+    for (at, (pairs, factors)) in pairs.zip(factors).enumerate() {
+        let at = at * PAIR_TILE;
+        let mut sums = [Sums::zero(); 2];
+        for (&operand, factor) in operands.iter().zip(factors.chunks_exact(PAIR_TILE)) {
+            for i in 0..TILE {
+                let address = factor.as_ptr().wrapping_add(PAIRS_AHEAD + LANES * i);
+                _mm_prefetch::<_MM_HINT_T0>(address.cast());
+            }
+            let factor = whole_tile(factor);
+            let (first, second) = pairs[2 * PAIR_TILE * operand..].split_at(PAIR_TILE);
+            sums[0].add(&factor, &whole_tile(first));
+            sums[1].add(&factor, &whole_tile(second));
         }
         store_whole(&reduction, out_0, at, &sums[0]);
         store_whole(&reduction, out_1, at, &sums[1]);
