@@ -80,12 +80,17 @@ impl Failure {
 
     /// An operating-system error on a file.
     pub(crate) fn io(action: &str, path: &Path, error: &std::io::Error) -> Self {
+        use std::io::ErrorKind::{AlreadyExists, IsADirectory, NotADirectory};
         use std::io::ErrorKind::{NotFound, PermissionDenied, StorageFull};
         let message = format!("cannot {action} {}: {error}", path.display());
         match error.kind() {
             NotFound => Self::bad_input("file.not-found", message).hint("check the path"),
             PermissionDenied => Self::bad_input("file.permission", message)
                 .hint("check the permissions of the file and its folder"),
+            AlreadyExists | IsADirectory | NotADirectory => {
+                Self::bad_input("file.not-a-file", message)
+                    .hint("name a file, and folders only before it")
+            }
             StorageFull => Self::new(Exit::JobFailed, "file.disk-full", message)
                 .hint("free some space and run it again; nothing half-written was left"),
             _ => Self::new(Exit::JobFailed, "file.io", message),

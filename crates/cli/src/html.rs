@@ -4,10 +4,12 @@ mod bench;
 mod charts;
 mod gallery;
 mod page;
+mod score;
 mod sections;
 
 pub(crate) use bench::bench_page;
 pub(crate) use page::run_page;
+pub(crate) use score::score_page;
 
 /// Text made safe between tags and in quoted attributes.
 fn escape(text: &str) -> String {

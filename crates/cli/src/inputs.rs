@@ -7,7 +7,7 @@ use scuro_nn::tensor::Tensor;
 
 use crate::context::Context;
 use crate::data::search_path;
-use crate::errors::{At, Failure};
+use crate::errors::Failure;
 
 /// How pixels become the network's inputs: `(pixel * scale - mean) / std`.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -92,9 +92,20 @@ pub(crate) fn load(
         None => (None, name),
     };
     let name: DatasetName = name.parse()?;
-    let mut search: Vec<PathBuf> = folder.into_iter().collect();
-    search.extend(search_path(context));
+    if limit == Some(0) {
+        let message = format!("no image of {name} was asked for");
+        return Err(Failure::bad_input("input.none", message).hint("ask for at least one"));
+    }
+    // A folder that was named is the only one meant: other data would be scored unnoticed.
+    let search = folder.map_or_else(|| search_path(context), |folder| vec![folder]);
     Ok(data::load(name, &search, limit)?)
+}
+
+/// The training part of the data set that `name` is a part of, if it is there.
+pub(crate) fn training_part(context: &Context, name: &str) -> Option<String> {
+    let whole = name.split_once(':').map_or(name, |(whole, _)| whole);
+    let training = format!("{whole}:train");
+    load(context, &training, Some(1)).ok().map(|_| training)
 }
 
 /// MNIST's test set if it is on this machine, else generated digits.
@@ -164,7 +175,8 @@ pub(crate) fn load_network(
     let options = scuro_nn::import::Options {
         architecture: architecture.map(Path::to_path_buf),
     };
-    scuro_nn::import::open(path, &options).at(path.display())
+    // The error names the file itself.
+    Ok(scuro_nn::import::open(path, &options)?)
 }
 
 #[cfg(test)]

@@ -252,3 +252,105 @@ fn completions_name_the_verbs() {
     let desk = Desk::new();
     assert!(desk.run(&["completion", "bash"]).stdout.contains("keygen"));
 }
+
+#[test]
+fn a_named_folder_is_the_only_one_looked_at() {
+    let desk = Desk::new();
+    desk.write("model.onnx", NETWORK);
+    desk.data(&[
+        "data",
+        "generate",
+        "--split",
+        "test",
+        "--count",
+        "20",
+        "--out",
+        "there/mnist",
+    ]);
+    let score = |data: &str| {
+        [
+            "accuracy",
+            "model.onnx",
+            "--data-dir",
+            "there",
+            "--data",
+            data,
+        ]
+        .map(str::to_owned)
+    };
+    let words = |data: &str| desk.run(&score(data).each_ref().map(String::as_str));
+    assert_eq!(words("mnist:test").code, 0);
+    assert_eq!(words("there/mnist:test").code, 0);
+    assert_eq!(words("elsewhere/mnist:test").code, 4);
+}
+
+#[test]
+fn asking_for_no_images_is_refused() {
+    let desk = Desk::new();
+    desk.write("model.onnx", NETWORK);
+    let none = [
+        "accuracy",
+        "model.onnx",
+        "--data",
+        "generated",
+        "--limit",
+        "0",
+    ];
+    assert_eq!(desk.failure(&none), (4, "input.none".into()));
+}
+
+#[test]
+fn training_that_could_not_be_saved_does_not_start() {
+    let desk = Desk::new();
+    desk.write("file", b"no folder");
+    let words = [
+        "train",
+        "mlp",
+        "--data",
+        "generated",
+        "--out",
+        "file/model.onnx",
+    ];
+    let outcome = desk.run(&words);
+    assert_eq!(outcome.code, 4);
+    assert!(!outcome.stderr.contains("epoch"), "{}", outcome.stderr);
+}
+
+#[test]
+fn the_json_of_a_scoring_becomes_a_page() {
+    let desk = Desk::new();
+    desk.write("model.onnx", NETWORK);
+    let words = [
+        "accuracy",
+        "model.onnx",
+        "--data",
+        "generated",
+        "--limit",
+        "20",
+    ];
+    let score = desk.data(&words);
+    desk.write("score.json", score.to_string().as_bytes());
+    desk.data(&["report", "score.json"]);
+    let page = String::from_utf8(desk.read("score.html")).expect("text");
+    assert!(page.contains("of 20 images right"), "{page}");
+}
+
+#[test]
+fn a_picture_without_a_digit_is_named() {
+    let desk = Desk::new();
+    let blank = image::GrayImage::from_pixel(60, 60, image::Luma([200]));
+    blank.save(desk.path("blank.png")).expect("picture");
+    let found = desk.run(&[
+        "predict",
+        "blank.png",
+        "--mode",
+        "clear",
+        "--format",
+        "json",
+    ]);
+    assert_eq!(found.code, 4);
+    assert!(found.stdout.contains("input.no-digit") && found.stdout.contains("blank.png"));
+    desk.write("words.png", b"not a picture");
+    let words = desk.failure(&["predict", "words.png", "--mode", "clear"]);
+    assert_eq!(words, (4, "input.picture".into()));
+}

@@ -113,7 +113,7 @@ pub enum Error {
     /// A known data set whose files are in none of the folders.
     #[error(
         "no files of `{name}` in {}; \
-         name a folder with --data or SCURO_DATA, or use `generated:test`",
+         name a folder with --data-dir or SCURO_DATA, or use `generated:test`",
         list(searched)
     )]
     DataNotFound {

@@ -27,7 +27,15 @@ const OTHER_KEYS: &str =
 impl From<NetworkError> for Failure {
     fn from(error: NetworkError) -> Self {
         let text = error.to_string();
-        let (code, hint) = match &error {
+        let fault = match &error {
+            NetworkError::Model { source, .. } => source,
+            other => other,
+        };
+        let (code, hint) = match fault {
+            NetworkError::UnsupportedOp { .. } | NetworkError::UnsupportedAttribute { .. } => (
+                "network.unsupported",
+                "change that layer as the message says and export the model again",
+            ),
             NetworkError::DataNotFound { .. } => (
                 "data.not-found",
                 "fetch it with `scuro data fetch mnist`, pass --data-dir, or use --data generated",
@@ -46,6 +54,10 @@ impl From<NetworkError> for Failure {
                 ("file.not-found", "check the path")
             }
             NetworkError::Io { .. } => ("file.io", "check the path and its permissions"),
+            NetworkError::UnknownFormat { .. } => (
+                "file.unknown",
+                "give a .onnx, .h5, .keras or .safetensors model, or a file that Scuro made",
+            ),
             NetworkError::FileTooLarge { .. } => ("file.too-large", "is it the right file?"),
             NetworkError::ImageShape { .. } => (
                 "input.shape",

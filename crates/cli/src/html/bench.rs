@@ -45,6 +45,10 @@ fn group_section(results: &Results, name: &str) -> String {
 fn case_block(case: &Outcome) -> String {
     let mark = if case.holds { "holds" } else { "does not hold" };
     let class = if case.holds { "good" } else { "bad" };
+    let value = case.value.map_or(String::new(), |value| {
+        let shown = Case::shown(&case.unit, value);
+        format!(" · <b>{shown} {}</b>", escape(&case.unit))
+    });
     let target = case.target.map_or(String::new(), |target| {
         format!(
             " · target {} {}",
@@ -54,7 +58,7 @@ fn case_block(case: &Outcome) -> String {
     });
     format!(
         "<h3><code>{}</code> <span class={class}>{mark}</span></h3>\
-         <p class=small>{}{target}{}</p>{}",
+         <p class=small>{}{value}{target}{}</p>{}",
         escape(&case.id),
         escape(&case.about),
         if case.note.is_empty() {

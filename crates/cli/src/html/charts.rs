@@ -12,7 +12,7 @@ pub(super) struct Bar {
     pub(super) class: &'static str,
 }
 
-const VALUE_WIDTH: f64 = 96.0;
+const VALUE_WIDTH: f64 = 124.0;
 const ROW: f64 = 26.0;
 
 /// Horizontal measures of a chart of bars.

@@ -72,11 +72,12 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
     let score = if arguments.mode == Mode::Clear && !is_program(&source)? {
         score_network(context, &source, &arguments)?
     } else {
-        let calibration = arguments.calibrate_on.as_deref();
+        let calibration = arguments.calibrate_on.clone();
+        let calibration = calibration.or_else(|| inputs::training_part(context, &arguments.data));
         let compiled = compiled::open(
             context,
             &source,
-            calibration,
+            calibration.as_deref(),
             &arguments.input,
             &arguments.compile,
         )?;

@@ -13,6 +13,7 @@ use crate::evaluator::{Evaluator, StepTime};
 use crate::output::Reply;
 use crate::progress::Progress;
 use crate::table::Table;
+use crate::verbs::keygen;
 use crate::{compiled, files, machine, units};
 
 /// Arguments of `scuro evaluate`.
@@ -23,8 +24,8 @@ pub(crate) struct Arguments {
     /// Queries of `scuro encrypt`; with more than one, `--out` is a folder.
     #[arg(required = true)]
     queries: Vec<PathBuf>,
-    /// Evaluation keys.
-    #[arg(long, value_name = "FILE")]
+    /// Evaluation keys, or the folder of `scuro keygen`.
+    #[arg(long, value_name = "FILE|DIR")]
     keys: PathBuf,
     /// The reply.
     #[arg(long, short)]
@@ -63,9 +64,13 @@ pub(crate) struct QueryAccount {
 pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Failure> {
     let start = Instant::now();
     let compiled = compiled::open_model(&arguments.model)?;
-    let key_bytes = files::read(&arguments.keys)?;
+    let file = match arguments.keys.is_dir() {
+        true => arguments.keys.join(keygen::EVALUATION),
+        false => arguments.keys.clone(),
+    };
+    let key_bytes = files::read(&file)?;
     let keys = EvaluationKeys::from_bytes(&key_bytes, compiled.model.context());
-    let keys = keys.at(arguments.keys.display())?;
+    let keys = keys.at(file.display())?;
     drop(key_bytes);
     let mut evaluator = Evaluator::new(compiled.model, keys, context.thread_count())?;
     let load_ms = start.elapsed().as_secs_f64() * 1e3;

@@ -13,7 +13,7 @@ use crate::{files, html, units};
 /// Arguments of `scuro report`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// JSON of `scuro demo` or `scuro bench` (with or without the envelope).
+    /// JSON of `scuro demo`, `scuro bench` or `scuro accuracy` (with or without the envelope).
     input: PathBuf,
     /// The page; default: the input's name with `.html`.
     #[arg(long, short)]
@@ -48,13 +48,19 @@ fn render(bytes: &[u8]) -> Result<String, Failure> {
     if value.get("cases").is_some() {
         return crate::bench::page(value).map_err(|error| unreadable(&error));
     }
+    if value.get("accuracy").is_some_and(Value::is_number) {
+        let machine = serde_json::from_value(value["machine"].take());
+        let machine = machine.map_err(|error| unreadable(&error))?;
+        let score = serde_json::from_value(value).map_err(|error| unreadable(&error))?;
+        return Ok(html::score_page(&score, &machine));
+    }
     Err(
-        Failure::bad_input("report.unknown", "neither a run nor a benchmark")
+        Failure::bad_input("report.unknown", "neither a run, a benchmark nor a scoring")
             .hint("make one with `scuro demo --format json` or `scuro bench he --format json`"),
     )
 }
 
 fn unreadable(error: &serde_json::Error) -> Failure {
     Failure::bad_input("report.unreadable", format!("not a report: {error}"))
-        .hint("the file must be JSON from `scuro demo` or `scuro bench`")
+        .hint("the file must be JSON from `scuro demo`, `scuro bench` or `scuro accuracy`")
 }

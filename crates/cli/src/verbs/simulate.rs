@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
     limit: usize,
     #[command(flatten)]
     input: InputArguments,
-    /// Data set for the ranges, if the model must be compiled.
+    /// Data set for the ranges, if the model must be compiled [default: its training part].
     #[arg(long, value_name = "NAME[:split]")]
     calibrate_on: Option<String>,
     #[command(flatten)]
@@ -35,11 +35,12 @@ pub(crate) struct Arguments {
 /// Simulates.
 pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Failure> {
     let source = arguments.model.source();
-    let calibration = arguments.calibrate_on.as_deref();
+    let usual = || inputs::training_part(context, arguments.data.as_deref()?);
+    let calibration = arguments.calibrate_on.clone().or_else(usual);
     let compiled = compiled::open(
         context,
         &source,
-        calibration,
+        calibration.as_deref(),
         &arguments.input,
         &arguments.compile,
     )?;

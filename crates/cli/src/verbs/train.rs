@@ -104,6 +104,11 @@ enum ActivationChoice {
 
 /// Trains, scores and writes the network.
 pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Failure> {
+    files::check_writable(&arguments.out)?;
+    arguments
+        .curves
+        .iter()
+        .try_for_each(|path| files::check_writable(path))?;
     let examples = load(context, &arguments)?;
     let recipe = recipe(&arguments, context)?;
     context.note(format!(
