@@ -8,7 +8,8 @@ use crate::error::{Error, NodeFault, Result};
 use crate::graph::{NodeId, Op, Padding, Window};
 use crate::tensor::{Tensor, element_count};
 
-/// Most weights of a convolution or dense layer made here.
+/// Most weights of all convolutions and dense layers made here for one network: a short file must
+/// not ask for much memory.
 const WEIGHTS_MAX: usize = 1 << 24;
 
 /// What of an image is kept: from `start`, every `stride`-th of `extent` rows and columns.
@@ -188,10 +189,11 @@ impl Lowering {
 
     /// Part of an image: a convolution of each map with a kernel of one 1.
     pub(super) fn cropped(&mut self, name: &str, image: NodeId, crop: Crop) -> Result<NodeId> {
-        let extent = |axis: usize| self.shape(image).get(axis).copied().unwrap_or(1);
+        let shape = self.shape(image).to_vec();
+        let extent = |axis: usize| shape.get(axis).copied().unwrap_or(1);
         let channels = extent(0);
         let kernel = [0, 1].map(|axis| (extent(1 + axis) + 1).saturating_sub(crop.extent[axis]));
-        let mut weight = zeros(name, vec![channels, 1, kernel[0], kernel[1]])?;
+        let mut weight = self.zeros(name, vec![channels, 1, kernel[0], kernel[1]])?;
         for map in weight.data.chunks_exact_mut((kernel[0] * kernel[1]).max(1)) {
             if let Some(weight) = map.get_mut(crop.start[0] * kernel[1] + crop.start[1]) {
                 *weight = 1.0;
@@ -210,7 +212,7 @@ impl Lowering {
     /// The entries `kept` along the first axis, in that order.
     pub(super) fn selected(&mut self, name: &str, value: NodeId, kept: &[usize]) -> Result<NodeId> {
         let shape = self.shape(value).to_vec();
-        let mut weight = zeros(name, vec![kept.len(), shape[0]])?;
+        let mut weight = self.zeros(name, vec![kept.len(), shape[0]])?;
         for (row, &at) in kept.iter().enumerate() {
             weight.data[row * shape[0] + at] = 1.0;
         }
@@ -229,7 +231,7 @@ impl Lowering {
     ) -> Result<NodeId> {
         let channels = self.shape(value)[0];
         let [height, width] = extent;
-        let mut weight = zeros(name, vec![channels, 1, height, width])?;
+        let mut weight = self.zeros(name, vec![channels, 1, height, width])?;
         weight.data.fill(1.0);
         let op = Op::Conv2d {
             weight,
@@ -249,22 +251,23 @@ impl Lowering {
         };
         self.push(name, op, &[value])
     }
-}
 
-fn zeros(name: &str, shape: Vec<usize>) -> Result<Tensor> {
-    match element_count(&shape) {
-        Some(count) if count <= WEIGHTS_MAX => Ok(Tensor {
-            shape,
-            data: vec![0.0; count],
-        }),
-        _ => Err(Error::Node {
-            node: name.to_owned(),
-            op: "Conv2d",
-            fault: Box::new(NodeFault::Size {
-                shape,
-                limit: WEIGHTS_MAX,
+    fn zeros(&mut self, name: &str, shape: Vec<usize>) -> Result<Tensor> {
+        let total = element_count(&shape).and_then(|count| self.made.checked_add(count));
+        match total {
+            Some(total) if total <= WEIGHTS_MAX => {
+                self.made = total;
+                Ok(Tensor::zeros(shape))
+            }
+            _ => Err(Error::Node {
+                node: name.to_owned(),
+                op: "Conv2d",
+                fault: Box::new(NodeFault::Size {
+                    shape,
+                    limit: WEIGHTS_MAX,
+                }),
             }),
-        }),
+        }
     }
 }
 

@@ -15,6 +15,8 @@ pub(super) struct Lowering {
     names: HashSet<String>,
     /// Whether the file itself turns its input from channels last to channels first.
     channels_last: bool,
+    /// Weights made so far by `compose`.
+    pub(super) made: usize,
 }
 
 impl Lowering {
@@ -29,6 +31,7 @@ impl Lowering {
             shapes: Vec::new(),
             names: HashSet::new(),
             channels_last: false,
+            made: 0,
         }
     }
 

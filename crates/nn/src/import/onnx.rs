@@ -32,6 +32,9 @@ use stored::{BATCH, Stored};
 
 /// Operator sets understood.
 const OPSETS: [i64; 2] = [1, 25];
+/// Most stored values that nodes may give, all together: copies of a weight cost a few bytes of the
+/// file each.
+const STORED_MAX: usize = 1 << 27;
 const REPLACE: &str = "replace it by supported layers (scuro inspect lists them) and export again";
 
 /// Reads an ONNX model.
@@ -138,6 +141,8 @@ struct Importer {
     opset: i64,
     /// Batch size fixed in the file, if it is.
     batch: Option<usize>,
+    /// Stored values given by nodes so far.
+    stored: usize,
 }
 
 impl Importer {
@@ -172,6 +177,7 @@ impl Importer {
             values,
             opset,
             batch,
+            stored: 0,
         })
     }
 
@@ -194,6 +200,7 @@ impl Importer {
             return Err(site.missing("an output"));
         }
         for (output, value) in proto.output.iter().zip(values) {
+            self.count(&site, &value)?;
             if self.values.insert(output.clone(), value).is_some() {
                 return Err(Error::DefinedTwice {
                     name: output.clone(),
@@ -201,6 +208,16 @@ impl Importer {
             }
         }
         Ok(())
+    }
+
+    fn count(&mut self, site: &Site<'_>, value: &Value) -> Result<()> {
+        if let Value::Stored(stored) = value {
+            self.stored += stored.shape().iter().product::<usize>();
+        }
+        if self.stored <= STORED_MAX {
+            return Ok(());
+        }
+        Err(site.attribute_error("size", self.stored, "store fewer copies of large weights"))
     }
 
     fn translate(&mut self, site: &Site<'_>) -> Result<Value> {

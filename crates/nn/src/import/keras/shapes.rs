@@ -78,7 +78,7 @@ impl Importer<'_> {
             .map(natural);
         let known: Option<Vec<usize>> = known.collect();
         let count = crate::tensor::element_count(&known.ok_or_else(error)?).ok_or_else(error)?;
-        if open > 1 || (open == 1 && !total.is_multiple_of(count)) {
+        if extents.is_empty() || open > 1 || (open == 1 && !total.is_multiple_of(count)) {
             return Err(error());
         }
         let shape = extents

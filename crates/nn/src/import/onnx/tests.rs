@@ -575,3 +575,58 @@ fn a_transpose_that_the_import_adds_does_not_turn_the_input() {
     let graph = import(&model(vec![node("MatMul", &["x", "w"], "y")], vec![weight])).unwrap();
     assert_eq!(graph.input_shape(), [2, 4, 4]);
 }
+
+#[test]
+fn a_short_file_cannot_ask_for_much_memory() {
+    // Each node would make a matrix of 2^24 weights.
+    let mut nodes = vec![node("Flatten", &["x"], "v0")];
+    for i in 0..40 {
+        nodes.push(node(
+            "Gather",
+            &[&format!("v{i}"), "i"],
+            &format!("v{}", i + 1),
+        ));
+        nodes.last_mut().unwrap().attribute = vec![Attribute {
+            name: "axis".into(),
+            i: 1,
+            ..Default::default()
+        }];
+    }
+    nodes.push(node("Relu", &["v40"], "y"));
+    let index = TensorProto {
+        dims: vec![4096],
+        data_type: data_type::INT64,
+        int64_data: (0..4096).rev().collect(),
+        name: "i".into(),
+        ..Default::default()
+    };
+    let mut large = model(nodes, vec![index]);
+    large.graph.as_mut().unwrap().input = vec![info("x", &[1, 1, 64, 64])];
+    assert!(matches!(import(&large), Err(Error::Node { .. })));
+
+    let many = TensorProto {
+        dims: vec![2],
+        data_type: data_type::INT64,
+        int64_data: vec![1 << 12, 1 << 13],
+        name: "s".into(),
+        ..Default::default()
+    };
+    let mut nodes: Vec<NodeProto> = (0..9)
+        .map(|i| node("ConstantOfShape", &["s"], &format!("c{i}")))
+        .collect();
+    let all: Vec<String> = (0..9).map(|i| format!("c{i}")).collect();
+    let mut sum = node("Sum", &["x"], "y");
+    sum.input.extend(all);
+    nodes.push(sum);
+    let found = refused(nodes, vec![many]);
+    assert!(
+        matches!(
+            found,
+            Error::UnsupportedAttribute {
+                attribute: "size",
+                ..
+            }
+        ),
+        "{found}"
+    );
+}
