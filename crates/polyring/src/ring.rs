@@ -214,29 +214,8 @@ impl PrimeRing {
         }
     }
 
-    /// out_0 = Σ_i shared_i·xs_0i and out_1 = Σ_i shared_i·xs_1i: the inner product of a key
-    /// switch, reading `shared` once.
-    ///
-    /// Bounds: at most [`DOT_TERMS_MAX`] terms
-    pub fn dot_pair(&self, outs: [&mut [u64]; 2], shared: &[&[u64]], xs: [&[&[u64]]; 2]) {
-        assert!(
-            shared.len() <= DOT_TERMS_MAX,
-            "{} terms in one lazy sum",
-            shared.len()
-        );
-        assert!(
-            xs.iter().all(|xs| xs.len() == shared.len()),
-            "as many left as right factors"
-        );
-        check_equal(&[outs[0].len(), outs[1].len()]);
-        let len = outs[0].len();
-        [shared, xs[0], xs[1]]
-            .iter()
-            .for_each(|rows| check_rows(len, rows));
-        self.kernel.ops().dot_pair(self.modulus, outs, shared, xs);
-    }
-
-    /// As [`PrimeRing::dot_pair`] with interleaved pairs, of which the first `shared.len()` count.
+    /// outs = Σ_i shared_i·pairs_i: the inner product of a key switch, reading `shared` once. Of the
+    /// interleaved pairs the first `shared.len()` count.
     ///
     /// Bounds: at most [`DOT_TERMS_MAX`] terms
     pub fn dot_row_pairs(&self, outs: [&mut [u64]; 2], shared: &[&[u64]], pairs: PairRow<'_>) {

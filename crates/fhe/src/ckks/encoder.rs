@@ -131,10 +131,7 @@ impl Encoder {
         for values in [real, imaginary] {
             check_values(values, self.slots())?;
         }
-        let largest = real
-            .iter()
-            .chain(imaginary)
-            .fold(0.0f64, |max, v| max.max(v.abs()));
+        let largest = largest_magnitude(real).max(largest_magnitude(imaginary));
         let modulus_bits = (context.parameters().log_q(level) - 1.0).min(MAGNITUDE_BITS_MAX);
         let magnitude_bits = (largest * scale).log2();
         if magnitude_bits >= modulus_bits {
@@ -174,10 +171,31 @@ fn check_values(values: &[f64], slots: usize) -> Result<(), Error> {
             expected: slots,
         });
     }
+    // The common case without a way out of the loop is many values at a time.
+    if values
+        .iter()
+        .fold(true, |all, value| all & value.is_finite())
+    {
+        return Ok(());
+    }
     match values.iter().position(|value| !value.is_finite()) {
         Some(slot) => Err(Error::NotFinite { slot }),
         None => Ok(()),
     }
+}
+
+/// max |values|, 0 for none; NaN does not count.
+fn largest_magnitude(values: &[f64]) -> f64 {
+    // Independent maxima, each a chain of its own.
+    const CHAINS: usize = 16;
+    let larger = |max: f64, value: f64| if value > max { value } else { max };
+    let mut maxima = [0.0; CHAINS];
+    for values in values.chunks(CHAINS) {
+        for (max, value) in maxima.iter_mut().zip(values) {
+            *max = larger(*max, value.abs());
+        }
+    }
+    maxima.into_iter().fold(0.0, larger)
 }
 
 /// Largest scale times magnitude that is encoded: two words of 60 bits.
@@ -189,9 +207,8 @@ const ONE_WORD: f64 = (1u64 << 61) as f64;
 fn round_to_ring(context: &Context, coefficients: &[f64], basis: Basis) -> Poly<Coeff> {
     let ring = context.ring();
     let (kernel, n) = (ring.kernel(), ring.degree());
-    let largest = coefficients.iter().fold(0.0f64, |max, x| max.max(x.abs()));
     let mut low = vec![0i64; n];
-    if largest < ONE_WORD {
+    if largest_magnitude(coefficients) < ONE_WORD {
         round(kernel, &mut low, coefficients);
         return Poly::from_signed(ring, basis, &low);
     }

@@ -81,8 +81,6 @@ impl SliceKernel for Avx2 {
         fn sub_mul_scalar(q: Modulus, out: &mut [u64], x: &[u64], y: &[u64], w: Multiplier)
             = fma::sub_mul_scalar;
         fn dot(q: Modulus, out: &mut [u64], xs: &[&[u64]], ys: &[&[u64]]) = fma::dot;
-        fn dot_pair(q: Modulus, outs: [&mut [u64]; 2], shared: &[&[u64]], xs: [&[&[u64]]; 2])
-            = fma::dot_pair;
         fn dot_row_pairs(
             q: Modulus,
             outs: [&mut [u64]; 2],

@@ -454,17 +454,6 @@ pub(super) fn dot(q: Modulus, out: &mut [u64], xs: &[&[u64]], ys: &[&[u64]]) {
 }
 
 #[inline(always)]
-pub(super) fn dot_pair(
-    q: Modulus,
-    [out_0, out_1]: [&mut [u64]; 2],
-    shared: &[&[u64]],
-    [xs_0, xs_1]: [&[&[u64]]; 2],
-) {
-    dot(q, out_0, shared, xs_0);
-    dot(q, out_1, shared, xs_1);
-}
-
-#[inline(always)]
 pub(super) fn dot_row_pairs(
     q: Modulus,
     [out_0, out_1]: [&mut [u64]; 2],

@@ -125,12 +125,8 @@ pub(crate) trait SliceKernel: Sync {
         portable::dot(q, out, xs, ys);
     }
 
-    /// out0 = Σ_i shared_i·xs0_i, out1 = Σ_i shared_i·xs1_i, at most `DOT_TERMS_MAX` terms
-    fn dot_pair(&self, q: Modulus, outs: [&mut [u64]; 2], shared: &[&[u64]], xs: [&[&[u64]]; 2]) {
-        portable::dot_pair(q, outs, shared, xs);
-    }
-
-    /// As `dot_pair` with the first `shared.len()` of the interleaved pairs.
+    /// outs = Σ_i shared_i·pairs_i over the first `shared.len()` of the pairs, at most
+    /// `DOT_TERMS_MAX`
     fn dot_row_pairs(
         &self,
         q: Modulus,

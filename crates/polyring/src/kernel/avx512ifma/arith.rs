@@ -314,6 +314,25 @@ pub(super) fn reduce_signed(q: Modulus, out: &mut [u64], x: &[i64]) {
     }
 }
 
+/// Nearest integers, ties to even.
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+pub(super) fn round(out: &mut [i64], values: &[f64]) {
+    let (whole, rest) = out.split_at_mut(out.len() - out.len() % LANES);
+    for (out, values) in whole
+        .chunks_exact_mut(LANES)
+        .zip(values.chunks_exact(LANES))
+    {
+        // SAFETY: both chunks have eight values.
+        unsafe {
+            const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+            let values = _mm512_loadu_pd(values.as_ptr());
+            let rounded = _mm512_cvt_roundpd_epi64::<NEAREST>(values);
+            _mm512_storeu_epi64(out.as_mut_ptr(), rounded);
+        }
+    }
+    portable::round(rest, &values[whole.len()..]);
+}
+
 /// centred(x) mod q: x mod q, less the source modulus if x is above its half.
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
 pub(super) fn lift_centred(q: Modulus, out: &mut [u64], x: &[u64], source: Modulus) {

@@ -75,12 +75,6 @@ impl SliceKernel for Avx512Ifma {
         arith: fn sub_mul_scalar_assign(q: Modulus, x: &mut [u64], y: &[u64], w: Multiplier);
         arith: fn sub_mul_scalar(q: Modulus, out: &mut [u64], x: &[u64], y: &[u64], w: Multiplier);
         sums: fn dot(q: Modulus, out: &mut [u64], xs: &[&[u64]], ys: &[&[u64]]);
-        sums: fn dot_pair(
-            q: Modulus,
-            outs: [&mut [u64]; 2],
-            shared: &[&[u64]],
-            xs: [&[&[u64]]; 2]
-        );
         sums: fn dot_row_pairs(
             q: Modulus,
             outs: [&mut [u64]; 2],
@@ -102,7 +96,7 @@ impl SliceKernel for Avx512Ifma {
         permute: fn permute(out: &mut [u64], x: &[u64], permutation: &Permutation);
         plain: fn round_quotient_sum(out: &mut [u64], digits: &[u64], reciprocals: &[f64]);
         plain: fn gaussian(out: &mut [i8], words: &[u64], signs: &[u64]);
-        plain: fn round(out: &mut [i64], values: &[f64]);
+        arith: fn round(out: &mut [i64], values: &[f64]);
         plain: fn round_wide(high: &mut [i64], low: &mut [i64], values: &[f64]);
         plain: fn horner_centred(q: Modulus, acc: &mut [f64], x: &[u64]);
         plain: fn fft_forward(tables: &FftTables, re: &mut [f64], im: &mut [f64]);

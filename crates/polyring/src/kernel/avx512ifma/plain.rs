@@ -21,7 +21,6 @@ compile! {
     fn round_quotient_sum(out: &mut [u64], digits: &[u64], reciprocals: &[f64])
         = portable::round_quotient_sum;
     fn gaussian(out: &mut [i8], words: &[u64], signs: &[u64]) = portable::gaussian;
-    fn round(out: &mut [i64], values: &[f64]) = portable::round;
     fn round_wide(high: &mut [i64], low: &mut [i64], values: &[f64]) = portable::round_wide;
     fn horner_centred(q: Modulus, acc: &mut [f64], x: &[u64]) = portable::horner_centred;
 }

@@ -187,42 +187,6 @@ pub(super) fn dot(q: Modulus, out: &mut [u64], xs: &[&[u64]], ys: &[&[u64]]) {
     ));
 }
 
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-fn dot_pair_tile<const V: usize>(
-    reduction: &SumReduction,
-    [out_0, out_1]: [&mut [u64]; 2],
-    shared: &[&[u64]],
-    [xs_0, xs_1]: [&[&[u64]]; 2],
-    at: usize,
-) {
-    let (ahead, mut sums) = (reduction.ahead, [Sums::zero(); 2]);
-    for ((shared, x_0), x_1) in shared.iter().zip(xs_0).zip(xs_1) {
-        let shared = tile::<V>(shared, at, ahead);
-        sums[0].add(&shared, &tile::<V>(x_0, at, ahead));
-        sums[1].add(&shared, &tile::<V>(x_1, at, ahead));
-    }
-    reduction.store::<V>(out_0, at, &sums[0]);
-    reduction.store::<V>(out_1, at, &sums[1]);
-}
-
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-pub(super) fn dot_pair(
-    q: Modulus,
-    [out_0, out_1]: [&mut [u64]; 2],
-    shared: &[&[u64]],
-    xs: [&[&[u64]]; 2],
-) {
-    let reduction = SumReduction::new(q, shared.len(), q.value(), 3 * shared.len());
-    for_tiles!(out_0.len(), 4, |at| dot_pair_tile::<V>(
-        &reduction,
-        [&mut *out_0, &mut *out_1],
-        shared,
-        xs,
-        at
-    ));
-}
-
 /// Words between the pairs that are summed and those that are fetched meanwhile.
 const PAIRS_AHEAD: usize = 1024;
 
