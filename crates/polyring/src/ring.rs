@@ -214,8 +214,8 @@ impl PrimeRing {
         }
     }
 
-    /// outs = Σ_i shared_i·pairs_i: the inner product of a key switch, reading `shared` once. Of the
-    /// interleaved pairs the first `shared.len()` count.
+    /// outs = Σ_i shared_i·pairs_i: the inner product of a key switch, reading `shared` once. Of
+    /// the interleaved pairs the first `shared.len()` count.
     ///
     /// Bounds: at most [`DOT_TERMS_MAX`] terms
     pub fn dot_row_pairs(&self, outs: [&mut [u64]; 2], shared: &[&[u64]], pairs: PairRow<'_>) {
