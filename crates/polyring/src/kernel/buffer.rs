@@ -151,8 +151,11 @@ impl PartialEq for AlignedBuffer {
 impl Eq for AlignedBuffer {}
 
 impl Zeroize for AlignedBuffer {
+    /// Clears forgotten words too.
     fn zeroize(&mut self) {
+        let len = std::mem::replace(&mut self.len, LINE_WORDS * self.lines.len());
         (**self).zeroize();
+        self.len = len;
     }
 }
 
