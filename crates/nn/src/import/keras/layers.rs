@@ -343,12 +343,21 @@ impl<'a> Importer<'a> {
 
     /// Fixed means and variances of each channel.
     fn normalization(&mut self, layer: &Layer<'_>, input: NodeId) -> Result<NodeId> {
-        self.last_axis(layer, input)?;
+        // Without an axis there is one mean and one variance for all values.
+        let whole = layer.value("axis").as_array().is_some_and(Vec::is_empty);
+        if !whole {
+            self.last_axis(layer, input)?;
+        }
         layer.require("invert", &json!(false), "normalise only")?;
         let channels = self.channels(input);
         let given = |key: &'static str| numbers(layer.value(key), channels);
         let (mean, variance) = match (given("mean"), given("variance")) {
             (Some(mean), Some(variance)) => (Tensor::vector(mean), Tensor::vector(variance)),
+            _ if whole => {
+                let [mean, variance, _] = self.variables(layer, [0; 3])?;
+                let same = |one: Tensor| Tensor::vector(vec![one.data[0]; channels]);
+                (same(mean), same(variance))
+            }
             _ => {
                 let [mean, variance, _] = self.variables(layer, [1, 1, 0])?;
                 (mean, variance)

@@ -184,3 +184,13 @@ fn models_nested_too_deeply_are_refused() {
     let found = refused(&sequential(&model));
     assert!(matches!(found, Error::UnsupportedOp { .. }), "{found}");
 }
+
+#[test]
+fn a_normalisation_without_axis_takes_one_mean_for_all_values() {
+    let layer = r#"{"class_name": "Normalization",
+        "config": {"name": "n", "axis": [], "mean": 1.0, "variance": 4.0}}"#;
+    let graph = from_archive(&archive(&sequential(layer))).unwrap();
+    let input = crate::tensor::Tensor::new([2, 9, 8], vec![5.0; 144]).unwrap();
+    let found = crate::reference::run(&graph, &input).unwrap();
+    assert!(found.data.iter().all(|v| (v - 2.0).abs() < 1e-6));
+}
