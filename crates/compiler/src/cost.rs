@@ -15,11 +15,15 @@ pub struct CostModel {
 }
 
 /// One forward or inverse transform of one limb, with the arithmetic around it.
-const NTT: f64 = 6.5;
+const NTT: f64 = 6.2;
 /// One multiply-accumulate of one limb whose operands are in a near cache.
 const MAC: f64 = 1.6;
-/// One multiply-accumulate of one limb of a key or a diagonal: bound by memory.
-const STREAM: f64 = 5.6;
+/// One multiply-accumulate of one limb of a switching key: bound by memory.
+const KEY: f64 = 4.6;
+/// One multiply-accumulate of one limb of a diagonal with both parts: bound by memory.
+const DIAGONAL: f64 = 4.0;
+/// One limb of a conversion from several primes.
+const CONVERT: f64 = 3.8;
 /// One integer multiple of one limb, accumulated in a near cache.
 const SCALAR: f64 = 0.8;
 /// What a further query ciphertext is worth in time at `N = 8192`: the client encrypts and sends
@@ -50,8 +54,13 @@ impl CostModel {
         MAC * self.size()
     }
 
-    fn stream(&self) -> f64 {
-        STREAM * self.size()
+    /// Conversion to `targets` primes from the special primes, or from as many others; from a
+    /// single prime it happens inside the transforms that follow.
+    fn convert(&self, targets: f64) -> f64 {
+        match self.special {
+            1 => 0.0,
+            special => (special as f64 + 1.0 + targets) * CONVERT * self.size(),
+        }
     }
 
     fn digits(&self, limbs: usize) -> f64 {
@@ -64,23 +73,24 @@ impl CostModel {
 
     /// Digits of one part, in the extended basis.
     pub fn decompose(&self, limbs: usize) -> f64 {
-        self.digits(limbs) * self.extended(limbs) * self.ntt()
+        self.digits(limbs) * (self.extended(limbs) * self.ntt() + self.convert(limbs as f64))
     }
 
     /// One hoisted rotation that stays in the extended basis.
     pub fn baby(&self, limbs: usize) -> f64 {
-        2.0 * self.digits(limbs) * self.extended(limbs) * self.stream()
+        2.0 * self.digits(limbs) * self.extended(limbs) * KEY * self.size()
     }
 
-    /// One rotation of an inner sum: one part divided by the special primes, then switched into the
-    /// outer sum.
+    /// One rotation of an inner sum: both parts stored, one divided by the special primes, then
+    /// switched into the outer sum.
     pub fn giant(&self, limbs: usize) -> f64 {
-        self.mod_down(limbs) / 2.0 + self.decompose(limbs) + self.baby(limbs)
+        let stored = 2.0 * self.extended(limbs) * DIAGONAL * self.size();
+        stored + self.mod_down(limbs) / 2.0 + self.decompose(limbs) + self.baby(limbs)
     }
 
     /// Division of two parts by the special primes.
     pub fn mod_down(&self, limbs: usize) -> f64 {
-        2.0 * self.extended(limbs) * self.ntt()
+        2.0 * (self.extended(limbs) * self.ntt() + self.convert(limbs as f64))
     }
 
     /// One rotation (or relinearisation) by itself.
@@ -95,7 +105,7 @@ impl CostModel {
 
     /// Product with one prepared diagonal, accumulated in the extended basis.
     pub fn diagonal(&self, limbs: usize) -> f64 {
-        self.extended(limbs) * self.stream()
+        self.extended(limbs) * DIAGONAL * self.size()
     }
 
     /// Square or product, three parts.
@@ -110,7 +120,7 @@ impl CostModel {
 
     /// Addition of one encoded constant (prepared).
     pub fn add_constant(&self, limbs: usize) -> f64 {
-        limbs as f64 * self.stream()
+        limbs as f64 * DIAGONAL * self.size()
     }
 
     /// One integer times one ciphertext of `parts` parts, accumulated.
