@@ -79,7 +79,7 @@ pub enum Error {
     #[error(transparent)]
     Bundle(#[from] BundleError),
     /// A reply where a query is needed, or the other way round.
-    #[error("the file holds a {found}; expected a {expected}")]
+    #[error("wrong kind of file: {found}; expected: {expected}")]
     WrongKind {
         /// What it is.
         found: BundleKind,

@@ -31,7 +31,7 @@ const SCALAR: f64 = 0.8;
 const QUERY_PENALTY: f64 = 4000.0;
 /// What a mebibyte of rotation keys is worth in time at `N = 8192`; memory runs short at larger
 /// degrees.
-const KEY_PENALTY_PER_MIB: f64 = 16.0;
+const KEY_PENALTY_PER_MIB: f64 = 32.0;
 
 impl CostModel {
     /// For ring degree `2^log_n` with `special` key-switching primes.

@@ -5,7 +5,10 @@ use rustix::time::{ClockId, clock_gettime};
 use super::case::Sampling;
 
 /// Shortest batch that the clock is read around.
-const BATCH_SECONDS: f64 = 0.002;
+const BATCH_SECONDS: f64 = 0.005;
+/// Work before the first sample: the clock of an idle core has to rise, caches and page tables to
+/// fill.
+const WARM_UP_SECONDS: f64 = 0.2;
 
 /// Seconds of processor time of this thread.
 pub(super) fn thread_seconds() -> f64 {
@@ -24,7 +27,10 @@ fn seconds(clock: ClockId) -> f64 {
 
 /// Microseconds of one call of `work` on this thread: `samples` batches of calls.
 pub(super) fn microseconds(samples: usize, mut work: impl FnMut()) -> Sampling {
-    work();
+    let start = thread_seconds();
+    while thread_seconds() - start < WARM_UP_SECONDS {
+        work();
+    }
     let batch = calibrated_batch(&mut work);
     let sample = |work: &mut dyn FnMut()| {
         let start = thread_seconds();

@@ -196,7 +196,8 @@ fn ntt(settings: &Settings<'_>, log_n: u32) -> Result<Sampling, Failure> {
     let primes = scuro_polyring::primes::ntt_primes(50, kind.root_order(log_n), 1, &[])?;
     let kernel = scuro_polyring::Kernel::detect();
     let ring = scuro_polyring::Ring::new(kind, log_n, &primes, kernel)?;
-    let mut values: Vec<u64> = (0..1u64 << log_n).collect();
+    let counted: Vec<u64> = (0..1u64 << log_n).collect();
+    let mut values = scuro_polyring::AlignedBuffer::from_slice(&counted);
     time(settings, || {
         ring.prime(0).forward(black_box(&mut values));
         Ok::<(), Failure>(())

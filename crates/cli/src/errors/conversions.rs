@@ -122,10 +122,11 @@ impl From<CompileError> for Failure {
                 "compile.overflow",
                 "train with a range penalty (the default of `scuro train`)",
             ),
-            CompileError::TooDeep { .. } => (
-                "compile.too-deep",
-                "fewer activations, a lower --approximate, or --security 128",
-            ),
+            CompileError::TooDeep {
+                security_bits,
+                log_n,
+                ..
+            } => ("compile.too-deep", too_deep_hint(security_bits, log_n)),
             CompileError::TooNoisy { .. } => {
                 ("compile.too-noisy", "a larger --log-n, or fewer layers")
             }
@@ -140,6 +141,15 @@ impl From<CompileError> for Failure {
             _ => ("compile.refused", "`scuro plan` shows what would fit"),
         };
         Self::bad_input(code, text).hint(hint)
+    }
+}
+
+/// What makes room for more multiplications.
+fn too_deep_hint(security_bits: u32, log_n: u32) -> &'static str {
+    match (security_bits, log_n) {
+        (_, ..16) => "a larger --log-n (or none: the smallest that serves is found)",
+        (129.., _) => "fewer activations, a lower --approximate, or --security 128",
+        _ => "fewer activations, or a lower --approximate",
     }
 }
 

@@ -17,7 +17,7 @@ pub enum CodecError {
         found: u8,
     },
     /// A valid header of another object.
-    #[error("the file holds a {found}; expected a {expected}")]
+    #[error("wrong kind of file: {found}; expected: {expected}")]
     WrongKind {
         /// Kind in the header.
         found: Kind,
