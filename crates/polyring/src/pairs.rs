@@ -11,7 +11,7 @@ pub(crate) const PAIR_TILE: usize = 32;
 
 /// For every row of a basis the pairs (b_d, a_d) of all terms d.
 ///
-/// Shape: [rows][N / tile][terms][2][tile], with a tile of [`PAIR_TILE`] words, or N if that is
+/// Shape: `[rows][N / tile][terms][2][tile]`, with a tile of 32 words, or N if that is
 ///     less
 #[derive(Clone)]
 pub struct RowPairs {
@@ -101,7 +101,7 @@ impl RowPairs {
 
 /// For every row of a basis one factor per term of a sum.
 ///
-/// Shape: [rows][N / tile][terms][tile], tiles as in [`RowPairs`]
+/// Shape: `[rows][N / tile][terms][tile]`, tiles as in [`RowPairs`]
 #[derive(Clone)]
 pub struct RowFactors {
     words: AlignedBuffer,
