@@ -196,6 +196,42 @@ pub enum Error {
         /// Level.
         level: usize,
     },
+    /// A plaintext prime that this context cannot use.
+    #[error(
+        "plaintext modulus {found} is not usable: it must be a prime below 2^47 and q_0, \
+         1 mod {order} and none of the ciphertext or special primes"
+    )]
+    BadPlainModulus {
+        /// Asked for.
+        found: u64,
+        /// 2N.
+        order: u64,
+    },
+    /// An integer outside the plaintext modulus.
+    #[error("the value of slot {slot} is above {bound} in magnitude, half the plaintext modulus")]
+    ValueOutsidePlaintext {
+        /// Slot of the first such value.
+        slot: usize,
+        /// Largest magnitude.
+        bound: u64,
+    },
+    /// A factor of messages that is 0 or not below the plaintext modulus.
+    #[error("message factor {found} is not a unit modulo the plaintext modulus")]
+    BadFactor {
+        /// Asked for.
+        found: u64,
+    },
+    /// Two operands whose messages carry different factors.
+    #[error("operands with message factors {left} and {right}")]
+    FactorMismatch {
+        /// Left operand.
+        left: u64,
+        /// Right operand.
+        right: u64,
+    },
+    /// Exact arithmetic in the conjugate-invariant ring.
+    #[error("integers modulo t are packed in the standard ring only")]
+    StandardRingOnly,
     /// Operation on complex slots in the conjugate-invariant ring.
     #[error("the conjugate-invariant ring has real slots only")]
     RealSlotsOnly,

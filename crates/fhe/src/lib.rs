@@ -1,7 +1,9 @@
-//! Lattice homomorphic encryption over one RNS-RLWE core: parameters, keys, CKKS, circuits, codec.
+//! Lattice homomorphic encryption over one RNS-RLWE core: parameters, keys, CKKS, BGV, circuits,
+//! codec.
 //!
-//! Layers, downwards: [`circuits`] (linear transforms, folds, polynomials) on [`ckks`] (encode,
-//! evaluate) on the RLWE core (key switching, division by primes) on the rings of `scuro-polyring`.
+//! Layers, downwards: [`circuits`] (linear transforms, folds, polynomials) on [`ckks`] and [`bgv`]
+//! (encode, evaluate) on the RLWE core (key switching, division by primes) on the rings of
+//! `scuro-polyring`.
 //! [`params`] certifies every parameter set against a security table; there is no way around it.
 //! [`owner`] is the only module that can name a secret key. [`codec`] is the only way in and out.
 //!
@@ -16,6 +18,7 @@ mod error;
 mod key_id;
 mod rlwe;
 
+pub mod bgv;
 pub mod circuits;
 pub mod ckks;
 pub mod codec;

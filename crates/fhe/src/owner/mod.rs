@@ -3,6 +3,7 @@
 //!
 //! An evaluator never imports this module.
 
+pub mod bgv;
 mod codec;
 mod decrypt;
 mod encrypt;

@@ -1,0 +1,140 @@
+//! Plaintexts and ciphertexts.
+
+use rand_core::CryptoRng;
+use scuro_polyring::{Ntt, Poly};
+
+use super::BgvContext;
+use crate::ckks;
+use crate::error::Error;
+use crate::key_id::KeyId;
+use crate::keys::PublicKey;
+use crate::params::Digest;
+
+/// An encoded vector: the polynomial `factor * message` with coefficients in (-t/2, t/2), over
+/// Q_level in evaluation form.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plaintext {
+    pub(crate) poly: Poly<Ntt>,
+    pub(crate) level: usize,
+    pub(crate) factor: u64,
+    pub(crate) digest: Digest,
+}
+
+impl Plaintext {
+    /// Level: index of its last prime.
+    pub fn level(&self) -> usize {
+        self.level
+    }
+
+    /// What the message is multiplied by modulo t.
+    pub fn factor(&self) -> u64 {
+        self.factor
+    }
+
+    /// The operand of an encryption: t^-1 times the polynomial.
+    pub(crate) fn divided(&self, context: &BgvContext) -> ckks::Plaintext {
+        let mut poly = self.poly.clone();
+        context.divide(&mut poly);
+        ckks::Plaintext {
+            poly,
+            level: self.level,
+            scale: 1.0,
+            digest: context.context().digest(),
+        }
+    }
+}
+
+/// An encrypted vector: 2 or 3 polynomials over Q_level in evaluation form.
+///
+/// Math: t (c_0 + c_1 s (+ c_2 s^2)) = factor * message + t * error  mod Q_level
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ciphertext {
+    /// The same polynomials as a ciphertext of scale 1 of the message t^-1 m.
+    pub(crate) rlwe: ckks::Ciphertext,
+    pub(crate) factor: u64,
+    pub(crate) digest: Digest,
+}
+
+impl Ciphertext {
+    /// The parts, c_0 first.
+    pub fn parts(&self) -> &[Poly<Ntt>] {
+        self.rlwe.parts()
+    }
+
+    /// Level: index of its last prime.
+    pub fn level(&self) -> usize {
+        self.rlwe.level()
+    }
+
+    /// What the message is multiplied by modulo t.
+    pub fn factor(&self) -> u64 {
+        self.factor
+    }
+
+    /// Id of the secret key that decrypts it.
+    pub fn key_id(&self) -> KeyId {
+        self.rlwe.key_id()
+    }
+
+    /// Digest of its parameter set and plaintext prime.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
+/// A fresh secret-key ciphertext with the seed of c_1 in place of c_1: half the size.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeededCiphertext {
+    pub(crate) rlwe: ckks::SeededCiphertext,
+    pub(crate) factor: u64,
+    pub(crate) digest: Digest,
+}
+
+impl SeededCiphertext {
+    /// Level: index of its last prime.
+    pub fn level(&self) -> usize {
+        self.rlwe.level()
+    }
+
+    /// Id of the secret key that decrypts it.
+    pub fn key_id(&self) -> KeyId {
+        self.rlwe.key_id()
+    }
+
+    /// The whole ciphertext.
+    ///
+    /// # Errors
+    /// [`Error::ParameterMismatch`] if it was made under other parameters.
+    pub fn expand(&self, context: &BgvContext) -> Result<Ciphertext, Error> {
+        context.check_digest(self.digest)?;
+        Ok(Ciphertext {
+            rlwe: self.rlwe.expand(context.context())?,
+            factor: self.factor,
+            digest: self.digest,
+        })
+    }
+}
+
+impl PublicKey {
+    /// Encrypts integers under the public key.
+    ///
+    /// Math:  (b u + e_0 + t^-1 m, a u + e_1) with u ternary, e Gaussian
+    /// Noise: [`super::NoiseModel::fresh_public`]
+    ///
+    /// # Errors
+    /// [`Error::ParameterMismatch`].
+    pub fn encrypt_exact(
+        &self,
+        context: &BgvContext,
+        plaintext: &Plaintext,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Ciphertext, Error> {
+        context.check_digest(plaintext.digest)?;
+        let rlwe = self.encrypt(context.context(), &plaintext.divided(context), rng)?;
+        Ok(Ciphertext {
+            rlwe,
+            factor: plaintext.factor,
+            digest: plaintext.digest,
+        })
+    }
+}

@@ -1,0 +1,79 @@
+//! Prediction of noise.
+
+use super::BgvContext;
+use crate::noise::{self, Noise};
+
+/// Predicts noise for one parameter set and plaintext prime.
+///
+/// A [`Noise`] is here that of the whole phase, message included, in the canonical embedding and
+/// divided by t: |factor * message + t * error| / t. Bounds hold for any message; deviations for
+/// messages that look random. A ciphertext decrypts as long as its bound is below Q / (2t).
+#[derive(Debug, Clone)]
+pub struct NoiseModel {
+    core: noise::NoiseModel,
+    degree: f64,
+    plain: f64,
+    primes: Vec<f64>,
+}
+
+impl NoiseModel {
+    /// The model of a context.
+    pub fn new(context: &BgvContext) -> Self {
+        let parameters = context.context().parameters();
+        Self {
+            core: noise::NoiseModel::new(parameters),
+            degree: parameters.n() as f64,
+            plain: context.plain_modulus().value() as f64,
+            primes: parameters.q().iter().map(|&q| q as f64).collect(),
+        }
+    }
+
+    /// A plaintext: N coefficients of at most t/2.
+    pub fn plaintext(&self) -> Noise {
+        Noise {
+            std: self.core.encoding().std,
+            bound: self.degree / 2.0,
+        }
+    }
+
+    /// A fresh ciphertext under the secret key.
+    pub fn fresh_secret(&self) -> Noise {
+        self.plaintext().plus(self.core.fresh_secret())
+    }
+
+    /// A fresh ciphertext under the public key.
+    pub fn fresh_public(&self) -> Noise {
+        self.plaintext().plus(self.core.fresh_public())
+    }
+
+    /// Product of two ciphertexts, or of one and a plaintext.
+    pub fn mul(&self, left: Noise, right: Noise) -> Noise {
+        Noise {
+            std: self.plain * left.std * right.std,
+            bound: self.plain * left.bound * right.bound,
+        }
+    }
+
+    /// After a key switch at `level`: relinearisation, rotation, row swap.
+    pub fn key_switch(&self, noise: Noise, level: usize) -> Noise {
+        noise.plus(self.core.key_switch(level))
+    }
+
+    /// After a modulus switch from `level` of a two-part ciphertext.
+    pub fn mod_switch(&self, noise: Noise, level: usize) -> Noise {
+        self.core.divided(noise, self.primes[level])
+    }
+
+    /// After a modulus switch from `level` of a three-part ciphertext.
+    pub fn mod_switch_unrelinearized(&self, noise: Noise, level: usize) -> Noise {
+        noise
+            .times(self.primes[level].recip())
+            .plus(self.core.rescale_unrelinearized())
+    }
+
+    /// Bits between the bound and Q/2 at `level`: a lower bound of the noise budget.
+    pub fn budget(&self, noise: Noise, level: usize) -> f64 {
+        let log_q: f64 = self.primes[..=level].iter().map(|q| q.log2()).sum();
+        log_q - 1.0 - (self.plain * noise.bound).log2()
+    }
+}
