@@ -160,6 +160,13 @@ impl BgvContext {
         out
     }
 
+    pub(crate) fn check_factor(&self, found: u64) -> Result<(), Error> {
+        if found == 0 || found >= self.plain_modulus().value() {
+            return Err(Error::BadFactor { found });
+        }
+        Ok(())
+    }
+
     pub(crate) fn check_digest(&self, found: Digest) -> Result<(), Error> {
         let expected = self.digest;
         if found != expected {

@@ -50,9 +50,7 @@ impl Encoder {
         let (context, plain) = (&*self.context, self.context.plain_ring());
         let (core, t) = (context.context(), plain.modulus());
         core.check_level(level)?;
-        if factor == 0 || factor >= t.value() {
-            return Err(Error::BadFactor { found: factor });
-        }
+        context.check_factor(factor)?;
         self.check_values(values)?;
         let mut row = vec![0; self.slots()];
         for (&value, &position) in values.iter().zip(context.positions()) {

@@ -8,6 +8,7 @@
 
 mod bytes;
 mod error;
+mod exact;
 mod objects;
 mod parameters;
 
@@ -18,7 +19,7 @@ pub use parameters::{decode_parameters, encode_parameters};
 
 pub(crate) use bytes::{Reader, pack, packed_len, unpack};
 
-use crate::params::{Digest, Parameters};
+use crate::params::Digest;
 
 /// First bytes of every object that an evaluator may hold.
 pub const MAGIC: [u8; 6] = *b"SCURO\0";
@@ -48,17 +49,23 @@ pub enum Kind {
     Ciphertext,
     /// A fresh secret-key ciphertext whose uniform part is a seed.
     SeededCiphertext,
+    /// A ciphertext of integers.
+    ExactCiphertext,
+    /// A fresh secret-key ciphertext of integers whose uniform part is a seed.
+    ExactSeededCiphertext,
     /// A secret key (its own magic).
     SecretKey,
 }
 
 impl Kind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 8] = [
         Self::Parameters,
         Self::PublicKey,
         Self::EvaluationKeys,
         Self::Ciphertext,
         Self::SeededCiphertext,
+        Self::ExactCiphertext,
+        Self::ExactSeededCiphertext,
         Self::SecretKey,
     ];
 
@@ -69,6 +76,8 @@ impl Kind {
             Self::EvaluationKeys => 3,
             Self::Ciphertext => 4,
             Self::SeededCiphertext => 5,
+            Self::ExactCiphertext => 6,
+            Self::ExactSeededCiphertext => 7,
             Self::SecretKey => 64,
         }
     }
@@ -89,6 +98,8 @@ impl fmt::Display for Kind {
             Self::EvaluationKeys => "evaluation-key set",
             Self::Ciphertext => "ciphertext",
             Self::SeededCiphertext => "seeded ciphertext",
+            Self::ExactCiphertext => "ciphertext of integers",
+            Self::ExactSeededCiphertext => "seeded ciphertext of integers",
             Self::SecretKey => "secret key",
         })
     }
@@ -172,14 +183,10 @@ pub(crate) fn seal(kind: Kind, digest: Digest, content: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The content of an object of `kind` made under `parameters`.
-pub(crate) fn open<'a>(
-    bytes: &'a [u8],
-    kind: Kind,
-    parameters: &Parameters,
-) -> Result<Reader<'a>, CodecError> {
+/// The content of an object of `kind` made under the parameters of digest `expected`.
+pub(crate) fn open(bytes: &[u8], kind: Kind, expected: Digest) -> Result<Reader<'_>, CodecError> {
     let reader = open_any(bytes, kind)?;
-    let (found, expected) = (describe(bytes)?.parameters, parameters.digest());
+    let found = describe(bytes)?.parameters;
     if found != expected {
         return Err(CodecError::WrongParameters { found, expected });
     }

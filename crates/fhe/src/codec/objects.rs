@@ -29,7 +29,7 @@ impl Ciphertext {
     /// # Errors
     /// [`Error::Codec`], [`Error::LevelTooHigh`], [`Error::BadScale`].
     pub fn from_bytes(bytes: &[u8], context: &Context) -> Result<Self, Error> {
-        let mut reader = open(bytes, Kind::Ciphertext, context.parameters())?;
+        let mut reader = open(bytes, Kind::Ciphertext, context.digest())?;
         let (key_id, level, scale) = read_ciphertext_head(&mut reader, context)?;
         let count = usize::from(reader.u8()?);
         if !(2..=PARTS_MAX).contains(&count) {
@@ -72,7 +72,7 @@ impl SeededCiphertext {
     /// # Errors
     /// [`Error::Codec`], [`Error::LevelTooHigh`], [`Error::BadScale`].
     pub fn from_bytes(bytes: &[u8], context: &Context) -> Result<Self, Error> {
-        let mut reader = open(bytes, Kind::SeededCiphertext, context.parameters())?;
+        let mut reader = open(bytes, Kind::SeededCiphertext, context.digest())?;
         let (key_id, level, scale) = read_ciphertext_head(&mut reader, context)?;
         let seed = reader.array()?;
         let body = read_poly(&mut reader, context, context.basis(level))?;
@@ -102,7 +102,7 @@ impl PublicKey {
     /// # Errors
     /// [`Error::Codec`].
     pub fn from_bytes(bytes: &[u8], context: &Context) -> Result<Self, Error> {
-        let mut reader = open(bytes, Kind::PublicKey, context.parameters())?;
+        let mut reader = open(bytes, Kind::PublicKey, context.digest())?;
         let key_id = KeyId(reader.array()?);
         let seed: Seed = reader.array()?;
         let basis = context.basis(context.parameters().max_level());
@@ -141,7 +141,7 @@ impl EvaluationKeys {
     /// [`Error::Codec`], [`Error::LevelTooHigh`], [`Error::IndexOutOfRange`] for an impossible
     /// step.
     pub fn from_bytes(bytes: &[u8], context: &Context) -> Result<Self, Error> {
-        let mut reader = open(bytes, Kind::EvaluationKeys, context.parameters())?;
+        let mut reader = open(bytes, Kind::EvaluationKeys, context.digest())?;
         let key_id = KeyId(reader.array()?);
         let relinearization = read_optional(&mut reader, context)?;
         let conjugation = match read_optional(&mut reader, context)? {

@@ -28,7 +28,7 @@ impl SecretKey {
     /// # Errors
     /// [`Error::Codec`].
     pub fn from_bytes(bytes: &[u8], context: &Context) -> Result<Self, Error> {
-        let mut reader = codec::open(bytes, Kind::SecretKey, context.parameters())?;
+        let mut reader = codec::open(bytes, Kind::SecretKey, context.digest())?;
         let key_id = KeyId(reader.array()?);
         let n = context.parameters().n();
         let packed = reader.take(n / PER_BYTE)?;

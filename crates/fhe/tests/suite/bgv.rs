@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
-use scuro_fhe::bgv::{BgvContext, Ciphertext, Encoder, Evaluator, NoiseModel};
+use scuro_fhe::bgv::{BgvContext, Ciphertext, Encoder, Evaluator, NoiseModel, SeededCiphertext};
+use scuro_fhe::codec::{CHECKSUM_BYTES, HEADER_BYTES, Kind, describe};
 use scuro_fhe::keys::{EvaluationKeys, KeyManifest};
 use scuro_fhe::noise::Noise;
 use scuro_fhe::owner::bgv::{Decryptor, Encryptor};
@@ -356,6 +357,47 @@ fn misuse_is_refused_with_its_reason() {
     let refused = ring.encoder.encode_with_factor(&[0], 0, 0).unwrap_err();
     assert_eq!(refused, Error::BadFactor { found: 0 });
     assert!(ring.encoder.encode(&[0], 2).is_err());
+}
+
+#[test]
+fn ciphertexts_survive_the_codec_and_damage_is_refused() {
+    let ring = Exact::new(&core(11, &[26], &[26], Kernel::detect()), 16);
+    let context = &ring.context;
+    let plain = ring.encoder.encode(&[5, -7], 0).unwrap();
+    let encryptor = Encryptor::new(context, &ring.secret).unwrap();
+    let seeded = encryptor.encrypt(&plain, &mut rng(1)).unwrap();
+    let whole = seeded.expand(context).unwrap();
+    let bytes = seeded.to_bytes(context);
+    let found = SeededCiphertext::from_bytes(&bytes, context).unwrap();
+    assert_eq!(found, seeded);
+    assert_eq!(describe(&bytes).unwrap().kind, Kind::ExactSeededCiphertext);
+    let bytes = whole.to_bytes(context);
+    assert_eq!(Ciphertext::from_bytes(&bytes, context).unwrap(), whole);
+    assert!(SeededCiphertext::from_bytes(&bytes, context).is_err());
+    for at in (0..bytes.len()).step_by(97) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1;
+        assert!(Ciphertext::from_bytes(&damaged, context).is_err());
+        assert!(Ciphertext::from_bytes(&bytes[..at], context).is_err());
+    }
+    // A factor of 0, with the checksum made right again.
+    let mut damaged = bytes.clone();
+    damaged[HEADER_BYTES..HEADER_BYTES + 8].fill(0);
+    let end = damaged.len() - CHECKSUM_BYTES;
+    let checksum = blake3::hash(&damaged[..end]);
+    damaged[end..].copy_from_slice(&checksum.as_bytes()[..CHECKSUM_BYTES]);
+    let refused = Ciphertext::from_bytes(&damaged, context).unwrap_err();
+    assert_eq!(refused, Error::BadFactor { found: 0 });
+    let inner = ckks_object(&bytes);
+    let refused = scuro_fhe::ckks::Ciphertext::from_bytes(&bytes, context.context());
+    assert!(matches!(refused, Err(Error::Codec(_))));
+    assert!(scuro_fhe::ckks::Ciphertext::from_bytes(inner, context.context()).is_ok());
+    assert!(Ciphertext::from_bytes(inner, context).is_err());
+}
+
+/// The polynomials inside an object.
+fn ckks_object(bytes: &[u8]) -> &[u8] {
+    &bytes[HEADER_BYTES + 8..bytes.len() - CHECKSUM_BYTES]
 }
 
 #[test]

@@ -60,6 +60,7 @@ fn reencode(kind: Kind, bytes: &[u8], context: &Context) -> Result<Vec<u8>, Erro
         Kind::Ciphertext => Ciphertext::from_bytes(bytes, context)?.to_bytes(context),
         Kind::SeededCiphertext => SeededCiphertext::from_bytes(bytes, context)?.to_bytes(context),
         Kind::SecretKey => SecretKey::from_bytes(bytes, context)?.to_bytes().to_vec(),
+        Kind::ExactCiphertext | Kind::ExactSeededCiphertext => unreachable!("tested in bgv"),
     })
 }
 
