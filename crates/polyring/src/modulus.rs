@@ -106,11 +106,8 @@ impl Modulus {
     /// The representative of x in (-q/2, q/2).
     #[inline(always)]
     pub fn centre(self, x: u64) -> i64 {
-        if x > self.value / 2 {
-            x as i64 - self.value as i64
-        } else {
-            x as i64
-        }
+        // A mask, not a branch: decoded secrets come this way.
+        x as i64 - (self.value as i64 & -i64::from(x > self.value / 2))
     }
 
     /// x + y mod q.

@@ -130,6 +130,11 @@ impl BgvContext {
         self.prime_inverse[level]
     }
 
+    /// t mod q_i for every i.
+    pub(crate) fn plain_residues(&self) -> &[Multiplier] {
+        &self.plain
+    }
+
     /// poly *= t
     pub(crate) fn multiply(&self, poly: &mut Poly<Ntt>) {
         scale(&self.context, poly, &self.plain);
@@ -145,6 +150,15 @@ impl BgvContext {
         for (i, row) in sum.rows_mut() {
             let prime = self.context.ring().prime(i);
             prime.mul_scalar_add_assign(row, poly.limb(i), self.plain_inverse[i]);
+        }
+    }
+
+    /// sum += w t^-1: a constant polynomial has the same value at every root.
+    pub(crate) fn add_divided_constant(&self, sum: &mut Poly<Ntt>, w: i64) {
+        for (i, row) in sum.rows_mut() {
+            let q = self.context.ring().prime(i).modulus();
+            let residue = self.plain_inverse[i].mul(q.reduce_signed(w), q.value());
+            row.iter_mut().for_each(|x| *x = q.add(*x, residue));
         }
     }
 

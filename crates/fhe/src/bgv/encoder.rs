@@ -52,9 +52,10 @@ impl Encoder {
         core.check_level(level)?;
         context.check_factor(factor)?;
         self.check_values(values)?;
-        let mut row = vec![0; self.slots()];
-        for (&value, &position) in values.iter().zip(context.positions()) {
-            row[position as usize] = t.reduce_signed(value);
+        let (mut row, mut residues) = (vec![0; self.slots()], vec![0; values.len()]);
+        plain.reduce_signed(&mut residues, values);
+        for (&residue, &position) in residues.iter().zip(context.positions()) {
+            row[position as usize] = residue;
         }
         plain.inverse(&mut row);
         plain.mul_scalar_assign(&mut row, t.multiplier(factor));

@@ -247,6 +247,9 @@ fn rotations_turn_both_rows_and_swaps_exchange_them() {
         for (found, step) in hoisted.iter().zip([0, 5, 1]) {
             ring.check(found, &ring.rotated(&a, step));
         }
+        let found = evaluator.rotate_sum(&x, &[0, 5, 1], &ring.keys).unwrap();
+        let sum = ring.zip(&a, &ring.rotated(&a, 5), |a, b| a + b);
+        ring.check(&found, &ring.zip(&sum, &ring.rotated(&a, 1), |a, b| a + b));
         let found = evaluator.swap_rows(&x, &ring.keys).unwrap();
         ring.check(&found, &ring.swapped(&a));
     }
@@ -272,6 +275,9 @@ fn operands_of_other_levels_and_factors_align() {
         let factor = switched.factor();
         let plain = ring.encoder.encode_with_factor(&b, top, factor).unwrap();
         ring.check(&evaluator.add_plain(&switched, &plain).unwrap(), &sum);
+        let shifted = ring.zip(&a, &a, |a, _| a - 123_456_789);
+        let found = evaluator.add_constant(&switched, -123_456_789).unwrap();
+        ring.check(&found, &shifted);
         let plain = ring.encoder.encode(&b, top).unwrap();
         let refused = evaluator.add_plain(&switched, &plain).unwrap_err();
         let (left, right) = (factor, 1);

@@ -78,6 +78,23 @@ impl Evaluator {
             .collect())
     }
 
+    /// Σ of several rotations of one ciphertext: one decomposition, one division by P.
+    ///
+    /// # Errors
+    /// As [`Evaluator::rotate`].
+    pub fn rotate_sum(
+        &self,
+        ciphertext: &Ciphertext,
+        steps: &[usize],
+        keys: &EvaluationKeys,
+    ) -> Result<Ciphertext, Error> {
+        self.check(ciphertext)?;
+        Ok(with(
+            ciphertext,
+            self.core.rotate_sum(&ciphertext.rlwe, steps, keys)?,
+        ))
+    }
+
     /// Exchanges the two rows, with the conjugation key.
     ///
     /// # Errors

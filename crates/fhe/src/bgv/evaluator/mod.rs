@@ -137,6 +137,22 @@ impl Evaluator {
         ))
     }
 
+    /// ciphertext + value in every slot: no transform needed.
+    ///
+    /// Level, factor: unchanged     Noise: + t/2 in one coefficient
+    ///
+    /// # Errors
+    /// [`Error::ParameterMismatch`].
+    pub fn add_constant(&self, ciphertext: &Ciphertext, value: i64) -> Result<Ciphertext, Error> {
+        self.check(ciphertext)?;
+        let t = self.context.plain_modulus();
+        let residue = t.mul(t.reduce_signed(value), ciphertext.factor);
+        let mut sum = ciphertext.clone();
+        self.context
+            .add_divided_constant(&mut sum.rlwe.parts[0], t.centre(residue));
+        Ok(sum)
+    }
+
     /// left * right, slot by slot: three parts, to relinearise when convenient.
     ///
     /// Level: equal, unchanged     Factor: product     Noise: [`super::NoiseModel::mul`]
@@ -178,10 +194,8 @@ impl Evaluator {
             return Err(Error::FactorMismatch { left, right });
         }
         let (left, right) = (cores(left), cores(right));
-        let mut rlwe = self.core.inner_product(&left, &right)?;
-        for part in &mut rlwe.parts {
-            self.context.multiply(part);
-        }
+        let plain = Some(self.context.plain_residues());
+        let rlwe = self.core.scaled_inner_product(&left, &right, plain)?;
         Ok(Ciphertext {
             rlwe,
             factor,

@@ -1,6 +1,6 @@
 //! Products of ciphertexts, without relinearisation.
 
-use scuro_polyring::{Ntt, Poly};
+use scuro_polyring::{Multiplier, Ntt, Poly};
 
 use super::{Evaluator, check_levels, check_scales};
 use crate::ckks::Ciphertext;
@@ -37,6 +37,16 @@ impl Evaluator {
         left: &[&Ciphertext],
         right: &[&Ciphertext],
     ) -> Result<Ciphertext, Error> {
+        self.scaled_inner_product(left, right, None)
+    }
+
+    /// Σ left_i * right_i, times factors_j modulo prime j.
+    pub(crate) fn scaled_inner_product(
+        &self,
+        left: &[&Ciphertext],
+        right: &[&Ciphertext],
+        factors: Option<&[Multiplier]>,
+    ) -> Result<Ciphertext, Error> {
         let first = self.check_inner_product(left, right)?;
         let ring = self.context.ring();
         let basis = self.context.basis(first.level);
@@ -51,7 +61,12 @@ impl Evaluator {
         for (row, (((i, o0), (_, o1)), (_, o2))) in rows {
             let a: Vec<[&[u64]; 2]> = left.iter().map(|c| pair(c, row)).collect();
             let b: Vec<[&[u64]; 2]> = right.iter().map(|c| pair(c, row)).collect();
-            ring.prime(i).tensor([o0, o1, o2], &a, &b);
+            let (prime, mut outs) = (ring.prime(i), [o0, o1, o2]);
+            prime.tensor(outs.each_mut().map(|out| &mut **out), &a, &b);
+            if let Some(factors) = factors {
+                let outs = outs.into_iter();
+                outs.for_each(|out| prime.mul_scalar_assign(out, factors[i]));
+            }
         }
         let scale = first.scale * right[0].scale;
         Ok(Ciphertext {
