@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use scuro_client::{Bundle, BundleKind};
+use scuro_fhe::bgv;
 use scuro_fhe::ckks::Encoder;
 use scuro_fhe::codec;
 use scuro_fhe::keys::KeyManifest;
-use scuro_fhe::owner::{Encryptor, KeyGenerator, SecretKey};
-use scuro_fuzz::CONTEXT;
+use scuro_fhe::owner::{self, Encryptor, KeyGenerator, SecretKey};
+use scuro_fuzz::{CONTEXT, EXACT};
 use scuro_program::{
     Diagonal, Estimate, GaloisStep, Gather, InputSpec, KeyManifest as ProgramKeys, Linear,
     Operation, OutputSpec, Packing, ParameterPlan, PostOperation, Program, Ring, SecurityTable,
@@ -231,9 +232,26 @@ fn fhe() -> Outcome {
         "query",
         &scuro_fuzz::without_digest(&bundle.to_bytes()),
     )?;
-    for (name, bytes) in objects {
-        write("fhe_file", name, &bytes)?;
-        write("fhe_object", name, &scuro_fuzz::fhe_object_input(&bytes))?;
-    }
+    objects
+        .iter()
+        .try_for_each(|(name, bytes)| write_object(name, bytes))?;
+    exact()
+}
+
+/// Ciphertexts of integers.
+fn exact() -> Outcome {
+    let context = &*EXACT;
+    let mut rng = ChaCha20Rng::seed_from_u64(2);
+    let secret = SecretKey::generate(context.context(), &mut rng);
+    let plain = bgv::Encoder::new(context).encode(&[1, -2, 3], 0)?;
+    let seeded = owner::bgv::Encryptor::new(context, &secret)?.encrypt(&plain, &mut rng)?;
+    let full = seeded.expand(context)?.to_bytes(context);
+    write_object("exact_ciphertext", &full)?;
+    write_object("exact_seeded_ciphertext", &seeded.to_bytes(context))?;
     Ok(())
+}
+
+fn write_object(name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    write("fhe_file", name, bytes)?;
+    write("fhe_object", name, &scuro_fuzz::fhe_object_input(bytes))
 }

@@ -8,12 +8,13 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use scuro_client::Bundle;
-use scuro_fhe::Context;
+use scuro_fhe::bgv::{self, BgvContext};
 use scuro_fhe::ckks::{Ciphertext, SeededCiphertext};
 use scuro_fhe::codec::{self, CHECKSUM_BYTES, HEADER_BYTES};
 use scuro_fhe::keys::{EvaluationKeys, PublicKey};
 use scuro_fhe::owner::SecretKey;
 use scuro_fhe::params::{ParameterSpec, Parameters};
+use scuro_fhe::{Context, RingKind};
 use scuro_nn::data::{self, digit_photo, picture};
 use scuro_nn::graph::Graph;
 use scuro_nn::{export, import};
@@ -24,8 +25,10 @@ const DIGEST_BYTES: usize = 32;
 /// Place of the kind in the header of a cryptographic object.
 const KIND_AT: usize = 6;
 /// Kinds of cryptographic objects: parameters, public key, evaluation keys, ciphertext, seeded
-/// ciphertext, secret key.
-const KINDS: [u8; 6] = [1, 2, 3, 4, 5, 64];
+/// ciphertext, exact ciphertext, exact seeded ciphertext, secret key.
+const KINDS: [u8; 8] = [1, 2, 3, 4, 5, 6, 7, 64];
+/// Those of exact ciphertexts.
+const EXACT_KINDS: [u8; 2] = [6, 7];
 
 /// A target: its name and what it does.
 pub type Target = (&'static str, fn(&[u8]));
@@ -51,6 +54,15 @@ pub static CONTEXT: LazyLock<Arc<Context>> = LazyLock::new(|| {
     Context::new(parameters).expect("it is usable")
 });
 
+/// The same for exact integers, which need the standard ring.
+pub static EXACT: LazyLock<Arc<BgvContext>> = LazyLock::new(|| {
+    let mut spec = ParameterSpec::new(11, &[27], &[26]);
+    spec.ring = RingKind::Standard;
+    let parameters = Parameters::new(spec).expect("it is secure");
+    let context = Context::new(parameters).expect("it is usable");
+    BgvContext::new(&context, 12_289).expect("12289 = 3·4096 + 1 is prime")
+});
+
 /// Bytes of a file that claims to hold a key, a ciphertext or parameters.
 pub fn fhe_file(bytes: &[u8]) {
     let context = &*CONTEXT;
@@ -74,6 +86,12 @@ pub fn fhe_file(bytes: &[u8]) {
     if let Ok(ciphertext) = SeededCiphertext::from_bytes(bytes, context) {
         same(ciphertext.to_bytes(context));
     }
+    if let Ok(ciphertext) = bgv::Ciphertext::from_bytes(bytes, &EXACT) {
+        same(ciphertext.to_bytes(&EXACT));
+    }
+    if let Ok(ciphertext) = bgv::SeededCiphertext::from_bytes(bytes, &EXACT) {
+        same(ciphertext.to_bytes(&EXACT));
+    }
     if let Ok(key) = SecretKey::from_bytes(bytes, context) {
         same(key.to_bytes().to_vec());
     }
@@ -93,7 +111,11 @@ pub fn fhe_object(bytes: &[u8]) {
     let mut object = magic.to_vec();
     object.extend_from_slice(&[kind, 0]);
     object.extend_from_slice(&codec::VERSION.to_le_bytes());
-    object.extend_from_slice(&CONTEXT.digest().0);
+    let digest = match EXACT_KINDS.contains(&kind) {
+        true => EXACT.digest(),
+        false => CONTEXT.digest(),
+    };
+    object.extend_from_slice(&digest.0);
     object.extend_from_slice(&(content.len() as u64).to_le_bytes());
     object.extend_from_slice(content);
     let checksum = blake3::hash(&object);
