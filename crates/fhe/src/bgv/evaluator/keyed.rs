@@ -17,11 +17,7 @@ impl Evaluator {
         ciphertext: &Ciphertext,
         keys: &EvaluationKeys,
     ) -> Result<Ciphertext, Error> {
-        self.check(ciphertext)?;
-        Ok(with(
-            ciphertext,
-            self.core.relinearize(&ciphertext.rlwe, keys)?,
-        ))
+        self.keep_factor(ciphertext, |rlwe| self.core.relinearize(rlwe, keys))
     }
 
     /// Relinearises and switches the modulus in one division by P q_l.
@@ -53,11 +49,7 @@ impl Evaluator {
         step: usize,
         keys: &EvaluationKeys,
     ) -> Result<Ciphertext, Error> {
-        self.check(ciphertext)?;
-        Ok(with(
-            ciphertext,
-            self.core.rotate(&ciphertext.rlwe, step, keys)?,
-        ))
+        self.keep_factor(ciphertext, |rlwe| self.core.rotate(rlwe, step, keys))
     }
 
     /// Several rotations of one ciphertext, decomposed once.
@@ -88,11 +80,7 @@ impl Evaluator {
         steps: &[usize],
         keys: &EvaluationKeys,
     ) -> Result<Ciphertext, Error> {
-        self.check(ciphertext)?;
-        Ok(with(
-            ciphertext,
-            self.core.rotate_sum(&ciphertext.rlwe, steps, keys)?,
-        ))
+        self.keep_factor(ciphertext, |rlwe| self.core.rotate_sum(rlwe, steps, keys))
     }
 
     /// Exchanges the two rows, with the conjugation key.
@@ -104,11 +92,7 @@ impl Evaluator {
         ciphertext: &Ciphertext,
         keys: &EvaluationKeys,
     ) -> Result<Ciphertext, Error> {
-        self.check(ciphertext)?;
-        Ok(with(
-            ciphertext,
-            self.core.conjugate(&ciphertext.rlwe, keys)?,
-        ))
+        self.keep_factor(ciphertext, |rlwe| self.core.conjugate(rlwe, keys))
     }
 
     /// Σ rotate(relinearise(ciphertext), step) over the terms, with one division by P.

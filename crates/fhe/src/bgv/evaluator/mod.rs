@@ -42,8 +42,8 @@ impl Evaluator {
     /// [`Error::LevelMismatch`], [`Error::KeyMismatch`], [`Error::ParameterMismatch`].
     pub fn add(&self, left: &Ciphertext, right: &Ciphertext) -> Result<Ciphertext, Error> {
         self.check_pair(left, right)?;
-        let mut sum = left.clone();
         if left.factor == right.factor {
+            let mut sum = left.clone();
             self.core.add_assign(&mut sum.rlwe, &right.rlwe)?;
             return Ok(sum);
         }
@@ -65,8 +65,7 @@ impl Evaluator {
     /// # Errors
     /// [`Error::ParameterMismatch`].
     pub fn neg(&self, ciphertext: &Ciphertext) -> Result<Ciphertext, Error> {
-        self.check(ciphertext)?;
-        Ok(with(ciphertext, self.core.neg(&ciphertext.rlwe)?))
+        self.keep_factor(ciphertext, |rlwe| self.core.neg(rlwe))
     }
 
     /// ciphertext + plaintext; the plaintext's level may be higher.
@@ -130,11 +129,7 @@ impl Evaluator {
     /// # Errors
     /// [`Error::ParameterMismatch`].
     pub fn mul_integer(&self, ciphertext: &Ciphertext, w: i64) -> Result<Ciphertext, Error> {
-        self.check(ciphertext)?;
-        Ok(with(
-            ciphertext,
-            self.core.mul_integer(&ciphertext.rlwe, w)?,
-        ))
+        self.keep_factor(ciphertext, |rlwe| self.core.mul_integer(rlwe, w))
     }
 
     /// ciphertext + value in every slot: no transform needed.
@@ -224,11 +219,7 @@ impl Evaluator {
     /// # Errors
     /// [`Error::LevelTooHigh`] if `level` is above the ciphertext's.
     pub fn mod_drop(&self, ciphertext: &Ciphertext, level: usize) -> Result<Ciphertext, Error> {
-        self.check(ciphertext)?;
-        Ok(with(
-            ciphertext,
-            self.core.mod_drop(&ciphertext.rlwe, level)?,
-        ))
+        self.keep_factor(ciphertext, |rlwe| self.core.mod_drop(rlwe, level))
     }
 
     /// Brings two ciphertexts to the lower of their levels, by modulus switches, and to one
@@ -255,6 +246,16 @@ impl Evaluator {
             return Ok((left, right));
         }
         self.match_factors(&left, &right)
+    }
+
+    /// An operation of the ring that leaves the factor as it is.
+    fn keep_factor(
+        &self,
+        ciphertext: &Ciphertext,
+        operation: impl FnOnce(&ckks::Ciphertext) -> Result<ckks::Ciphertext, Error>,
+    ) -> Result<Ciphertext, Error> {
+        self.check(ciphertext)?;
+        Ok(with(ciphertext, operation(&ciphertext.rlwe)?))
     }
 
     /// After a division by the last prime of `before`.
