@@ -23,13 +23,20 @@ fn models() -> PathBuf {
     std::env::var_os("SCURO_MODELS").map_or_else(|| beside_checkout("models"), PathBuf::from)
 }
 
+/// Says what is missing; where everything must be there, that is a failure.
+fn skipped(missing: &str) {
+    let required = std::env::var("SCURO_REQUIRE_DATA").is_ok_and(|value| value == "1");
+    assert!(!required, "{missing}");
+    eprintln!("skipped: {missing}");
+}
+
 fn dataset(name: &str) -> Option<Dataset> {
     let environment = std::env::var_os("SCURO_DATA");
     let beside = beside_checkout("data");
     let search = data::default_search_paths(None, environment.as_deref(), Some(&beside));
     let name = name.parse().unwrap();
     if !data::is_available(name, &search) {
-        eprintln!("skipped: no files of {name} found; set SCURO_DATA");
+        skipped(&format!("no files of {name} found; set SCURO_DATA"));
         return None;
     }
     Some(data::load(name, &search, None).unwrap())
@@ -38,7 +45,7 @@ fn dataset(name: &str) -> Option<Dataset> {
 fn found(file: &str) -> Option<PathBuf> {
     let path = models().join(file);
     if !path.is_file() {
-        eprintln!("skipped: {file} not found; set SCURO_MODELS");
+        skipped(&format!("{file} not found; set SCURO_MODELS"));
         return None;
     }
     Some(path)
