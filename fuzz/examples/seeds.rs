@@ -14,8 +14,8 @@ use scuro_fhe::owner::{self, Encryptor, KeyGenerator, SecretKey};
 use scuro_fuzz::{CONTEXT, EXACT};
 use scuro_program::{
     Diagonal, Estimate, GaloisStep, Gather, InputSpec, KeyManifest as ProgramKeys, Linear,
-    Operation, OutputSpec, Packing, ParameterPlan, PostOperation, Program, Ring, SecurityTable,
-    SlotAddress, SlotVector, Step, ValueId,
+    Operation, OutputSpec, Packing, ParameterPlan, PostOperation, Program, Ring, Scheme, SecurityTable,
+    SlotAddress, SlotVector, Step, ValueId, Weights,
 };
 
 /// Slots of the sample program.
@@ -114,6 +114,7 @@ fn sample() -> Program {
         model_digest: [7; 32],
         notes: vec![("labels".into(), "0,1".into())],
         parameters: ParameterPlan {
+            scheme: Scheme::Ckks,
             ring: Ring::ConjugateInvariant,
             log_n: 11,
             q_bits: vec![18, 17],
@@ -122,6 +123,7 @@ fn sample() -> Program {
             table: SecurityTable::Guideline2024,
         },
         packing: Packing::SingleImage,
+        weights: Weights::Plain,
         input: InputSpec {
             shape: vec![2],
             gather: Gather::Slots(vec![(0..SLOTS as u32).map(|slot| slot % 2).collect()]),
@@ -139,6 +141,7 @@ fn sample() -> Program {
         keys: ProgramKeys {
             relinearize: Some(1),
             galois: galois.to_vec(),
+            relinearized: Vec::new(),
         },
     }
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use scuro_nn::tensor::Tensor;
 use scuro_program::{
-    Gather, InputSpec, OutputSpec, Packing, Program, SlotAddress, SlotValue, interpret,
+    Gather, InputSpec, OutputSpec, Packing, Program, SlotAddress, SlotValue, Weights, interpret,
 };
 
 use crate::compile::{self, Compilation, Dump, Prepared};
@@ -140,6 +140,7 @@ fn finish(prepared: Prepared, plan: BatchPlan) -> Result<Compilation, CompileErr
         notes: Vec::new(),
         parameters: plan.parameters,
         packing: Packing::Batch,
+        weights: Weights::Plain,
         input: InputSpec {
             shape: dimensions(&network.input_shape),
             gather: Gather::Batch,

@@ -7,6 +7,7 @@ use scuro_nn::reference::Executor;
 use scuro_nn::tensor::Tensor;
 use scuro_program::{
     Gather, InputSpec, NO_ELEMENT, OutputSpec, Packing, Program, SlotAddress, SlotValue, Step,
+    Weights,
 };
 
 use crate::cost::CostModel;
@@ -21,7 +22,7 @@ use crate::options::Options;
 use crate::parameters::{self, Degree};
 use crate::ranges::{self, Ranges};
 use crate::report::Report;
-use crate::{activations, batch, check, keys};
+use crate::{activations, batch, check, conceal, keys};
 
 /// One example in so many has outputs closer together than the spread by which errors are measured.
 const LOW_QUANTILE: usize = 20;
@@ -101,7 +102,10 @@ fn prepare(
         return Err(CompileError::NotFriendly(friendliness));
     }
     let magnitudes = magnitudes(&graph, &calibration)?;
-    let network = normalise::run(&graph, &magnitudes)?;
+    let network = match options.weights {
+        Weights::Plain => normalise::run(&graph, &magnitudes)?,
+        _ => normalise::run(&conceal::zeros(&graph), &magnitudes)?,
+    };
     dumps.push(Dump {
         pass: "normalise",
         text: network.dump(),
@@ -176,7 +180,8 @@ fn attempt(
     degree: Degree,
 ) -> Result<Attempt, CompileError> {
     let slots = slots(options, degree);
-    let cost = CostModel::new(degree.log_n, likely_special_primes(degree));
+    let cost =
+        CostModel::new(degree.log_n, likely_special_primes(degree)).with_weights(options.weights);
     let (best, others) = search::run(&prepared.network, slots, &cost)?;
     let settled = |plan, limit| settle(prepared, options, degree, &cost, plan, limit);
     let faster = |best, other| faster(best, |limit| settled(other, limit));
@@ -240,6 +245,7 @@ fn slots(options: &Options, degree: Degree) -> usize {
 pub(crate) fn bounds(options: &Options, degree: Degree, spread: f64) -> Bounds {
     Bounds {
         ring: options.ring,
+        weights: options.weights,
         log_n: degree.log_n,
         log_qp: degree.log_qp,
         security_bits: options.security_bits,
@@ -335,8 +341,9 @@ fn finish(
         notes: Vec::new(),
         parameters: levels.parameters(&bounds),
         packing: Packing::SingleImage,
+        weights: options.weights,
         input,
-        keys: keys::run(&steps),
+        keys: keys::run(&steps, options.weights),
         steps,
         result: moved[result.0 as usize],
         output: OutputSpec {

@@ -5,13 +5,14 @@
 
 use std::collections::BTreeSet;
 
-use scuro_program::{Linear, Operation};
+use scuro_program::{Linear, Operation, Weights};
 
 /// Cost constants for one ring degree.
 #[derive(Debug, Clone, Copy)]
 pub struct CostModel {
     log_n: u32,
     special: usize,
+    private: bool,
 }
 
 /// One forward or inverse transform of one limb, with the arithmetic around it.
@@ -22,6 +23,9 @@ const MAC: f64 = 1.6;
 const KEY: f64 = 4.6;
 /// One multiply-accumulate of one limb of a diagonal with both parts: bound by memory.
 const DIAGONAL: f64 = 4.0;
+/// One multiply-accumulate of one limb of an encrypted diagonal, both parts with both parts of the
+/// operand: bound by memory.
+const PRIVATE_DIAGONAL: f64 = 9.0;
 /// One limb of a conversion from several primes.
 const CONVERT: f64 = 3.8;
 /// One integer multiple of one limb, accumulated in a near cache.
@@ -29,6 +33,8 @@ const SCALAR: f64 = 0.8;
 /// What a further query ciphertext is worth in time at `N = 8192`: the client encrypts and sends
 /// it.
 const QUERY_PENALTY: f64 = 4000.0;
+/// The same for private models: the machine that computes encrypts too, nothing is sent.
+const PRIVATE_QUERY_PENALTY: f64 = 500.0;
 /// What a mebibyte of rotation keys is worth in time at `N = 8192`; memory runs short at larger
 /// degrees.
 const KEY_PENALTY_PER_MIB: f64 = 32.0;
@@ -39,7 +45,14 @@ impl CostModel {
         CostModel {
             log_n,
             special: special.max(1),
+            private: false,
         }
+    }
+
+    /// The same, for linear steps whose weights are plain or not.
+    pub fn with_weights(self, weights: Weights) -> CostModel {
+        let private = weights != Weights::Plain;
+        CostModel { private, ..self }
     }
 
     fn size(&self) -> f64 {
@@ -88,6 +101,41 @@ impl CostModel {
         stored + self.mod_down(limbs) / 2.0 + self.decompose(limbs) + self.baby(limbs)
     }
 
+    /// One hoisted rotation of a linear step's operand. Encrypted weights multiply it as a
+    /// ciphertext, so it cannot stay in the extended basis.
+    pub fn operand_rotation(&self, limbs: usize) -> f64 {
+        match self.private {
+            true => self.baby(limbs) + self.mod_down(limbs),
+            false => self.baby(limbs),
+        }
+    }
+
+    /// One rotation of an inner sum of a linear step; with encrypted weights its three parts are
+    /// switched to two on the way.
+    pub fn sum_rotation(&self, limbs: usize) -> f64 {
+        match self.private {
+            true => 2.0 * (self.decompose(limbs) + self.baby(limbs)),
+            false => self.giant(limbs),
+        }
+    }
+
+    /// One diagonal of a linear step.
+    pub fn weighted(&self, limbs: usize) -> f64 {
+        match self.private {
+            true => limbs as f64 * PRIVATE_DIAGONAL * self.size(),
+            false => self.diagonal(limbs),
+        }
+    }
+
+    /// What each output of a linear step costs beside its sums.
+    pub fn closing(&self, limbs: usize) -> f64 {
+        let unrotated = match self.private {
+            true => self.decompose(limbs) + self.baby(limbs),
+            false => 0.0,
+        };
+        unrotated + self.mod_down(limbs)
+    }
+
     /// Division of two parts by the special primes.
     pub fn mod_down(&self, limbs: usize) -> f64 {
         2.0 * (self.extended(limbs) * self.ntt() + self.convert(limbs as f64))
@@ -130,7 +178,10 @@ impl CostModel {
 
     /// What a further ciphertext of the query is worth in time.
     pub fn query_penalty(&self) -> f64 {
-        QUERY_PENALTY * self.size()
+        match self.private {
+            true => PRIVATE_QUERY_PENALTY * self.size(),
+            false => QUERY_PENALTY * self.size(),
+        }
     }
 
     /// What a further rotation key is worth in time.
@@ -222,9 +273,9 @@ impl CostModel {
     /// Predicted time of a linear step.
     pub fn linear(&self, counts: &LinearCounts, limbs: usize) -> f64 {
         counts.sources as f64 * self.decompose(limbs)
-            + counts.babies as f64 * self.baby(limbs)
-            + counts.giants as f64 * self.giant(limbs)
-            + counts.outputs as f64 * self.mod_down(limbs)
-            + counts.diagonals as f64 * self.diagonal(limbs)
+            + counts.babies as f64 * self.operand_rotation(limbs)
+            + counts.giants as f64 * self.sum_rotation(limbs)
+            + counts.outputs as f64 * self.closing(limbs)
+            + counts.diagonals as f64 * self.weighted(limbs)
     }
 }

@@ -2,42 +2,55 @@
 
 use std::collections::BTreeMap;
 
-use scuro_program::{GaloisStep, KeyManifest, Operation, Step};
+use scuro_program::{GaloisStep, KeyManifest, Operation, Step, Weights};
 
 /// Collects relinearisation and rotations. The level of a key switch is that of the step's result,
 /// which these operations do not change.
-pub(crate) fn run(steps: &[Step]) -> KeyManifest {
-    let mut relinearize: Option<u32> = None;
-    let mut rotations: BTreeMap<u32, u32> = BTreeMap::new();
+pub(crate) fn run(steps: &[Step], weights: Weights) -> KeyManifest {
+    let (mut rotations, mut merged) = (Highest::default(), Highest::default());
     for step in steps {
         let level = step.estimate.level;
-        let mut rotate = |amount: u32| {
-            let highest = rotations.entry(amount).or_insert(level);
-            *highest = level.max(*highest);
-        };
         match &step.operation {
             Operation::Linear(linear) => {
-                linear
-                    .diagonals
-                    .iter()
-                    .flat_map(|d| [d.giant, d.baby])
-                    .for_each(&mut rotate);
+                for diagonal in &linear.diagonals {
+                    rotations.note(diagonal.giant, level);
+                    rotations.note(diagonal.baby, level);
+                    // Sums of products with encrypted weights have three parts.
+                    if weights != Weights::Plain {
+                        merged.note(diagonal.giant, level);
+                    }
+                }
             }
-            Operation::Rotate { steps } => steps.iter().copied().for_each(&mut rotate),
-            Operation::Fold { stages } => stages.iter().flatten().copied().for_each(&mut rotate),
-            Operation::Relinearize => {
-                relinearize = Some(relinearize.map_or(level, |highest| highest.max(level)));
+            Operation::Rotate { steps } => steps.iter().for_each(|&s| rotations.note(s, level)),
+            Operation::Fold { stages } => {
+                let steps = stages.iter().flatten();
+                steps.for_each(|&s| rotations.note(s, level));
             }
+            // A relinearisation rotates by nothing.
+            Operation::Relinearize => merged.note(0, level),
             _ => {}
         }
     }
-    rotations.remove(&0);
-    let galois = rotations
-        .into_iter()
-        .map(|(step, level)| GaloisStep { step, level })
-        .collect();
+    rotations.0.remove(&0);
     KeyManifest {
-        relinearize,
-        galois,
+        relinearize: merged.0.remove(&0),
+        galois: rotations.steps(),
+        relinearized: merged.steps(),
+    }
+}
+
+/// The highest level at which each rotation is used.
+#[derive(Default)]
+struct Highest(BTreeMap<u32, u32>);
+
+impl Highest {
+    fn note(&mut self, rotation: u32, level: u32) {
+        let highest = self.0.entry(rotation).or_insert(level);
+        *highest = level.max(*highest);
+    }
+
+    fn steps(self) -> Vec<GaloisStep> {
+        let step = |(step, level)| GaloisStep { step, level };
+        self.0.into_iter().map(step).collect()
     }
 }

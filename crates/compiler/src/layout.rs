@@ -54,6 +54,9 @@ pub(crate) struct Layout {
     pub(crate) cells: Vec<Vec<u32>>,
     /// Smallest power of two under which every ciphertext is periodic.
     pub(crate) period: usize,
+    /// Per ciphertext: the largest power of two such that aligned blocks of so many slots hold one
+    /// thing each.
+    pub(crate) stretch: Vec<usize>,
     /// Hint for candidates.
     pub(crate) grid: Grid,
     /// Slots of each element, by ciphertext and slot: `starts[e] .. starts[e + 1]`.
@@ -87,6 +90,7 @@ impl Layout {
         }
         let period = period(&cells);
         Layout {
+            stretch: cells.iter().map(|row| stretch(row)).collect(),
             cells,
             period,
             grid,
@@ -179,6 +183,18 @@ fn period(cells: &[Vec<u32>]) -> usize {
         period /= 2;
     }
     period
+}
+
+fn stretch(row: &[u32]) -> usize {
+    let mut stretch = 1;
+    let constant = |width: usize| {
+        let mut blocks = row.chunks(width);
+        blocks.all(|block| block.iter().all(|&cell| cell == block[0]))
+    };
+    while stretch < row.len() && constant(2 * stretch) {
+        stretch *= 2;
+    }
+    stretch
 }
 
 fn halves_agree(row: &[u32]) -> bool {

@@ -11,7 +11,7 @@ mod pattern;
 #[cfg(test)]
 mod tests;
 
-use scuro_program::{Operation, ParameterPlan, Ring, SecurityTable, Step};
+use scuro_program::{Operation, ParameterPlan, Ring, Scheme, SecurityTable, Step, Weights};
 
 use crate::cost::{CostModel, LinearCounts};
 use crate::error::CompileError;
@@ -37,6 +37,7 @@ const HEADROOM_BITS: f64 = 1.5;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     pub(crate) ring: Ring,
+    pub(crate) weights: Weights,
     pub(crate) log_n: u32,
     pub(crate) log_qp: u32,
     pub(crate) security_bits: u32,
@@ -68,6 +69,7 @@ impl LevelPlan {
     /// The plan's parameters.
     pub(crate) fn parameters(&self, bounds: &Bounds) -> ParameterPlan {
         ParameterPlan {
+            scheme: Scheme::Ckks,
             ring: bounds.ring,
             log_n: bounds.log_n,
             q_bits: self.primes.iter().rev().map(|&b| b as u32).collect(),
@@ -282,7 +284,7 @@ fn shrink(chain: &Chain<'_>, plan: LevelPlan) -> LevelPlan {
 
 /// Predicted time of the whole chain.
 fn micros(chain: &Chain<'_>, drops: &[u32], limbs: usize, special: (u32, usize)) -> f64 {
-    let cost = CostModel::new(chain.bounds.log_n, special.1);
+    let cost = CostModel::new(chain.bounds.log_n, special.1).with_weights(chain.bounds.weights);
     let levels = pattern::drop_counts(chain, drops);
     let limbs = |value: usize| limbs - levels[value] as usize;
     let step = |(index, step): (usize, &Step)| {

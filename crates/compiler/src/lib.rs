@@ -16,6 +16,7 @@ pub mod activations;
 mod batch;
 mod check;
 mod compile;
+mod conceal;
 pub mod cost;
 mod digest;
 mod error;

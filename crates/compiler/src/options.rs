@@ -1,6 +1,6 @@
 //! What the caller may ask of the compiler.
 
-use scuro_program::{Packing, Ring, SecurityTable};
+use scuro_program::{Packing, Ring, SecurityTable, Weights};
 
 use crate::activations::Replacement;
 
@@ -25,6 +25,8 @@ pub struct Options {
     /// Predicted standard deviation of the output error, relative to the deviation among the
     /// outputs of an example that has them close together.
     pub tolerance: f64,
+    /// Who may read the weights: everyone, or only the model owner, who encrypts them.
+    pub weights: Weights,
     /// Replace operators that ciphertexts cannot compute.
     pub replace: Option<Replacement>,
 }
@@ -40,6 +42,7 @@ impl Default for Options {
             input_range: None,
             range_margin: 2.0,
             tolerance: 1.0 / 384.0,
+            weights: Weights::Plain,
             replace: None,
         }
     }

@@ -139,6 +139,12 @@ pub enum ProgramError {
         /// Level at which it is needed.
         level: u32,
     },
+    /// A weight in a program whose weights are encrypted beside it.
+    #[error("step {step}: the program holds weights in clear although it withholds them")]
+    WeightsNotWithheld {
+        /// Step index.
+        step: usize,
+    },
     /// Slot vectors whose runs overlap, are unordered, empty or leave the row.
     #[error(
         "step {step}: slot vector runs must be ordered, apart, not empty and inside {slots} slots"
@@ -158,6 +164,8 @@ pub enum KeyName {
     Rotation(u32),
     /// The relinearisation key.
     Relinearization,
+    /// The key that relinearises and rotates by this many slots at once.
+    RelinearizedRotation(u32),
 }
 
 impl std::fmt::Display for KeyName {
@@ -165,6 +173,9 @@ impl std::fmt::Display for KeyName {
         match self {
             KeyName::Rotation(step) => write!(out, "rotation by {step}"),
             KeyName::Relinearization => write!(out, "relinearisation"),
+            KeyName::RelinearizedRotation(step) => {
+                write!(out, "relinearisation with rotation by {step}")
+            }
         }
     }
 }

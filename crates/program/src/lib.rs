@@ -10,7 +10,8 @@
 //!
 //! Layers: `parameters` (plain numbers), `slots` (sparse slot vectors), `step`, `spec` (query,
 //! reply, keys), `program`
-//! (the whole and its validation), `codec` (canonical bytes and digest).
+//! (the whole and its validation), `weights` (what is encrypted of a private model), `codec`
+//! (canonical bytes and digest).
 //!
 //! Non-goals: this crate knows no networks and no ciphertexts; it is the only thing the compiler
 //! and the runtime share.
@@ -20,17 +21,22 @@ mod error;
 mod interpret;
 mod parameters;
 mod program;
+mod scales;
 mod slots;
 mod spec;
 mod step;
+mod weights;
 
 pub use codec::{FORMAT_VERSION, MAGIC, MAX_PROGRAM_BYTES};
 pub use error::{KeyName, ProgramError};
 pub use interpret::{SlotValue, exposure, interpret};
-pub use parameters::{ParameterPlan, Ring, SecurityTable};
-pub use program::{LIMIT_CIPHERTEXTS, LIMIT_DIAGONALS, LIMIT_STEPS, Packing, Program, ValueShape};
+pub use parameters::{ParameterPlan, Ring, Scheme, SecurityTable};
+pub use program::{
+    LIMIT_CIPHERTEXTS, LIMIT_DIAGONALS, LIMIT_STEPS, Packing, Program, ValueShape, Weights,
+};
 pub use slots::{Run, SlotVector};
 pub use spec::{
     GaloisStep, Gather, InputSpec, KeyManifest, NO_ELEMENT, OutputSpec, PostOperation, SlotAddress,
 };
 pub use step::{Diagonal, Estimate, Linear, Operation, ScalarLinear, Step, ValueId};
+pub use weights::{WeightKind, WeightPlace};

@@ -19,9 +19,23 @@ pub enum SecurityTable {
     Standard2018,
 }
 
+/// What slots hold and which arithmetic multiplies them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// Approximate real numbers.
+    Ckks,
+    /// Exact integers modulo a prime; fixed-point numbers by the scales of the steps.
+    Bgv {
+        /// Bits of the plaintext prime.
+        plain_bits: u32,
+    },
+}
+
 /// Sizes from which the primes follow deterministically.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParameterPlan {
+    /// Scheme.
+    pub scheme: Scheme,
     /// Ring.
     pub ring: Ring,
     /// Base-two logarithm of the ring degree.

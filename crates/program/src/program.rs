@@ -1,9 +1,9 @@
 //! The whole program and its validation.
 
 use crate::error::{KeyName, ProgramError};
-use crate::parameters::ParameterPlan;
+use crate::parameters::{ParameterPlan, Scheme};
 use crate::slots::SlotVector;
-use crate::spec::{Gather, InputSpec, KeyManifest, NO_ELEMENT, OutputSpec};
+use crate::spec::{GaloisStep, Gather, InputSpec, KeyManifest, NO_ELEMENT, OutputSpec};
 use crate::step::{Linear, Operation, ScalarLinear, Step, ValueId};
 
 /// Most steps of a program.
@@ -24,6 +24,17 @@ pub enum Packing {
     Batch,
 }
 
+/// Who may read the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weights {
+    /// Whoever runs the program.
+    Plain,
+    /// The model owner alone, who holds this copy: diagonals and constants are to be encrypted.
+    Private,
+    /// Nobody: diagonals and constants are empty here and come as ciphertexts beside the program.
+    Withheld,
+}
+
 /// A compiled network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Program {
@@ -37,6 +48,8 @@ pub struct Program {
     pub parameters: ParameterPlan,
     /// How examples share ciphertexts.
     pub packing: Packing,
+    /// Who may read the weights.
+    pub weights: Weights,
     /// The query.
     pub input: InputSpec,
     /// The steps.
@@ -80,6 +93,7 @@ impl Program {
             shapes.push(shape);
         }
         self.check_output(&shapes)?;
+        self.check_weights()?;
         Ok(shapes)
     }
 
@@ -314,20 +328,11 @@ impl StepCheck<'_> {
             step.into(),
             self.program.slots() as u64,
         )?;
-        let level = self.operands[0].level;
-        let keys = &self.program.keys.galois;
-        let found = keys
-            .binary_search_by_key(&step, |k| k.step)
-            .ok()
-            .map(|at| keys[at].level);
-        if step == 0 || found.is_some_and(|key_level| key_level >= level) {
+        if step == 0 {
             return Ok(());
         }
-        Err(ProgramError::MissingKey {
-            step: self.index,
-            what: KeyName::Rotation(step),
-            level,
-        })
+        let held = level_of(&self.program.keys.galois, step);
+        self.key(held, KeyName::Rotation(step))
     }
 
     fn linear(&self, linear: &Linear) -> Result<ValueShape, ProgramError> {
@@ -361,6 +366,9 @@ impl StepCheck<'_> {
             )?;
             self.rotation(diagonal.giant)?;
             self.rotation(diagonal.baby)?;
+            if self.program.weights != Weights::Plain {
+                self.private_rotation(diagonal.giant)?;
+            }
             self.runs(&diagonal.values)?;
         }
         if linear.outputs == 0 {
@@ -419,24 +427,35 @@ impl StepCheck<'_> {
 
     fn relinearize(&self) -> Result<ValueShape, ProgramError> {
         self.unary()?;
-        let level = self.operands[0].level;
-        if self
-            .program
-            .keys
-            .relinearize
-            .is_none_or(|key_level| key_level < level)
-        {
-            let what = KeyName::Relinearization;
-            return Err(ProgramError::MissingKey {
-                step: self.index,
-                what,
-                level,
-            });
-        }
+        self.relinearization_key()?;
         Ok(ValueShape {
             parts: 2,
             ..self.operands[0]
         })
+    }
+
+    fn relinearization_key(&self) -> Result<(), ProgramError> {
+        let held = self.program.keys.relinearize;
+        self.key(held, KeyName::Relinearization)
+    }
+
+    /// That a key reaches the level of the operands.
+    fn key(&self, held: Option<u32>, what: KeyName) -> Result<(), ProgramError> {
+        let level = self.operands[0].level;
+        if held.is_some_and(|key_level| key_level >= level) {
+            return Ok(());
+        }
+        let step = self.index;
+        Err(ProgramError::MissingKey { step, what, level })
+    }
+
+    /// Products with encrypted weights have three parts: the rotation of their sum relinearises.
+    fn private_rotation(&self, step: u32) -> Result<(), ProgramError> {
+        if step == 0 {
+            return self.relinearization_key();
+        }
+        let held = level_of(&self.program.keys.relinearized, step);
+        self.key(held, KeyName::RelinearizedRotation(step))
     }
 
     fn combine(&self, scale_log2: f64, factors: &[f64]) -> Result<ValueShape, ProgramError> {
@@ -514,6 +533,12 @@ impl StepCheck<'_> {
     }
 }
 
+/// Level of the key for a rotation.
+fn level_of(keys: &[GaloisStep], step: u32) -> Option<u32> {
+    let at = keys.binary_search_by_key(&step, |key| key.step).ok()?;
+    Some(keys[at].level)
+}
+
 fn check_parameters(plan: &ParameterPlan) -> Result<(), ProgramError> {
     check_index(HEADER, "log2 of the ring degree", plan.log_n.into(), 18)?;
     check_index(
@@ -522,6 +547,9 @@ fn check_parameters(plan: &ParameterPlan) -> Result<(), ProgramError> {
         9,
         plan.log_n.into(),
     )?;
+    if let Scheme::Bgv { plain_bits } = plan.scheme {
+        check_index(HEADER, "bits of the plaintext prime", plain_bits.into(), 47)?;
+    }
     check_limit("ciphertext primes", plan.q_bits.len(), 64)?;
     check_limit("special primes", plan.p_bits.len(), 64)?;
     check_index(HEADER, "no ciphertext prime", 0, plan.q_bits.len() as u64)?;

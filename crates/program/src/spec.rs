@@ -97,4 +97,6 @@ pub struct KeyManifest {
     pub relinearize: Option<u32>,
     /// Rotations, by ascending step.
     pub galois: Vec<GaloisStep>,
+    /// Keys that relinearise and rotate at once, by ascending step.
+    pub relinearized: Vec<GaloisStep>,
 }

@@ -12,7 +12,6 @@ pub mod clear;
 pub mod encrypted;
 mod error;
 mod observe;
-mod scales;
 pub mod simulate;
 
 pub use error::RuntimeError;

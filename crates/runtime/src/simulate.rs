@@ -21,7 +21,6 @@ use scuro_program::{
 
 use crate::check;
 use crate::error::RuntimeError;
-use crate::scales;
 
 /// A program with the noise model of its parameters.
 #[derive(Debug)]
@@ -40,7 +39,7 @@ impl<'a> Simulator<'a> {
     /// [`RuntimeError::Program`].
     pub fn new(program: &'a Program, parameters: &Parameters) -> Result<Self, RuntimeError> {
         let shapes = program.validate()?;
-        let scales = scales::of(program, &shapes, parameters);
+        let scales = program.scales(&shapes, parameters.q());
         let modulus_log2 = (0..=parameters.max_level())
             .map(|l| parameters.log_q(l))
             .collect();

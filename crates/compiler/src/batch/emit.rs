@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use scuro_program::{
-    Estimate, KeyManifest, Operation, ParameterPlan, Ring, ScalarLinear, SecurityTable, Step,
-    ValueId,
+    Estimate, KeyManifest, Operation, ParameterPlan, Ring, ScalarLinear, Scheme, SecurityTable,
+    Step, ValueId,
 };
 
 use super::model::State;
@@ -56,6 +56,7 @@ pub(super) fn run(network: &Network, statistics: &Statistics, schedule: &Schedul
 fn parameter_plan(schedule: &Schedule) -> ParameterPlan {
     let spec = schedule.setting.parameters.spec();
     ParameterPlan {
+        scheme: Scheme::Ckks,
         ring: match spec.ring {
             scuro_fhe::RingKind::ConjugateInvariant => Ring::ConjugateInvariant,
             scuro_fhe::RingKind::Standard => Ring::Standard,

@@ -87,7 +87,7 @@ pub(crate) fn best_split(
     row: usize,
     limit: f64,
 ) -> Option<SplitCost> {
-    if sets.diagonals() as f64 * cost.diagonal(limbs) > limit {
+    if sets.diagonals() as f64 * cost.weighted(limbs) > limit {
         return None;
     }
     let mut counter = Counter::new(sets);
@@ -229,10 +229,10 @@ impl Counter {
         };
         let micros = first_rotations
             + decomposed as f64 * cost.decompose(limbs)
-            + babies as f64 * cost.baby(limbs)
-            + giants as f64 * cost.giant(limbs)
-            + sets.outputs as f64 * cost.mod_down(limbs)
-            + sets.diagonals() as f64 * cost.diagonal(limbs)
+            + babies as f64 * cost.operand_rotation(limbs)
+            + giants as f64 * cost.sum_rotation(limbs)
+            + sets.outputs as f64 * cost.closing(limbs)
+            + sets.diagonals() as f64 * cost.weighted(limbs)
             + keys as f64 * cost.key_penalty(limbs);
         SplitCost {
             split,

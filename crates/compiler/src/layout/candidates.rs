@@ -25,6 +25,13 @@ pub(crate) fn inputs(shape: &[usize], first: &[(&Sparse, &[usize])], slots: usiz
     let plain = plain_input(shape, slots);
     let limit = GATHER_FACTOR * plain.ciphertexts().max(1);
     let mut layouts = vec![plain];
+    let elements = shape.iter().product();
+    if first
+        .iter()
+        .all(|(_, output)| extents(output)[1..] == [1, 1])
+    {
+        layouts.extend(stretched_inputs(elements, slots));
+    }
     for (matrix, output) in first {
         if let Some(layout) = gathered_input(shape, matrix, output, slots, limit) {
             layouts.push(layout);
@@ -62,6 +69,32 @@ fn plain_input(shape: &[usize], slots: usize) -> Layout {
     blocks(elements, period, slots, grid, |e| {
         e / plane * span + e % plane
     })
+}
+
+/// Vectors for a dense first layer: every element fills a block of slots, so that a rotation by a
+/// block reaches the next element. In one ciphertext; and, where the number of elements is not
+/// nearly a power of two, its largest power of two in one and the rest in another, so that
+/// diagonals have no zeros: 2304 = 2048 + 256.
+fn stretched_inputs(elements: usize, slots: usize) -> Vec<Layout> {
+    let whole = elements.next_power_of_two();
+    if whole > slots {
+        return Vec::new();
+    }
+    let part = |first: usize, count: usize| {
+        let width = slots / count.next_power_of_two();
+        let element = |slot: usize| match slot / width {
+            e if e < count => (first + e) as u32,
+            _ => ZERO,
+        };
+        (0..slots).map(element).collect::<Vec<u32>>()
+    };
+    let layout = |cells| Layout::new(cells, slots, elements, Grid::VECTOR);
+    let mut layouts = vec![layout(vec![part(0, elements)])];
+    let (front, rest) = (whole / 2, elements.saturating_sub(whole / 2));
+    if rest > 0 && front + rest.next_power_of_two() < whole {
+        layouts.push(layout(vec![part(0, front), part(front, rest)]));
+    }
+    layouts
 }
 
 /// Elements at `place(e)`, cut into ciphertexts of `period` slots.

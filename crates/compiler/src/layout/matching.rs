@@ -49,7 +49,9 @@ pub(crate) fn place(
         for (index, operand) in operands.iter().enumerate() {
             for (column, weight) in operand.matrix.row(row) {
                 let sources = operand.layout.places(column);
-                let Some(mut best) = nearest(assignment, slots_of_rows.of(row), sources) else {
+                let stretch = &operand.layout.stretch;
+                let targets = slots_of_rows.of(row);
+                let Some(mut best) = nearest(assignment, targets, sources, stretch) else {
                     return false;
                 };
                 best.operand = index as u32;
@@ -96,16 +98,25 @@ fn slots_by_row(assignment: &Assignment, rows: usize) -> SlotsByRow {
     SlotsByRow { starts, places }
 }
 
-/// The best pair of an accumulating slot and a source slot.
+/// The best pair of an accumulating slot and a source slot. Where elements are stretched over
+/// blocks of slots (by ciphertext), rotations by whole blocks serve most weights.
 fn nearest(
     assignment: &Assignment,
     targets: &[(u32, u32)],
     sources: &[(u32, u32)],
+    stretch: &[usize],
 ) -> Option<Placed> {
     let modulus = assignment.modulus as u32;
     let mut best: Option<(u64, Placed)> = None;
-    for &(ciphertext, source) in sources.iter().filter(|&&(_, s)| s < modulus) {
+    let mut left = sources;
+    while let Some(&(ciphertext, first)) = left.first() {
+        let width = stretch[ciphertext as usize];
+        left = &left[width..];
+        if first >= modulus {
+            continue;
+        }
         let mut consider = |&(output, slot): &(u32, u32)| {
+            let source = first + slot % width as u32;
             let step = (source + modulus - slot) % modulus;
             let key = key(assignment.rank, step);
             if best.is_none_or(|(least, _)| key < least) {
@@ -121,10 +132,10 @@ fn nearest(
             }
         };
         match assignment.rank {
-            Rank::Nonnegative if targets.len() > 4 && same_output(targets) => {
+            Rank::Nonnegative if width == 1 && targets.len() > 4 && same_output(targets) => {
                 // The smallest rotation comes from the last target at or before the source,
                 // cyclically.
-                let after = targets.partition_point(|&(_, slot)| slot <= source);
+                let after = targets.partition_point(|&(_, slot)| slot <= first);
                 consider(&targets[(after + targets.len() - 1) % targets.len()]);
             }
             _ => targets.iter().for_each(consider),

@@ -1,6 +1,6 @@
 //! Descent on the predicted output error over scales and prime sizes.
 
-use scuro_program::{Operation, Step, ValueId};
+use scuro_program::{Operation, Step, ValueId, Weights};
 
 use super::{Chain, LevelPlan, PRIME_BITS_MAX, headroom, is_weighted};
 
@@ -330,17 +330,24 @@ impl Place<'_> {
 
     fn linear_variance(&self) -> f64 {
         let (noise, gain) = (&self.chain.noise, &self.chain.gains[self.index]);
+        let private = self.chain.bounds.weights != Weights::Plain;
+        // Encrypted weights multiply rotated operands as ciphertexts, each rounded by itself; they
+        // bring the error of an encryption; and their sums are relinearised too.
+        let (turned, weight, switches) = match private {
+            true => (self.switching + noise.rounding(), noise.fresh(), 2.0),
+            false => (self.switching, noise.encoding(), 1.0),
+        };
         let mut variance = 0.0;
         for i in 0..gain.row_energy.len() {
             let operand = self.operand(i);
-            let moved = self.switching * (-2.0 * operand.scale).exp2();
+            let moved = turned * (-2.0 * operand.scale).exp2();
             variance += gain.row_energy[i] * (operand.variance + moved);
             // Each diagonal is rounded to integers, and its error meets every slot of the operand.
-            let weights = noise.encoding() * (-2.0 * (self.scale - operand.scale)).exp2();
+            let weights = weight * (-2.0 * (self.scale - operand.scale)).exp2();
             variance += self.chain.exposures[self.index][i] * weights;
         }
         let giants = gain.diagonals.iter().sum::<f64>().sqrt();
-        let own = giants * self.switching + noise.rounding();
+        let own = switches * giants * self.switching + noise.rounding();
         variance + gain.folded * own * (-2.0 * self.scale).exp2()
     }
 }

@@ -17,7 +17,7 @@ pub(crate) fn emit(
     let mut emitter = Emitter {
         chain,
         plan,
-        cost: CostModel::new(chain.bounds.log_n, plan.special.1),
+        cost: CostModel::new(chain.bounds.log_n, plan.special.1).with_weights(chain.bounds.weights),
         steps: Vec::new(),
         moved: vec![Moved {
             value: ValueId(0),

@@ -2,8 +2,8 @@
 
 use super::MAGIC;
 use crate::error::ProgramError;
-use crate::parameters::{ParameterPlan, Ring, SecurityTable};
-use crate::program::{Packing, Program};
+use crate::parameters::{ParameterPlan, Ring, Scheme, SecurityTable};
+use crate::program::{Packing, Program, Weights};
 use crate::slots::{Run, SlotVector};
 use crate::spec::{
     GaloisStep, Gather, InputSpec, KeyManifest, OutputSpec, PostOperation, SlotAddress,
@@ -29,6 +29,17 @@ pub(super) fn read(bytes: &[u8]) -> Result<Program> {
             found => {
                 return Err(ProgramError::UnknownTag {
                     what: "packing",
+                    found,
+                });
+            }
+        },
+        weights: match from.u8()? {
+            0 => Weights::Plain,
+            1 => Weights::Private,
+            2 => Weights::Withheld,
+            found => {
+                return Err(ProgramError::UnknownTag {
+                    what: "weights",
                     found,
                 });
             }
@@ -124,7 +135,20 @@ impl<'a> Reader<'a> {
         String::from_utf8(bytes).map_err(|_| ProgramError::NotText { offset })
     }
 
+    fn scheme(&mut self) -> Result<Scheme> {
+        let (tag, plain_bits) = (self.u8()?, self.u32()?);
+        match tag {
+            0 => unused("plaintext bits", plain_bits).map(|()| Scheme::Ckks),
+            1 => Ok(Scheme::Bgv { plain_bits }),
+            found => Err(ProgramError::UnknownTag {
+                what: "scheme",
+                found,
+            }),
+        }
+    }
+
     fn parameters(&mut self) -> Result<ParameterPlan> {
+        let scheme = self.scheme()?;
         let ring = match self.u8()? {
             0 => Ring::ConjugateInvariant,
             1 => Ring::Standard,
@@ -136,6 +160,7 @@ impl<'a> Reader<'a> {
             }
         };
         Ok(ParameterPlan {
+            scheme,
             ring,
             log_n: self.u32()?,
             q_bits: self.u32s()?,
@@ -214,15 +239,19 @@ impl<'a> Reader<'a> {
                 });
             }
         };
-        let galois = self.list(8, |from| {
+        Ok(KeyManifest {
+            relinearize,
+            galois: self.steps_with_levels()?,
+            relinearized: self.steps_with_levels()?,
+        })
+    }
+
+    fn steps_with_levels(&mut self) -> Result<Vec<GaloisStep>> {
+        self.list(8, |from| {
             Ok(GaloisStep {
                 step: from.u32()?,
                 level: from.u32()?,
             })
-        })?;
-        Ok(KeyManifest {
-            relinearize,
-            galois,
         })
     }
 

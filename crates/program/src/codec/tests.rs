@@ -8,6 +8,7 @@ fn sample() -> Program {
         model_digest: [7; 32],
         notes: vec![("labels".into(), "0,1".into())],
         parameters: ParameterPlan {
+            scheme: Scheme::Ckks,
             ring: Ring::ConjugateInvariant,
             log_n: 10,
             q_bits: vec![40, 40],
@@ -16,6 +17,7 @@ fn sample() -> Program {
             table: SecurityTable::Guideline2024,
         },
         packing: Packing::SingleImage,
+        weights: Weights::Plain,
         input: InputSpec {
             shape: vec![2],
             gather: Gather::Slots(vec![(0..SLOTS as u32).map(|s| s % 2).collect()]),
@@ -39,6 +41,7 @@ fn sample() -> Program {
                 GaloisStep { step: 1, level: 1 },
                 GaloisStep { step: 8, level: 1 },
             ],
+            relinearized: vec![GaloisStep { step: 8, level: 1 }],
         },
     }
 }

@@ -1,10 +1,10 @@
 //! Writing a program.
 
 use super::{FORMAT_VERSION, MAGIC};
-use crate::parameters::{ParameterPlan, Ring, SecurityTable};
-use crate::program::{Packing, Program};
+use crate::parameters::{ParameterPlan, Ring, Scheme, SecurityTable};
+use crate::program::{Packing, Program, Weights};
 use crate::slots::SlotVector;
-use crate::spec::{Gather, InputSpec, KeyManifest, OutputSpec, PostOperation};
+use crate::spec::{GaloisStep, Gather, InputSpec, KeyManifest, OutputSpec, PostOperation};
 use crate::step::{Linear, Operation, ScalarLinear, Step};
 
 /// Magic, version and body, without the digest.
@@ -22,6 +22,11 @@ pub(super) fn write(program: &Program) -> Vec<u8> {
     out.u8(match program.packing {
         Packing::SingleImage => 0,
         Packing::Batch => 1,
+    });
+    out.u8(match program.weights {
+        Weights::Plain => 0,
+        Weights::Private => 1,
+        Weights::Withheld => 2,
     });
     out.input(&program.input);
     out.list(&program.steps, Writer::step);
@@ -69,6 +74,12 @@ impl Writer {
     }
 
     fn parameters(&mut self, plan: &ParameterPlan) {
+        let (scheme, plain_bits) = match plan.scheme {
+            Scheme::Ckks => (0, 0),
+            Scheme::Bgv { plain_bits } => (1, plain_bits),
+        };
+        self.u8(scheme);
+        self.u32(plain_bits);
         self.u8(match plan.ring {
             Ring::ConjugateInvariant => 0,
             Ring::Standard => 1,
@@ -116,7 +127,12 @@ impl Writer {
     fn keys(&mut self, keys: &KeyManifest) {
         self.u8(keys.relinearize.is_some().into());
         self.u32(keys.relinearize.unwrap_or(0));
-        self.list(&keys.galois, |out, key| {
+        self.steps_with_levels(&keys.galois);
+        self.steps_with_levels(&keys.relinearized);
+    }
+
+    fn steps_with_levels(&mut self, keys: &[GaloisStep]) {
+        self.list(keys, |out, key| {
             out.u32(key.step);
             out.u32(key.level);
         });

@@ -15,7 +15,6 @@ use scuro_program::{Operation, Program, ScalarLinear, Step, ValueShape};
 
 use crate::error::RuntimeError;
 use crate::observe::{Observation, Observer};
-use crate::scales;
 
 /// The tasks of a batch program, its matrices laid out.
 pub(super) struct BatchPlan {
@@ -69,7 +68,7 @@ impl BatchPlan {
     /// [`RuntimeError::Program`], [`RuntimeError::WrongPacking`] for steps that rotate.
     pub(super) fn new(program: &Program, context: &Context) -> Result<Self, RuntimeError> {
         let shapes = program.validate()?;
-        let scales = scales::of(program, &shapes, context.parameters());
+        let scales = program.scales(&shapes, context.parameters().q());
         let planner = Planner {
             program,
             shapes,

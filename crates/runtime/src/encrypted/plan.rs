@@ -9,7 +9,6 @@ use scuro_fhe::keys::EvaluationKeys;
 use scuro_program::{Linear, Operation, Program, SlotVector, Step, ValueShape};
 
 use crate::error::RuntimeError;
-use crate::scales;
 
 /// A step, or two joined ones, ready to run.
 pub(super) struct Task {
@@ -126,7 +125,7 @@ pub(super) fn fold(
 /// All tasks of a program.
 pub(super) fn tasks(program: &Program, encoder: &Encoder) -> Result<Vec<Task>, RuntimeError> {
     let shapes = program.validate()?;
-    let scales = scales::of(program, &shapes, encoder.context().parameters());
+    let scales = program.scales(&shapes, encoder.context().parameters().q());
     let planner = Planner {
         program,
         encoder,

@@ -1,0 +1,46 @@
+//! The scale of every value, with the primes as they are.
+
+use crate::parameters::Scheme;
+use crate::program::{Program, ValueShape};
+use crate::step::{Operation, Step};
+
+impl Program {
+    /// Scales of all values, the query's first. They follow from the program alone, so weights can
+    /// be encoded before there is a query.
+    ///
+    /// `shapes` are those of [`Program::validate`], `primes` the ciphertext primes, lowest level
+    /// first.
+    pub fn scales(&self, shapes: &[ValueShape], primes: &[u64]) -> Vec<f64> {
+        let mut scales = vec![self.input.scale_log2.exp2()];
+        for step in &self.steps {
+            let scale = self.scale_of(step, &scales, shapes, primes);
+            scales.push(scale);
+        }
+        scales
+    }
+
+    fn scale_of(&self, step: &Step, scales: &[f64], shapes: &[ValueShape], primes: &[u64]) -> f64 {
+        let operand = |i: usize| scales[step.inputs[i].0 as usize];
+        match &step.operation {
+            Operation::Linear(linear) => operand(0) * linear.weight_scale_log2.exp2(),
+            Operation::ScalarLinear(matrix) => operand(0) * matrix.weight_scale_log2.exp2(),
+            Operation::Combine {
+                weight_scale_log2, ..
+            } => operand(0) * weight_scale_log2.exp2(),
+            Operation::Square => operand(0) * operand(0),
+            Operation::Multiply => operand(0) * operand(1),
+            // Division by a prime leaves exact integers as they are.
+            Operation::Rescale if self.parameters.scheme == Scheme::Ckks => {
+                let level = shapes[step.inputs[0].0 as usize].level as usize;
+                operand(0) / primes[level] as f64
+            }
+            Operation::Rescale
+            | Operation::Rotate { .. }
+            | Operation::Fold { .. }
+            | Operation::AddConstant { .. }
+            | Operation::AddScalars { .. }
+            | Operation::Relinearize
+            | Operation::ModDrop { .. } => operand(0),
+        }
+    }
+}
