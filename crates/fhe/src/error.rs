@@ -113,6 +113,22 @@ pub enum Error {
         /// Highest possible.
         max: usize,
     },
+    /// More products for one giant step than a lazy sum holds.
+    #[error("{found} encrypted diagonals of one giant step; at most {max} are summed at once")]
+    TooManyTerms {
+        /// Asked for.
+        found: usize,
+        /// Most.
+        max: usize,
+    },
+    /// More queries at once than are evaluated together.
+    #[error("{found} queries at once; at most {max} are evaluated together")]
+    TooManyQueries {
+        /// Asked for.
+        found: usize,
+        /// Most.
+        max: usize,
+    },
     /// Rescaling at level 0.
     #[error("no level left: rescale needs at least two limbs")]
     NoLevelLeft,

@@ -279,6 +279,31 @@ impl PrimeRing {
         self.kernel.ops().tensor(self.modulus, outs, a, b);
     }
 
+    /// outs = Σ_i weights_i ⊗ pairs_(operands_i): products of two-part ciphertexts as in
+    /// [`PrimeRing::tensor`], the left ones in the order in which they are read.
+    ///
+    /// Bounds: at most [`DOT_TERMS_MAX`]/4 terms
+    pub fn tensor_row_pairs(
+        &self,
+        outs: [&mut [u64]; 3],
+        weights: PairRow<'_>,
+        pairs: PairRow<'_>,
+        operands: &[usize],
+    ) {
+        assert!(
+            operands.len() == weights.terms() && 4 * operands.len() <= DOT_TERMS_MAX,
+            "{} operands for {} weights",
+            operands.len(),
+            weights.terms()
+        );
+        assert!(operands.iter().all(|&operand| operand < pairs.terms()));
+        assert_eq!(weights.tile(), pairs.tile(), "tiles of one degree");
+        let lens = outs.each_ref().map(|out| out.len());
+        check_equal(&[lens[0], lens[1], lens[2], weights.degree(), pairs.degree()]);
+        let ops = self.kernel.ops();
+        ops.tensor_row_pairs(self.modulus, outs, weights, pairs, operands);
+    }
+
     /// out = x mod q for arbitrary words x.
     pub fn reduce(&self, out: &mut [u64], x: &[u64]) {
         check_equal(&[out.len(), x.len()]);

@@ -268,6 +268,15 @@ fn lazy_sums_equal_schoolbook_sums_at_their_bounds() {
             }
         }
         let row = vec![q - 1; n];
+        let rows = row_pairs(&vec![row.as_slice(); 1024], &vec![row.as_slice(); 1024]);
+        let (mut outs, operands) = (
+            [vec![0; n], vec![0; n], vec![0; n]],
+            Vec::from_iter(0..1024),
+        );
+        let [a, b, c] = &mut outs;
+        ring.tensor_row_pairs([a, b, c], rows.row(0), rows.row(0), &operands);
+        let expected = [vec![1024; n], vec![2048; n], vec![1024; n]];
+        assert_eq!(outs, expected, "{kernel}");
         let pairs = vec![[row.as_slice(); 2]; 2048];
         let mut outs = [vec![0; n], vec![0; n], vec![0; n]];
         let [a, b, c] = &mut outs;
@@ -461,7 +470,8 @@ fn check_sums(ring: &PrimeRing, rows: &[Vec<u64>], terms: usize) {
         .for_each(|(term, row)| factors.set(0, term, row));
     // Operands in another order than terms.
     let operands: Vec<usize> = (0..terms).rev().collect();
-    let [b_back, c_back]: [Vec<&[u64]>; 2] = [&b, &c].map(|x| x.iter().rev().copied().collect());
+    let [b_back, c_back, d_back]: [Vec<&[u64]>; 3] =
+        [&b, &c, &d].map(|x| x.iter().rev().copied().collect());
     let (first, second) = (factors.block(0, 0, n), pairs.block(0, 0, n));
     ring.dot_row_factors([out_0, out_1], first, second, &operands);
     assert_eq!(
@@ -476,10 +486,14 @@ fn check_sums(ring: &PrimeRing, rows: &[Vec<u64>], terms: usize) {
         .zip(sum(&b, &c))
         .map(|(x, y)| x + y)
         .collect();
-    assert_eq!(
-        outs,
-        [narrow(sum(&a, &c)), narrow(cross), narrow(sum(&b, &d))]
-    );
+    let expected = [narrow(sum(&a, &c)), narrow(cross), narrow(sum(&b, &d))];
+    assert_eq!(outs, expected);
+    let (weights, pairs) = (row_pairs(&a, &b), row_pairs(&c_back, &d_back));
+    let [out_0, out_1, out_2] = &mut outs;
+    out_1.fill(0);
+    let (first, second) = (weights.block(0, 0, n), pairs.block(0, 0, n));
+    ring.tensor_row_pairs([out_0, out_1, out_2], first, second, &operands);
+    assert_eq!(outs, expected);
 }
 
 fn check_conversion(ring: &Ring, sources: usize, seed: u64) {

@@ -8,5 +8,5 @@ pub use ciphertext::{Ciphertext, Plaintext, SeededCiphertext};
 pub(crate) use ciphertext::{PARTS_MAX, check_scale, ciphertext_mask};
 pub use encoder::Encoder;
 pub(crate) use encoder::centred_coefficients;
-pub(crate) use evaluator::check_scales;
 pub use evaluator::{Evaluator, SCALE_TOLERANCE};
+pub(crate) use evaluator::{MergedSum, check_scales};

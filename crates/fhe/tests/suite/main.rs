@@ -4,6 +4,7 @@ mod bgv;
 mod ckks;
 mod codec;
 mod common;
+mod encrypted;
 mod linear;
 mod misuse;
 mod noise;

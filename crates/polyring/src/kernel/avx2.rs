@@ -96,6 +96,13 @@ impl SliceKernel for Avx2 {
         ) = fma::dot_row_factors;
         fn tensor(q: Modulus, outs: [&mut [u64]; 3], a: &[[&[u64]; 2]], b: &[[&[u64]; 2]])
             = fma::tensor;
+        fn tensor_row_pairs(
+            q: Modulus,
+            outs: [&mut [u64]; 3],
+            weights: PairRow<'_>,
+            pairs: PairRow<'_>,
+            operands: &[usize]
+        ) = fma::tensor_row_pairs;
         fn round_quotient_sum(out: &mut [u64], digits: &[u64], reciprocals: &[f64])
             = portable::round_quotient_sum;
         fn gaussian(out: &mut [i8], words: &[u64], signs: &[u64]) = portable::gaussian;

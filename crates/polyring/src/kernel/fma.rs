@@ -525,3 +525,33 @@ pub(super) fn tensor(
         }
     }
 }
+
+#[inline(always)]
+pub(super) fn tensor_row_pairs(
+    q: Modulus,
+    [out_0, out_1, out_2]: [&mut [u64]; 3],
+    weights: PairRow<'_>,
+    pairs: PairRow<'_>,
+    operands: &[usize],
+) {
+    let (f, tile) = (Field::new(q), pairs.tile());
+    let outs = out_0
+        .chunks_exact_mut(tile)
+        .zip(out_1.chunks_exact_mut(tile))
+        .zip(out_2.chunks_exact_mut(tile));
+    let pairs = pairs.words().chunks_exact(2 * tile * pairs.terms());
+    let weights = weights.words().chunks_exact(2 * tile * weights.terms());
+    for (((out_0, out_1), out_2), (pairs, weights)) in outs.zip(pairs.zip(weights)) {
+        let mut sums = [Sums::zero(), Sums::zero(), Sums::zero()];
+        for (&operand, weight) in operands.iter().zip(weights.chunks_exact(2 * tile)) {
+            let (first, second) = pairs[2 * tile * operand..][..2 * tile].split_at(tile);
+            for (i, weight) in weight.chunks_exact(tile).enumerate() {
+                sums[i].add(f, weight, first);
+                sums[i + 1].add(f, weight, second);
+            }
+        }
+        for (out, sums) in [out_0, out_1, out_2].into_iter().zip(&sums) {
+            sums.store(f, out);
+        }
+    }
+}

@@ -154,6 +154,19 @@ pub(crate) trait SliceKernel: Sync {
         portable::tensor(q, outs, a, b);
     }
 
+    /// outs = Σ_i weights_i ⊗ pairs_(operands_i), products as in `tensor`, at most
+    /// `DOT_TERMS_MAX / 4` terms
+    fn tensor_row_pairs(
+        &self,
+        q: Modulus,
+        outs: [&mut [u64]; 3],
+        weights: PairRow<'_>,
+        pairs: PairRow<'_>,
+        operands: &[usize],
+    ) {
+        portable::tensor_row_pairs(q, outs, weights, pairs, operands);
+    }
+
     /// out = x mod q for any 64-bit x
     fn reduce(&self, q: Modulus, out: &mut [u64], x: &[u64]) {
         portable::reduce(q, out, x);

@@ -298,6 +298,36 @@ pub(super) fn tensor(
     }
 }
 
+pub(super) fn tensor_row_pairs(
+    q: Modulus,
+    [out_0, out_1, out_2]: [&mut [u64]; 3],
+    weights: PairRow<'_>,
+    pairs: PairRow<'_>,
+    operands: &[usize],
+) {
+    let tile = pairs.tile();
+    let outs = out_0
+        .chunks_exact_mut(tile)
+        .zip(out_1.chunks_exact_mut(tile))
+        .zip(out_2.chunks_exact_mut(tile));
+    let pairs = pairs.words().chunks_exact(2 * tile * pairs.terms());
+    let weights = weights.words().chunks_exact(2 * tile * weights.terms());
+    for (((out_0, out_1), out_2), (pairs, weights)) in outs.zip(pairs.zip(weights)) {
+        let mut sums = [[0; PAIR_TILE]; 3];
+        for (&operand, weight) in operands.iter().zip(weights.chunks_exact(2 * tile)) {
+            let pair = &pairs[2 * tile * operand..][..2 * tile];
+            for (i, weight) in weight.chunks_exact(tile).enumerate() {
+                for (j, pair) in pair.chunks_exact(tile).enumerate() {
+                    accumulate(&mut sums[i + j], weight, pair, tile);
+                }
+            }
+        }
+        for (out, sums) in [out_0, out_1, out_2].into_iter().zip(&sums) {
+            store_sums(q, out, sums);
+        }
+    }
+}
+
 fn accumulate(sums: &mut [u128], x: &[u64], y: &[u64], len: usize) {
     for ((sum, &x), &y) in sums.iter_mut().zip(x).zip(y).take(len) {
         *sum += u128::from(x) * u128::from(y);

@@ -288,8 +288,7 @@ impl PreparedTransform {
     ) -> AlignedBuffer {
         let (n, part_len) = (context.ring().degree(), self.part_len(context));
         let mut sums = AlignedBuffer::recycled(groups.len() * 2 * part_len);
-        let fitting = BLOCK_BYTES / (16 * self.operands.len());
-        let block = fitting.clamp(BLOCK_MIN, n).next_power_of_two().min(n);
+        let block = block_len(n, self.operands.len());
         for row in 0..self.rows(context) {
             let prime = context.ring().prime(context.modulus_index(row, self.level));
             for start in (0..n).step_by(block) {
@@ -391,6 +390,12 @@ impl PreparedTransform {
         }
         Ok(())
     }
+}
+
+/// Coefficients of a pass over rows of `n`, for so many rotated inputs.
+pub(super) fn block_len(n: usize, operands: usize) -> usize {
+    let fitting = BLOCK_BYTES / (16 * operands);
+    fitting.clamp(BLOCK_MIN, n).next_power_of_two().min(n)
 }
 
 /// The rows of a pair of parts, two at a time.

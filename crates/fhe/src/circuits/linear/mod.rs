@@ -13,12 +13,14 @@
 //!     several inputs share the giants of an output, and in pre-rotated keys.
 
 mod apply;
+pub mod encrypted;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use scuro_polyring::RowFactors;
 
 pub use apply::Operands;
+use apply::block_len;
 
 use crate::ckks::Encoder;
 use crate::context::Context;
@@ -86,9 +88,11 @@ struct Group {
 
 /// A rotated input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Operand {
-    input: usize,
-    baby: usize,
+pub struct Operand {
+    /// Input ciphertext.
+    pub input: usize,
+    /// Its rotation.
+    pub baby: usize,
 }
 
 /// Counts that a cost model needs.

@@ -7,6 +7,8 @@ mod product;
 
 use std::sync::Arc;
 
+pub(crate) use merged::MergedSum;
+
 use super::{Ciphertext, Plaintext};
 use crate::context::Context;
 use crate::error::Error;

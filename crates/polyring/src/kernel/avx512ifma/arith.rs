@@ -200,7 +200,7 @@ pub(super) fn add_assign(q: Modulus, x: &mut [u64], y: &[u64]) {
 /// The difference x - y of residues: negative ones wrap, and adding q makes them the smaller word.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-fn difference(f: &Field, x: __m512i, y: __m512i) -> __m512i {
+pub(super) fn difference(f: &Field, x: __m512i, y: __m512i) -> __m512i {
     let difference = _mm512_sub_epi64(x, y);
     _mm512_min_epu64(difference, _mm512_add_epi64(difference, f.q))
 }

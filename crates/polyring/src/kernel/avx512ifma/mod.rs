@@ -89,6 +89,13 @@ impl SliceKernel for Avx512Ifma {
             operands: &[usize]
         );
         sums: fn tensor(q: Modulus, outs: [&mut [u64]; 3], a: &[[&[u64]; 2]], b: &[[&[u64]; 2]]);
+        sums: fn tensor_row_pairs(
+            q: Modulus,
+            outs: [&mut [u64]; 3],
+            weights: PairRow<'_>,
+            pairs: PairRow<'_>,
+            operands: &[usize]
+        );
         arith: fn reduce(q: Modulus, out: &mut [u64], x: &[u64]);
         arith: fn lift_centred(q: Modulus, out: &mut [u64], x: &[u64], source: Modulus);
         arith: fn reduce_signed(q: Modulus, out: &mut [u64], x: &[i64]);

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::arith::{Field, LANES, Shoup, read, write};
+use super::arith::{Field, LANES, Shoup, difference, read, write};
 use super::lanes::store;
 use crate::kernel::portable;
 use crate::modulus::Modulus;
@@ -33,9 +33,15 @@ impl Sums {
     #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
     fn add(&mut self, x: &[__m512i], y: &[__m512i]) {
         for i in 0..x.len() {
-            self.low[i] = _mm512_madd52lo_epu64(self.low[i], x[i], y[i]);
-            self.high[i] = _mm512_madd52hi_epu64(self.high[i], x[i], y[i]);
+            self.add_one(i, x[i], y[i]);
         }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+    fn add_one(&mut self, i: usize, x: __m512i, y: __m512i) {
+        self.low[i] = _mm512_madd52lo_epu64(self.low[i], x, y);
+        self.high[i] = _mm512_madd52hi_epu64(self.high[i], x, y);
     }
 }
 
@@ -303,6 +309,76 @@ pub(super) fn tensor(
         b,
         at
     ));
+}
+
+/// A vector of a pair of rows that is `PAIR_TILE` words apart.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn pair_vectors(pair: &[u64; 2 * PAIR_TILE], i: usize) -> [__m512i; 2] {
+    [0, PAIR_TILE].map(|half| {
+        let words = &pair[half + LANES * i..][..LANES];
+        // SAFETY: the slice has a vector's words.
+        unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
+    })
+}
+
+/// The middle part by Karatsuba's identity, (a_0 + a_1)(b_0 + b_1) - a_0 b_0 - a_1 b_1: three
+/// products in place of four.
+///
+/// Bounds: sums of two residues are below 2^51, their products below 4q^2 < 2^102
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+pub(super) fn tensor_row_pairs(
+    q: Modulus,
+    [out_0, out_1, out_2]: [&mut [u64]; 3],
+    weights: PairRow<'_>,
+    pairs: PairRow<'_>,
+    operands: &[usize],
+) {
+    if pairs.tile() != PAIR_TILE {
+        let outs = [out_0, out_1, out_2];
+        return portable::tensor_row_pairs(q, outs, weights, pairs, operands);
+    }
+    let reduction = SumReduction::new(q, 4 * operands.len(), q.value(), operands.len());
+    let pairs = pairs.words().chunks_exact(2 * PAIR_TILE * pairs.terms());
+    let tiles = weights
+        .words()
+        .chunks_exact(2 * PAIR_TILE * weights.terms());
+    for (at, (pairs, weights)) in pairs.zip(tiles).enumerate() {
+        let at = at * PAIR_TILE;
+        let [first, both, last] = tensor_sums(pairs, weights, operands);
+        store_whole(&reduction, out_0, at, &first);
+        store_whole(&reduction, out_2, at, &last);
+        store_whole(&reduction, out_1, at, &both);
+        let middle = &mut out_1[at..at + PAIR_TILE];
+        for (i, middle) in middle.chunks_exact_mut(LANES).enumerate() {
+            let (f, at) = (&reduction.field, at + LANES * i);
+            let sum = difference(f, read(middle, 0), read(out_0, at));
+            write(middle, 0, difference(f, sum, read(out_2, at)));
+        }
+    }
+}
+
+/// Sums of a_0 b_0, (a_0 + a_1)(b_0 + b_1) and a_1 b_1.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+fn tensor_sums(pairs: &[u64], weights: &[u64], operands: &[usize]) -> [Sums; 3] {
+    let mut sums = [Sums::zero(); 3];
+    let (weights, _) = weights.as_chunks::<{ 2 * PAIR_TILE }>();
+    let (pairs, _) = pairs.as_chunks::<{ 2 * PAIR_TILE }>();
+    for (&operand, weight) in operands.iter().zip(weights) {
+        let pair = &pairs[operand];
+        for i in 0..2 * TILE {
+            let address = weight.as_ptr().wrapping_add(PAIRS_AHEAD + LANES * i);
+            _mm_prefetch::<_MM_HINT_T0>(address.cast());
+        }
+        for i in 0..TILE {
+            let ([a_0, a_1], [b_0, b_1]) = (pair_vectors(weight, i), pair_vectors(pair, i));
+            sums[0].add_one(i, a_0, b_0);
+            sums[2].add_one(i, a_1, b_1);
+            sums[1].add_one(i, _mm512_add_epi64(a_0, a_1), _mm512_add_epi64(b_0, b_1));
+        }
+    }
+    sums
 }
 
 #[inline]
