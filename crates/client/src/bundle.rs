@@ -1,4 +1,4 @@
-//! Queries and replies as bytes: some ciphertexts, and which program they are for.
+//! Queries, replies and encrypted weights as bytes: some ciphertexts, and which program they are for.
 //!
 //! Layout, little-endian: magic `SCUROBND`, version u16, kind u8, program digest, images u32,
 //! ciphertexts per evaluation u32, count u32, then `count` times (length u32, bytes), then the
@@ -21,13 +21,15 @@ pub const MAX_CIPHERTEXT_BYTES: u32 = 3 * 64 * 65536 * 8 + 4096;
 const DIGEST: usize = 32;
 const HEADER: usize = MAGIC.len() + 2 + 1 + DIGEST + 3 * 4;
 
-/// Direction of a bundle.
+/// What a bundle holds, and who sends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BundleKind {
     /// From the data owner to the evaluator.
     Query,
     /// From the evaluator to the key holder.
     Reply,
+    /// The weights of a private model, from the model owner to the evaluator.
+    Weights,
 }
 
 impl BundleKind {
@@ -35,6 +37,7 @@ impl BundleKind {
         match self {
             Self::Query => 1,
             Self::Reply => 2,
+            Self::Weights => 3,
         }
     }
 }
@@ -44,6 +47,7 @@ impl std::fmt::Display for BundleKind {
         out.write_str(match self {
             Self::Query => "query",
             Self::Reply => "reply",
+            Self::Weights => "set of encrypted weights",
         })
     }
 }
@@ -141,6 +145,7 @@ fn read_kind(reader: &mut Reader<'_>) -> Result<BundleKind, BundleError> {
     match reader.array::<1>()? {
         [1] => Ok(BundleKind::Query),
         [2] => Ok(BundleKind::Reply),
+        [3] => Ok(BundleKind::Weights),
         [found] => Err(BundleError::UnknownKind { found }),
     }
 }

@@ -111,6 +111,9 @@ pub enum Error {
         /// Images announced.
         expected: usize,
     },
+    /// Weights that are not private are not encrypted.
+    #[error("the program's weights are not private; compile it with private weights first")]
+    NotPrivate,
     /// A security level that no table has.
     #[error("security level of {found} bits; 128, 192 and 256 exist")]
     SecurityLevel {

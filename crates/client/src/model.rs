@@ -7,7 +7,7 @@ use scuro_fhe::ckks::{Ciphertext, SeededCiphertext};
 use scuro_fhe::codec;
 use scuro_fhe::keys::KeyManifest;
 use scuro_fhe::params::{ParameterSpec, Parameters, SecurityLevel, SecurityTable};
-use scuro_program::{ParameterPlan, Program, Ring};
+use scuro_program::{GaloisStep, ParameterPlan, Program, Ring};
 
 use crate::bundle::{Bundle, BundleKind};
 use crate::error::Error;
@@ -67,13 +67,15 @@ impl Model {
     /// The evaluation keys that the program needs.
     pub fn key_manifest(&self) -> KeyManifest {
         let keys = &self.program.keys;
-        let rotations = keys
-            .galois
-            .iter()
-            .map(|key| (key.step as usize, key.level as usize));
+        let by_step = |steps: &[GaloisStep]| {
+            let steps = steps.iter();
+            let pairs = steps.map(|key| (key.step as usize, key.level as usize));
+            pairs.collect()
+        };
         KeyManifest {
             relinearization: keys.relinearize.map(|level| level as usize),
-            rotations: rotations.collect(),
+            rotations: by_step(&keys.galois),
+            relinearized_rotations: by_step(&keys.relinearized),
             ..KeyManifest::default()
         }
     }
@@ -93,6 +95,15 @@ impl Model {
             });
         }
         bundle.runs().map(|run| self.decode_run(run)).collect()
+    }
+
+    /// The evaluator's side: the encrypted weights of a program that withholds them, in its order.
+    ///
+    /// # Errors
+    /// As [`Model::open_query`].
+    pub fn open_weights(&self, bundle: &Bundle) -> Result<Vec<Ciphertext>, Error> {
+        self.check(bundle, BundleKind::Weights)?;
+        self.decode_run(&bundle.ciphertexts)
     }
 
     /// The evaluator's side: closes its answer to `query`.

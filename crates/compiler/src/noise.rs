@@ -1,6 +1,6 @@
 //! Error model: standard deviations of slot errors, in units of the scaled message.
 
-use scuro_program::Ring;
+use scuro_program::{Ring, Weights};
 
 /// Standard deviation of the error distribution.
 const SIGMA: f64 = 3.19;
@@ -25,6 +25,19 @@ impl NoiseModel {
     /// Variance of a fresh secret-key encryption, encoding included.
     pub(crate) fn fresh(&self) -> f64 {
         SIGMA * SIGMA * self.embedding + self.encoding()
+    }
+
+    /// Variance of a fresh public-key encryption, encoding included: e u + e_0 + e_1 s.
+    pub(crate) fn fresh_public(&self) -> f64 {
+        self.fresh() + SIGMA * SIGMA * self.embedding * (4.0 / 3.0) * self.embedding
+    }
+
+    /// Variance of the query: whoever runs a private model encrypts without the secret key.
+    pub(crate) fn query(&self, weights: Weights) -> f64 {
+        match weights {
+            Weights::Plain => self.fresh(),
+            _ => self.fresh_public(),
+        }
     }
 
     /// Variance of rounding a plaintext to integers.

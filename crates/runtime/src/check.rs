@@ -3,7 +3,7 @@
 use scuro_fhe::Context;
 use scuro_fhe::ckks::Ciphertext;
 use scuro_fhe::keys::EvaluationKeys;
-use scuro_program::Program;
+use scuro_program::{Program, Weights};
 
 use crate::error::RuntimeError;
 
@@ -25,6 +25,66 @@ pub(crate) fn query_slots(program: &Program, query: &[Vec<f64>]) -> Result<(), R
         }
         None => Ok(()),
     }
+}
+
+/// The weights are in the program, not encrypted beside it.
+pub(crate) fn weights_present(program: &Program) -> Result<(), RuntimeError> {
+    match program.weights {
+        Weights::Plain | Weights::Private => Ok(()),
+        Weights::Withheld => Err(RuntimeError::WeightsWithheld),
+    }
+}
+
+/// The program's weights are of the kind that the caller can run.
+pub(crate) fn wanted_weights(program: &Program, expected: Weights) -> Result<(), RuntimeError> {
+    let word = |weights| match weights {
+        Weights::Plain => "plain",
+        Weights::Private => "private and not encrypted yet",
+        Weights::Withheld => "encrypted beside the program",
+    };
+    if program.weights == expected {
+        return Ok(());
+    }
+    Err(RuntimeError::WrongWeights {
+        found: word(program.weights),
+        expected: word(expected),
+    })
+}
+
+/// Encrypted weights have the program's form.
+pub(crate) fn weights(
+    program: &Program,
+    context: &Context,
+    weights: &[Ciphertext],
+) -> Result<(), RuntimeError> {
+    let places = program.weight_places(context.parameters().q())?;
+    if weights.len() != places.len() {
+        let (found, expected) = (weights.len(), places.len());
+        return Err(RuntimeError::WeightCount { found, expected });
+    }
+    for (index, (weight, place)) in weights.iter().zip(&places).enumerate() {
+        let (found, expected) = (weight.level(), place.level as usize);
+        if found != expected {
+            return Err(RuntimeError::WeightLevel {
+                index,
+                found,
+                expected,
+            });
+        }
+        if (weight.scale() / place.scale - 1.0).abs() > SCALE_TOLERANCE {
+            let (found_log2, expected_log2) = (weight.scale().log2(), place.scale.log2());
+            return Err(RuntimeError::WeightScale {
+                index,
+                found_log2,
+                expected_log2,
+            });
+        }
+        let (found, expected) = (weight.key_id(), weights[0].key_id());
+        if found != expected {
+            return Err(scuro_fhe::Error::KeyMismatch { found, expected }.into());
+        }
+    }
+    Ok(())
 }
 
 /// An encrypted query has the program's form.
@@ -77,6 +137,13 @@ pub(crate) fn keys(program: &Program, keys: &EvaluationKeys) -> Result<(), Runti
             .is_none_or(|&held| held < level)
         {
             return Err(RuntimeError::MissingRotationKey { step, level });
+        }
+    }
+    for key in &program.keys.relinearized {
+        let (step, level) = (key.step as usize, key.level as usize);
+        let held = manifest.relinearized_rotations.get(&step);
+        if held.is_none_or(|&held| held < level) {
+            return Err(RuntimeError::MissingRelinearizedRotationKey { step, level });
         }
     }
     match program.keys.relinearize.map(|level| level as usize) {

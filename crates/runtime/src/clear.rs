@@ -11,6 +11,7 @@ use crate::error::RuntimeError;
 /// [`RuntimeError::Program`], [`RuntimeError::QueryLength`], [`RuntimeError::QuerySlots`].
 pub fn run(program: &Program, query: &[Vec<f64>]) -> Result<SlotValue, RuntimeError> {
     program.validate()?;
+    check::weights_present(program)?;
     check::query_slots(program, query)?;
     let mut values: Vec<SlotValue> = vec![query.to_vec()];
     for step in &program.steps {

@@ -2,6 +2,7 @@
 
 mod batch;
 mod plan;
+mod private;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,13 +12,14 @@ use rayon::prelude::*;
 use scuro_fhe::Context;
 use scuro_fhe::ckks::{Ciphertext, Encoder, Evaluator};
 use scuro_fhe::keys::EvaluationKeys;
-use scuro_program::{Packing, Program};
+use scuro_program::{Packing, Program, Weights};
 
 use crate::check;
 use crate::error::RuntimeError;
 use crate::observe::{Observation, Observer};
 use batch::BatchPlan;
 use plan::{Action, Task};
+use private::Supplied;
 
 /// A program with its weights encoded; shared by any number of evaluations.
 pub struct Prepared {
@@ -39,18 +41,42 @@ impl Prepared {
     /// that cannot be encoded.
     pub fn new(program: &Arc<Program>, context: Arc<Context>) -> Result<Self, RuntimeError> {
         check::context(program, &context)?;
+        check::wanted_weights(program, Weights::Plain)?;
         let plan = match program.packing {
             Packing::SingleImage => {
-                Plan::SingleImage(plan::tasks(program, &Encoder::new(&context))?)
+                Plan::SingleImage(plan::tasks(program, &Encoder::new(&context), None)?)
             }
             Packing::Batch => Plan::Batch(BatchPlan::new(program, &context)?),
         };
-        let program = Arc::clone(program);
-        Ok(Self {
-            program,
-            evaluator: Evaluator::new(&context),
+        Ok(Self::with_plan(program, &context, plan))
+    }
+
+    /// A program whose weights come as ciphertexts, in the order of
+    /// [`Program::weight_places`].
+    ///
+    /// # Errors
+    /// [`RuntimeError::WrongWeights`], [`RuntimeError::WrongContext`],
+    /// [`RuntimeError::WeightCount`], [`RuntimeError::WeightLevel`], [`RuntimeError::WeightScale`];
+    /// [`RuntimeError::Fhe`] for weights under different keys or other parameters.
+    pub fn with_weights(
+        program: &Arc<Program>,
+        context: Arc<Context>,
+        weights: Vec<Ciphertext>,
+    ) -> Result<Self, RuntimeError> {
+        check::context(program, &context)?;
+        check::wanted_weights(program, Weights::Withheld)?;
+        check::weights(program, &context, &weights)?;
+        let supplied = Supplied::new(program, &context, weights)?;
+        let tasks = plan::tasks(program, &Encoder::new(&context), Some(supplied))?;
+        Ok(Self::with_plan(program, &context, Plan::SingleImage(tasks)))
+    }
+
+    fn with_plan(program: &Arc<Program>, context: &Arc<Context>, plan: Plan) -> Self {
+        Self {
+            program: Arc::clone(program),
+            evaluator: Evaluator::new(context),
             plan,
-        })
+        }
     }
 
     /// Bytes of the encoded weights.
@@ -180,12 +206,19 @@ impl Run<'_> {
                     .collect();
                 self.linear(transform, &inputs, *rescale)
             }
+            Action::PrivateLinear { transform, rescale } => {
+                let inputs: Vec<&Ciphertext> = (0..task.inputs.len())
+                    .flat_map(|i| operand(i).iter())
+                    .collect();
+                transform.apply(evaluator, &inputs, keys, *rescale)
+            }
             Action::Rotate(steps) => self.rotate(first, steps),
             Action::Fold(stages) => each(&|_, x| plan::fold(evaluator, x, stages, keys)),
             Action::AddConstant(constants) => each(&|i, x| match &constants[i] {
                 Some(constant) => evaluator.add_plain(x, constant),
                 None => Ok(x.clone()),
             }),
+            Action::AddPrivate(constants) => each(&|i, x| evaluator.add(x, &constants[i])),
             Action::AddScalars(values) => each(&|i, x| evaluator.add_constant(x, values[i])),
             Action::Square => each(&|_, x| evaluator.square(x)),
             Action::Multiply => {

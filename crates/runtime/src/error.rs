@@ -97,6 +97,66 @@ pub enum RuntimeError {
         /// Level at which it is used.
         level: usize,
     },
+    /// The key that relinearises and rotates at once is missing or stops below the level where it
+    /// is used.
+    #[error(
+        "the evaluation keys have no key for relinearisation with rotation by {step} at level \
+         {level}; make keys for this program with `scuro keygen`"
+    )]
+    MissingRelinearizedRotationKey {
+        /// Rotation.
+        step: usize,
+        /// Level at which it is used.
+        level: usize,
+    },
+    /// A program without its weights can only run on ciphertexts.
+    #[error(
+        "the weights of this program are encrypted beside it: it runs on ciphertexts only; \
+         use the model owner's copy to run it in clear or to simulate it"
+    )]
+    WeightsWithheld,
+    /// The program's weights are not to be run as they stand, or it has none to be encrypted.
+    #[error(
+        "the program's weights are {found}, but {expected} are wanted here: \
+         `scuro protect` encrypts a private model"
+    )]
+    WrongWeights {
+        /// Who may read the program's weights.
+        found: &'static str,
+        /// What is wanted.
+        expected: &'static str,
+    },
+    /// The encrypted weights are too many or too few.
+    #[error("{found} encrypted weights for a program that reads {expected}")]
+    WeightCount {
+        /// Count found.
+        found: usize,
+        /// Count expected.
+        expected: usize,
+    },
+    /// A weight was encrypted at another level.
+    #[error("encrypted weight {index} is at level {found}, the program reads it at {expected}")]
+    WeightLevel {
+        /// Position.
+        index: usize,
+        /// Level found.
+        found: usize,
+        /// Level expected.
+        expected: usize,
+    },
+    /// A weight was encoded at another scale.
+    #[error(
+        "encrypted weight {index} has scale 2^{found_log2:.3}, \
+         the program expects 2^{expected_log2:.3}"
+    )]
+    WeightScale {
+        /// Position.
+        index: usize,
+        /// log2 of the scale found.
+        found_log2: f64,
+        /// log2 of the scale expected.
+        expected_log2: f64,
+    },
     /// The relinearisation key is missing or stops below the level where it is used.
     #[error(
         "the evaluation keys have no relinearisation key at level {level}; \

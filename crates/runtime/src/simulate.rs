@@ -16,7 +16,8 @@ use rand_core::{Rng, SeedableRng};
 use scuro_fhe::noise::NoiseModel;
 use scuro_fhe::params::Parameters;
 use scuro_program::{
-    Diagonal, Linear, Operation, Program, SlotValue, Step, ValueId, ValueShape, exposure, interpret,
+    Diagonal, Linear, Operation, Program, SlotValue, Step, ValueId, ValueShape, Weights, exposure,
+    interpret,
 };
 
 use crate::check;
@@ -39,6 +40,7 @@ impl<'a> Simulator<'a> {
     /// [`RuntimeError::Program`].
     pub fn new(program: &'a Program, parameters: &Parameters) -> Result<Self, RuntimeError> {
         let shapes = program.validate()?;
+        check::weights_present(program)?;
         let scales = program.scales(&shapes, parameters.q());
         let modulus_log2 = (0..=parameters.max_level())
             .map(|l| parameters.log_q(l))
@@ -63,7 +65,7 @@ impl<'a> Simulator<'a> {
         check::query_slots(self.program, query)?;
         let mut normal = Normal::new(seed);
         let mut fresh = query.to_vec();
-        normal.disturb(&mut fresh, self.noise.fresh_secret().std / self.scales[0]);
+        normal.disturb(&mut fresh, self.query_noise() / self.scales[0]);
         let mut values = vec![fresh];
         for (index, step) in self.program.steps.iter().enumerate() {
             let operands: Vec<&SlotValue> = step
@@ -76,6 +78,14 @@ impl<'a> Simulator<'a> {
             values.push(value);
         }
         Ok(values.swap_remove(self.program.result.0 as usize))
+    }
+
+    /// Whoever runs a private model encrypts without the secret key.
+    fn query_noise(&self) -> f64 {
+        match self.program.weights {
+            Weights::Plain => self.noise.fresh_secret().std,
+            _ => self.noise.fresh_public().std,
+        }
     }
 
     fn step(
@@ -101,7 +111,7 @@ impl<'a> Simulator<'a> {
                 self.disturb_linear(index, linear, operands, &mut value, normal);
             }
             Operation::AddConstant { .. } => {
-                normal.disturb(&mut value, self.noise.encoding().std / scale);
+                normal.disturb(&mut value, self.weight_noise() / scale);
             }
             Operation::Rotate { .. } | Operation::Relinearize => {
                 normal.disturb(&mut value, self.noise.key_switch(level).std / scale);
@@ -134,8 +144,16 @@ impl<'a> Simulator<'a> {
         })
     }
 
-    /// Noise of a diagonal transform: the rounding of the encoded diagonals, the key switches of
-    /// baby steps (multiplied by the diagonals), those of giant steps, and the last rounding.
+    /// Deviation of an encoded or encrypted weight.
+    fn weight_noise(&self) -> f64 {
+        match self.program.weights {
+            Weights::Plain => self.noise.encoding().std,
+            _ => self.noise.fresh_secret().std,
+        }
+    }
+
+    /// Noise of a diagonal transform: that of the encoded or encrypted diagonals, the key switches
+    /// of baby steps (multiplied by the diagonals), those of giant steps, and the last rounding.
     fn disturb_linear(
         &self,
         index: usize,
@@ -150,15 +168,23 @@ impl<'a> Simulator<'a> {
             self.shapes[inputs[0].0 as usize].level,
         );
         let switch = self.noise.key_switch_exact(level as usize).std;
+        // Encrypted diagonals multiply rotated operands that were rounded by themselves, and the
+        // sums of products are relinearised as well as rotated.
+        let private = self.program.weights != Weights::Plain;
+        let (baby, switches) = match private {
+            true => (self.noise.key_switch(level as usize).std, 2.0),
+            false => (switch, 1.0),
+        };
         let slots = value.first().map_or(0, Vec::len);
         let rounding = (self.noise.rescale().std / scale).powi(2);
-        let giants = giant_steps(linear).map(|count| count as f64 * (switch / scale).powi(2));
+        let giants =
+            giant_steps(linear).map(|count| switches * count as f64 * (switch / scale).powi(2));
         let mut variance: Vec<Vec<f64>> = giants
             .map(|giants| vec![rounding + giants; slots])
             .collect();
         for (operand, input) in (0..).zip(inputs) {
             let input_scale = self.scales[input.0 as usize];
-            let encoding = (self.noise.encoding().std * input_scale / scale).powi(2);
+            let encoding = (self.weight_noise() * input_scale / scale).powi(2);
             let exposed = exposure(linear, operand, operands[operand as usize]);
             for (variance, exposed) in variance.iter_mut().flatten().zip(exposed.iter().flatten()) {
                 *variance += encoding * exposed;
@@ -167,7 +193,7 @@ impl<'a> Simulator<'a> {
             for diagonal in linear.diagonals.iter().filter(rotated) {
                 let out = &mut variance[diagonal.output as usize];
                 let add = |(slot, w): (usize, f32)| {
-                    out[slot] += (f64::from(w) * switch / input_scale).powi(2);
+                    out[slot] += (f64::from(w) * baby / input_scale).powi(2);
                 };
                 diagonal.values.iter().for_each(add);
             }

@@ -14,7 +14,7 @@ use scuro_fhe::{Context, RingKind};
 use scuro_nn::graph::{Graph, GraphBuilder, Op, Padding, Window};
 use scuro_nn::reference;
 use scuro_nn::tensor::Tensor;
-use scuro_program::{Gather, ParameterPlan, Program, Ring};
+use scuro_program::{GaloisStep, Gather, ParameterPlan, Program, Ring, WeightPlace, Weights};
 use scuro_runtime::clear;
 use scuro_runtime::encrypted::Prepared;
 use scuro_runtime::simulate::Simulator;
@@ -136,14 +136,14 @@ fn encrypted(program: &Arc<Program>, context: &Arc<Context>, query: &[Vec<f64>])
     let mut rng = ChaCha20Rng::seed_from_u64(3);
     let secret = SecretKey::generate(context, &mut rng);
     let level = |level: u32| level as usize;
+    let by_step = |keys: &[GaloisStep]| {
+        let pairs = keys.iter().map(|k| (k.step as usize, level(k.level)));
+        pairs.collect()
+    };
     let manifest = KeyManifest {
         relinearization: program.keys.relinearize.map(level),
-        rotations: program
-            .keys
-            .galois
-            .iter()
-            .map(|k| (k.step as usize, level(k.level)))
-            .collect(),
+        rotations: by_step(&program.keys.galois),
+        relinearized_rotations: by_step(&program.keys.relinearized),
         ..KeyManifest::default()
     };
     let generator = KeyGenerator::new(context, &secret).unwrap();
@@ -161,7 +161,21 @@ fn encrypted(program: &Arc<Program>, context: &Arc<Context>, query: &[Vec<f64>])
             .unwrap()
     };
     let query: Vec<_> = query.iter().map(&mut encrypt).collect();
-    let prepared = Prepared::new(program, Arc::clone(context)).unwrap();
+    let prepared = match program.weights {
+        Weights::Plain => Prepared::new(program, Arc::clone(context)).unwrap(),
+        _ => {
+            let places = program.weight_places(context.parameters().q()).unwrap();
+            let mut weight = |place: &WeightPlace| {
+                let (slots, level) = (program.weight_slots(place), place.level as usize);
+                let plaintext = encoder.encode(&slots, level, place.scale).unwrap();
+                let seeded = encryptor.encrypt(&plaintext, &mut rng).unwrap();
+                seeded.expand(context).unwrap()
+            };
+            let weights = places.iter().map(&mut weight).collect();
+            let published = Arc::new(program.published());
+            Prepared::with_weights(&published, Arc::clone(context), weights).unwrap()
+        }
+    };
     let reply = prepared.evaluate(&keys, &query, 1, &mut |_| {}).unwrap();
     let decryptor = Decryptor::new(context, &secret).unwrap();
     reply
@@ -229,6 +243,18 @@ fn networks_on_ciphertexts_with_complex_slots_compute_the_same() {
         ..Options::default()
     };
     (20..26).for_each(|seed| check(seed, &options));
+}
+
+#[test]
+fn networks_with_encrypted_weights_compute_the_same() {
+    for (ring, seeds) in [(Ring::ConjugateInvariant, 30..42), (Ring::Standard, 42..46)] {
+        let options = Options {
+            ring,
+            weights: Weights::Private,
+            ..Options::default()
+        };
+        seeds.for_each(|seed| check(seed, &options));
+    }
 }
 
 #[test]

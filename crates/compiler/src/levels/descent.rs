@@ -207,7 +207,7 @@ pub(super) fn predict(
     values.push(ValueState {
         dropped: 0,
         scale: plan.input_scale,
-        variance: chain.noise.fresh() * (-2.0 * plan.input_scale).exp2(),
+        variance: chain.noise.query(chain.bounds.weights) * (-2.0 * plan.input_scale).exp2(),
     });
     let mut overflow = excess(chain, plan, 0, 0, plan.input_scale);
     for (index, step) in chain.steps.iter().enumerate() {

@@ -3,11 +3,13 @@
 
 use std::borrow::Cow;
 
+use scuro_fhe::circuits::linear::encrypted::{EncryptedDiagonal, EncryptedTransform};
 use scuro_fhe::circuits::linear::{Diagonal, LinearTransform, PreparedTransform, SlotValues};
 use scuro_fhe::ckks::{Ciphertext, Encoder, Evaluator, Plaintext};
 use scuro_fhe::keys::EvaluationKeys;
-use scuro_program::{Linear, Operation, Program, SlotVector, Step, ValueShape};
+use scuro_program::{Linear, Operation, Program, SlotVector, Step, ValueId, ValueShape};
 
+use super::private::{PrivateTransform, Supplied};
 use crate::error::RuntimeError;
 
 /// A step, or two joined ones, ready to run.
@@ -24,10 +26,18 @@ pub(super) struct Task {
 
 /// What a task does.
 pub(super) enum Action {
-    Linear { transform: Transform, rescale: bool },
+    Linear {
+        transform: Transform,
+        rescale: bool,
+    },
+    PrivateLinear {
+        transform: PrivateTransform,
+        rescale: bool,
+    },
     Rotate(Vec<usize>),
     Fold(Vec<Vec<usize>>),
     AddConstant(Vec<Option<Plaintext>>),
+    AddPrivate(Vec<Ciphertext>),
     AddScalars(Vec<f64>),
     Square,
     Multiply,
@@ -43,6 +53,11 @@ impl Action {
     pub(super) fn memory_bytes(&self) -> usize {
         match self {
             Action::Linear { transform, .. } => transform.prepared.memory_bytes(),
+            Action::PrivateLinear { transform, .. } => transform.prepared.memory_bytes(),
+            Action::AddPrivate(constants) => {
+                let parts = constants.iter().flat_map(|c| c.parts());
+                parts.map(|part| size_of_val(part.words())).sum()
+            }
             Action::AddConstant(constants) => constants
                 .iter()
                 .flatten()
@@ -66,16 +81,24 @@ impl Transform {
         &self,
         inputs: &[&'a Ciphertext],
     ) -> Result<Vec<Cow<'a, Ciphertext>>, RuntimeError> {
-        let one = |&input: &&'a Ciphertext| {
-            if input.scale() == self.scale {
-                return Ok(Cow::Borrowed(input));
-            }
-            let mut aligned = input.clone();
-            aligned.set_scale(self.scale)?;
-            Ok(Cow::Owned(aligned))
-        };
-        inputs.iter().map(one).collect()
+        aligned(inputs, self.scale)
     }
+}
+
+/// Ciphertexts declared to have one scale; what they are multiplied with makes up for it.
+pub(super) fn aligned<'a>(
+    inputs: &[&'a Ciphertext],
+    scale: f64,
+) -> Result<Vec<Cow<'a, Ciphertext>>, RuntimeError> {
+    let one = |&input: &&'a Ciphertext| {
+        if input.scale() == scale {
+            return Ok(Cow::Borrowed(input));
+        }
+        let mut aligned = input.clone();
+        aligned.set_scale(scale)?;
+        Ok(Cow::Owned(aligned))
+    };
+    inputs.iter().map(one).collect()
 }
 
 /// Sum of multiples.
@@ -122,15 +145,20 @@ pub(super) fn fold(
     stages.try_fold(sum, |sum, steps| evaluator.rotate_sum(&sum, steps, keys))
 }
 
-/// All tasks of a program.
-pub(super) fn tasks(program: &Program, encoder: &Encoder) -> Result<Vec<Task>, RuntimeError> {
+/// All tasks of a program; `weights` are the ciphertexts of one whose weights are withheld.
+pub(super) fn tasks(
+    program: &Program,
+    encoder: &Encoder,
+    weights: Option<Supplied>,
+) -> Result<Vec<Task>, RuntimeError> {
     let shapes = program.validate()?;
     let scales = program.scales(&shapes, encoder.context().parameters().q());
-    let planner = Planner {
+    let mut planner = Planner {
         program,
         encoder,
         shapes,
         scales,
+        weights,
     };
     let mut tasks = Vec::with_capacity(program.steps.len());
     let mut step = 0;
@@ -166,21 +194,28 @@ struct Planner<'a> {
     encoder: &'a Encoder,
     shapes: Vec<ValueShape>,
     scales: Vec<f64>,
+    weights: Option<Supplied>,
 }
 
 impl Planner<'_> {
-    fn task(&self, index: usize) -> Result<Task, RuntimeError> {
-        let step = &self.program.steps[index];
+    fn task(&mut self, index: usize) -> Result<Task, RuntimeError> {
+        let program = self.program;
+        let step = &program.steps[index];
         let rescale = self.rescaled_next(index);
-        let (action, joined) = match &step.operation {
-            Operation::Linear(linear) => (
-                Action::Linear {
-                    transform: self.transform(index, linear)?,
-                    rescale,
-                },
-                rescale,
-            ),
-            Operation::Relinearize if rescale => (Action::RelinearizeRescale, true),
+        let (action, joined) = match (&step.operation, &mut self.weights) {
+            (Operation::Linear(linear), None) => {
+                let transform = self.transform(index, linear)?;
+                (Action::Linear { transform, rescale }, rescale)
+            }
+            (Operation::Linear(linear), Some(weights)) => {
+                let weights = weights.take(index);
+                let transform = self.private_transform(index, linear, weights)?;
+                (Action::PrivateLinear { transform, rescale }, rescale)
+            }
+            (Operation::AddConstant { .. }, Some(weights)) => {
+                (Action::AddPrivate(weights.take(index)), false)
+            }
+            (Operation::Relinearize, _) if rescale => (Action::RelinearizeRescale, true),
             _ => (self.plain_action(index, step)?, false),
         };
         Ok(Task {
@@ -237,16 +272,7 @@ impl Planner<'_> {
         let step = &self.program.steps[index];
         let value = |operand: u32| step.inputs[operand as usize].0 as usize;
         let scale = self.scales[value(0)];
-        let counts = step
-            .inputs
-            .iter()
-            .map(|id| self.shapes[id.0 as usize].ciphertexts);
-        let firsts: Vec<usize> = counts
-            .scan(0, |next, count| {
-                *next += count;
-                Some(*next - count)
-            })
-            .collect();
+        let firsts = self.first_inputs(step);
         let diagonal = |d: &scuro_program::Diagonal| Diagonal {
             output: d.output as usize,
             input: firsts[d.operand as usize] + d.ciphertext as usize,
@@ -269,6 +295,50 @@ impl Planner<'_> {
             prepared: transform.prepare(self.encoder, level)?,
             scale,
         })
+    }
+
+    /// The transform of a linear step whose diagonals are ciphertexts.
+    fn private_transform(
+        &self,
+        index: usize,
+        linear: &Linear,
+        weights: Vec<Ciphertext>,
+    ) -> Result<PrivateTransform, RuntimeError> {
+        let step = &self.program.steps[index];
+        let firsts = self.first_inputs(step);
+        let input_scale = self.scales[step.inputs[0].0 as usize];
+        let scale = self.scales[index + 1] / input_scale;
+        let mut outputs: Vec<Vec<EncryptedDiagonal>> = Vec::new();
+        outputs.resize_with(linear.outputs as usize, Vec::new);
+        for (d, mut weights) in linear.diagonals.iter().zip(weights) {
+            weights.set_scale(scale)?;
+            outputs[d.output as usize].push(EncryptedDiagonal {
+                input: firsts[d.operand as usize] + d.ciphertext as usize,
+                giant: d.giant as usize,
+                baby: d.baby as usize,
+                weights,
+            });
+        }
+        let inputs = firsts.last().copied().unwrap_or(0)
+            + step
+                .inputs
+                .last()
+                .map_or(0, |id| self.shapes[id.0 as usize].ciphertexts);
+        Ok(PrivateTransform {
+            prepared: EncryptedTransform::new(self.encoder.context(), inputs, outputs)?,
+            scale: input_scale,
+        })
+    }
+
+    /// Number of each operand's first ciphertext, counted through the operands.
+    fn first_inputs(&self, step: &Step) -> Vec<usize> {
+        let count = |id: &ValueId| self.shapes[id.0 as usize].ciphertexts;
+        let counts = step.inputs.iter().map(count);
+        let first = |next: &mut usize, count| {
+            *next += count;
+            Some(*next - count)
+        };
+        counts.scan(0, first).collect()
     }
 
     fn constants(&self, index: usize, values: &[SlotVector]) -> Result<Action, RuntimeError> {
