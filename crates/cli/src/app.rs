@@ -105,6 +105,8 @@ verbs! {
     Plan => plan,
     /// Compile a network to a program that runs on ciphertexts.
     Compile => compile,
+    /// Encrypt a network's weights, so that only its owner can read them.
+    Protect => protect,
     /// Make secret, evaluation and public keys for a compiled model.
     Keygen => keygen,
     /// Encrypt images into a query.

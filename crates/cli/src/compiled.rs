@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use scuro_client::Model;
 use scuro_compiler::activations::Replacement;
 use scuro_compiler::{Compilation, Options};
-use scuro_nn::data::Preprocess;
-use scuro_nn::graph::Graph;
-use scuro_program::{MAGIC, Packing, Program, Ring, SecurityTable};
+use scuro_nn::data::{Dataset, Preprocess};
+use scuro_nn::graph::{Graph, NodeId, Part};
+use scuro_nn::tensor::Tensor;
+use scuro_program::{MAGIC, Packing, Program, Ring, SecurityTable, Weights};
 
 use crate::context::Context;
 use crate::errors::{At, Failure};
@@ -51,6 +52,51 @@ pub(crate) enum TableChoice {
     Standard2018,
 }
 
+/// Which weights are encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum EncryptChoice {
+    /// Those of the last layer; what comes before runs in clear.
+    Last,
+    /// Those of the dense layers at the end; what comes before runs in clear.
+    Classifier,
+    /// All of them.
+    All,
+}
+
+impl EncryptChoice {
+    /// The word of the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Last => "last",
+            Self::Classifier => "classifier",
+            Self::All => "all",
+        }
+    }
+
+    /// The network that runs in clear, if any, and the one whose weights are encrypted.
+    fn split(self, graph: &Graph) -> Result<(Option<Graph>, Graph), Failure> {
+        let part = match self {
+            Self::All => return Ok((None, graph.clone())),
+            Self::Last => Part::LastLayer,
+            Self::Classifier => Part::Classifier,
+        };
+        let Some(cut) = graph.input_of(part) else {
+            let message = format!(
+                "`--encrypt {}`: {} has no single value that this part depends on",
+                self.name(),
+                graph.name
+            );
+            let failure = Failure::bad_input("encrypt.no-cut", message);
+            return Err(failure.hint("encrypt every weight with --encrypt all"));
+        };
+        if cut == NodeId(0) {
+            return Ok((None, graph.clone()));
+        }
+        let (features, classifier) = graph.split(cut)?;
+        Ok((Some(features), classifier))
+    }
+}
+
 /// Arguments of a compilation.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct CompileArguments {
@@ -76,6 +122,9 @@ pub(crate) struct CompileArguments {
     /// data.
     #[arg(long, value_name = "DEGREE")]
     pub(crate) approximate: Option<usize>,
+    /// Encrypt weights too; layers before them run in clear.
+    #[arg(long, value_name = "LAYERS", value_enum)]
+    pub(crate) encrypt: Option<EncryptChoice>,
     /// Images that calibrate the ranges.
     #[arg(long, value_name = "COUNT", default_value_t = CALIBRATION_IMAGES)]
     pub(crate) calibration: usize,
@@ -101,6 +150,7 @@ impl CompileArguments {
             log_n: None,
             margin: None,
             approximate: None,
+            encrypt: None,
             calibration: CALIBRATION_IMAGES,
         }
     }
@@ -123,6 +173,10 @@ impl CompileArguments {
             },
             log_n: self.log_n,
             range_margin: self.margin.unwrap_or(usual.range_margin),
+            weights: match self.encrypt {
+                Some(_) => Weights::Private,
+                None => Weights::Plain,
+            },
             replace: self.approximate.map(|degree| Replacement { degree }),
             ..usual
         }
@@ -138,8 +192,45 @@ pub(crate) struct Compiled {
     pub(crate) preprocess: Preprocess,
     /// What the compiler predicts; absent for a program read from a file.
     pub(crate) compilation: Option<Compilation>,
-    /// The network, unless only the program was given.
+    /// The network that the program computes, unless only the program was given.
     pub(crate) graph: Option<Graph>,
+    /// The layers before it, which run in clear.
+    pub(crate) features: Option<Graph>,
+}
+
+impl Compiled {
+    /// The inputs of the program for the images of a data set.
+    pub(crate) fn examples(&self, data: Dataset) -> Result<Examples, Failure> {
+        match &self.features {
+            Some(features) => {
+                let images = Examples::new(data, &self.preprocess, features.input_shape())?;
+                images.with_features(features)
+            }
+            None => Examples::new(data, &self.preprocess, &self.image_shape()),
+        }
+    }
+
+    /// Shape of one image.
+    pub(crate) fn image_shape(&self) -> Vec<usize> {
+        match &self.features {
+            Some(features) => features.input_shape().to_vec(),
+            None => {
+                let shape = &self.model.program().input.shape;
+                shape.iter().map(|&extent| extent as usize).collect()
+            }
+        }
+    }
+
+    /// The input of the program for a preprocessed image.
+    pub(crate) fn input(&self, image: &[f32]) -> Result<Vec<f32>, Failure> {
+        match &self.features {
+            Some(features) => {
+                let image = Tensor::new(self.image_shape(), image.to_vec())?;
+                Ok(scuro_nn::reference::run(features, &image)?.data)
+            }
+            None => Ok(image.to_vec()),
+        }
+    }
 }
 
 /// Where a model comes from.
@@ -214,6 +305,7 @@ fn from_program(program: Program, input: &InputArguments) -> Result<Compiled, Fa
         preprocess,
         compilation: None,
         graph: None,
+        features: None,
     })
 }
 
@@ -228,6 +320,14 @@ pub(crate) fn compile(
     input.check_resize(graph.input_shape())?;
     let preprocess = input.preprocess();
     let images = calibration_images(context, data, &graph, &preprocess, arguments.calibration)?;
+    let (features, graph) = match arguments.encrypt {
+        Some(choice) => choice.split(&graph)?,
+        None => (None, graph),
+    };
+    let images = match &features {
+        Some(features) => images.with_features(features)?,
+        None => images,
+    };
     let tensors = images.tensors(images.len())?;
     let spinner = Progress::spinner(context, "compiling");
     let mut compilation = scuro_compiler::compile(&graph, &arguments.options(), &tensors)?;
@@ -239,6 +339,7 @@ pub(crate) fn compile(
         preprocess,
         compilation: Some(compilation),
         graph: Some(graph),
+        features,
     })
 }
 

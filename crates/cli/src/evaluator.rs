@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use scuro_client::Model;
+use scuro_client::{Bundle, Model};
 use scuro_fhe::ckks::Ciphertext;
 use scuro_fhe::keys::EvaluationKeys;
 use scuro_runtime::encrypted::Prepared;
@@ -38,13 +38,30 @@ impl Evaluator {
     /// Encodes the weights of `model` and checks that `keys` holds every key it needs.
     pub(crate) fn new(model: Model, keys: EvaluationKeys, threads: usize) -> Result<Self, Failure> {
         let prepared = Prepared::new(model.program(), model.context().clone())?;
-        Ok(Self {
+        Ok(Self::around(model, keys, prepared, threads))
+    }
+
+    /// The same for a model whose weights are encrypted beside it.
+    pub(crate) fn with_weights(
+        model: Model,
+        keys: EvaluationKeys,
+        weights: &Bundle,
+        threads: usize,
+    ) -> Result<Self, Failure> {
+        let weights = model.open_weights(weights)?;
+        let context = model.context().clone();
+        let prepared = Prepared::with_weights(model.program(), context, weights)?;
+        Ok(Self::around(model, keys, prepared, threads))
+    }
+
+    fn around(model: Model, keys: EvaluationKeys, prepared: Prepared, threads: usize) -> Self {
+        Self {
             model,
             keys,
             prepared,
             threads,
             times: BTreeMap::new(),
-        })
+        }
     }
 
     /// The model.

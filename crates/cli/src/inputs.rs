@@ -126,6 +126,15 @@ pub(crate) struct Examples {
     pub(crate) data: Dataset,
     prepared: data::Prepared,
     shape: Vec<usize>,
+    /// What a first part of the network makes of every image, if the inputs are that.
+    features: Option<Features>,
+}
+
+/// Values of one node of a network for all images.
+#[derive(Debug, Clone)]
+struct Features {
+    shape: Vec<usize>,
+    values: Vec<f32>,
 }
 
 impl Examples {
@@ -140,6 +149,21 @@ impl Examples {
             data,
             prepared,
             shape: network.to_vec(),
+            features: None,
+        })
+    }
+
+    /// The same images as the rest of a network sees them after its first part.
+    pub(crate) fn with_features(self, first: &scuro_nn::graph::Graph) -> Result<Self, Failure> {
+        let executor = scuro_nn::reference::Executor::new(first)?;
+        let fill = |i: usize, out: &mut [f32]| out.copy_from_slice(&self.input(i));
+        let features = Features {
+            shape: executor.output_shape().to_vec(),
+            values: executor.run_each(self.len(), fill),
+        };
+        Ok(Self {
+            features: Some(features),
+            ..self
         })
     }
 
@@ -150,6 +174,10 @@ impl Examples {
 
     /// The network's input for image `index`.
     pub(crate) fn input(&self, index: usize) -> Vec<f32> {
+        if let Some(features) = &self.features {
+            let size: usize = features.shape.iter().product();
+            return features.values[index * size..(index + 1) * size].to_vec();
+        }
         let mut values = vec![0.0; self.shape.iter().product()];
         self.prepared.fill(self.data.image(index), &mut values);
         values
@@ -157,7 +185,8 @@ impl Examples {
 
     /// The first `count` inputs as tensors.
     pub(crate) fn tensors(&self, count: usize) -> Result<Vec<Tensor>, Failure> {
-        let tensor = |i| Ok(Tensor::new(self.shape.clone(), self.input(i))?);
+        let shape = self.features.as_ref().map_or(&self.shape, |f| &f.shape);
+        let tensor = |i| Ok(Tensor::new(shape.clone(), self.input(i))?);
         (0..count.min(self.len())).map(tensor).collect()
     }
 

@@ -3,17 +3,16 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use scuro_client::{Client, KeySet, Model, gather, scatter};
+use scuro_client::{Model, gather, scatter};
 use scuro_nn::graph::{Graph, Op};
 use scuro_nn::reference::Executor;
 use scuro_runtime::simulate::Simulator;
 
 use crate::context::Context;
 use crate::errors::Failure;
-use crate::evaluator::Evaluator;
 use crate::inputs::Examples;
 use crate::progress::Progress;
-use crate::secrets;
+use crate::session::Session;
 
 /// How a model is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -95,14 +94,13 @@ pub(crate) fn encrypted(
     model: &Model,
     examples: &Examples,
 ) -> Result<Scores, Failure> {
-    let keys = {
+    let session = {
         let _spinner = Progress::spinner(context, "making keys");
-        KeySet::generate(model, &mut secrets::generator()?)?
+        Session::new(model, 1)?
     };
-    let client = Client::new(model, keys.secret)?;
-    let evaluator = Evaluator::new(model.clone(), keys.evaluation, 1)?;
+    let (model, client, evaluator) = (session.model(), &session.client, &session.evaluator);
     let run = |images: &[&[f32]], _: usize| {
-        let query = client.encrypt(images, &mut secrets::generator()?)?;
+        let query = session.encrypt(images)?;
         let ciphertexts = model.open_query(&query)?;
         let replies = ciphertexts.iter().map(|run| evaluator.run_shared(run));
         let reply = model.seal_reply(&query, &replies.collect::<Result<Vec<_>, _>>()?)?;

@@ -15,6 +15,7 @@ pub(crate) mod inspect;
 pub(crate) mod keygen;
 pub(crate) mod plan;
 pub(crate) mod predict;
+pub(crate) mod protect;
 pub(crate) mod report;
 pub(crate) mod simulate;
 pub(crate) mod train;

@@ -6,11 +6,13 @@
 
 mod builder;
 mod shapes;
+mod split;
 mod summary;
 #[cfg(test)]
 mod tests;
 
 pub use builder::GraphBuilder;
+pub use split::Part;
 pub use summary::{SummaryRow, Totals};
 
 use std::fmt;

@@ -17,7 +17,6 @@ use crate::inputs::{self, Examples, InputArguments};
 use crate::scoring::Mode;
 use crate::secrets;
 use crate::verbs::accuracy::{self, Score};
-use crate::verbs::predict::input_shape;
 use crate::workspace::Workspace;
 
 /// Evaluations measured.
@@ -189,7 +188,7 @@ fn examples(
     limit: usize,
 ) -> Result<Examples, Failure> {
     let data = inputs::digits(settings.context, limit)?;
-    Examples::new(data, &Preprocess::default(), &input_shape(&compiled.model))
+    Examples::new(data, &Preprocess::default(), &compiled.image_shape())
 }
 
 fn latency(settings: &Settings<'_>, compiled: &Compiled) -> Result<Sampling, Failure> {

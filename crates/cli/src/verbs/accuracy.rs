@@ -126,14 +126,7 @@ pub(crate) fn score_compiled(
     mode: Mode,
 ) -> Result<Score, Failure> {
     let model = &compiled.model;
-    let shape: Vec<usize> = model
-        .program()
-        .input
-        .shape
-        .iter()
-        .map(|&d| d as usize)
-        .collect();
-    let examples = Examples::new(data, &compiled.preprocess, &shape)?;
+    let examples = compiled.examples(data)?;
     let clear = match &compiled.graph {
         Some(graph) => scoring::reference(&scoring::without_softmax(graph), &examples)?,
         None => scoring::clear_program(context, model, &examples)?,

@@ -165,7 +165,7 @@ fn prepare(
         Some(name) => inputs::load(context, name, Some(limit))?,
         None => inputs::digits(context, limit)?,
     };
-    let shape = super::predict::input_shape(&compiled.model);
+    let shape = compiled.image_shape();
     let examples = Examples::new(data, &compiled.preprocess, &shape)?;
     Ok((compiled, examples))
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::compiled::{self, Compiled};
 use crate::context::Context;
 use crate::errors::{At, Failure};
-use crate::inputs::{self, Examples};
+use crate::inputs;
 use crate::output::Reply;
 use crate::verbs::{keygen, predict};
 use crate::{files, secrets, units};
@@ -36,6 +36,9 @@ pub(crate) struct Arguments {
     /// Number of images of the data set.
     #[arg(long, default_value_t = 1, requires = "data")]
     count: usize,
+    /// Layers that run in clear before the compiled model (`features.onnx` of `scuro protect`).
+    #[arg(long, value_name = "FILE")]
+    features: Option<PathBuf>,
     /// The query.
     #[arg(long, short)]
     out: PathBuf,
@@ -43,7 +46,9 @@ pub(crate) struct Arguments {
 
 /// Encrypts and writes the query.
 pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Failure> {
-    let compiled = compiled::open_model(&arguments.model)?;
+    let mut compiled = compiled::open_model(&arguments.model)?;
+    let network = |path: &PathBuf| inputs::load_network(path, None);
+    compiled.features = arguments.features.as_ref().map(network).transpose()?;
     let images = images(context, &arguments, &compiled)?;
     let sealer = Sealer::open(&compiled.model, &arguments.keys)?;
     let start = Instant::now();
@@ -70,11 +75,10 @@ fn images(
     arguments: &Arguments,
     compiled: &Compiled,
 ) -> Result<Vec<Vec<f32>>, Failure> {
-    let shape = predict::input_shape(&compiled.model);
     if let Some(name) = &arguments.data {
         let end = arguments.index.saturating_add(arguments.count);
         let data = inputs::load(context, name, Some(end))?;
-        let examples = Examples::new(data, &compiled.preprocess, &shape)?;
+        let examples = compiled.examples(data)?;
         if examples.len() < end {
             let (found, index) = (examples.len(), arguments.index);
             let message = format!(
@@ -87,7 +91,7 @@ fn images(
             .map(|i| examples.input(i))
             .collect());
     }
-    let read = |path: &PathBuf| predict::read_picture(path, &compiled.preprocess, &shape);
+    let read = |path: &PathBuf| compiled.input(&predict::read_picture(path, compiled)?);
     arguments.images.iter().map(read).collect()
 }
 

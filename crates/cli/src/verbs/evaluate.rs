@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use scuro_client::Bundle;
+use scuro_client::{Bundle, Model};
 use scuro_fhe::keys::EvaluationKeys;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,9 @@ pub(crate) struct Arguments {
     /// Evaluation keys, or the folder of `scuro keygen`.
     #[arg(long, value_name = "FILE|DIR")]
     keys: PathBuf,
+    /// Encrypted weights of `scuro protect`.
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
     /// The reply.
     #[arg(long, short)]
     out: PathBuf,
@@ -72,7 +75,7 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
     let keys = EvaluationKeys::from_bytes(&key_bytes, compiled.model.context());
     let keys = keys.at(file.display())?;
     drop(key_bytes);
-    let mut evaluator = Evaluator::new(compiled.model, keys, context.thread_count())?;
+    let mut evaluator = evaluator(compiled.model, keys, &arguments, context.thread_count())?;
     let load_ms = start.elapsed().as_secs_f64() * 1e3;
     let progress = Progress::bar(context, "evaluating", arguments.queries.len());
     let mut queries = Vec::new();
@@ -89,6 +92,19 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
         threads: context.thread_count(),
     };
     answer(context, &account)
+}
+
+fn evaluator(
+    model: Model,
+    keys: EvaluationKeys,
+    arguments: &Arguments,
+    threads: usize,
+) -> Result<Evaluator, Failure> {
+    let Some(path) = &arguments.weights else {
+        return Evaluator::new(model, keys, threads);
+    };
+    let weights = Bundle::from_bytes(&files::read(path)?).at(path.display())?;
+    Evaluator::with_weights(model, keys, &weights, threads)
 }
 
 /// `--out` itself, or the query's name in it if there are several.

@@ -111,6 +111,7 @@ fn bundle(context: &Context, bundle: &Bundle) -> Reply {
     let kind = match bundle.kind {
         BundleKind::Query => "query: encrypted images for an evaluator",
         BundleKind::Reply => "reply: encrypted scores for the key holder",
+        BundleKind::Weights => "weights of a private model, encrypted, for an evaluator",
     };
     facts(context, kind, &rows)
 }

@@ -3,22 +3,22 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use scuro_client::{Client, KeySet, Model, Prediction, gather, scatter};
-use scuro_nn::data::{Preprocess, digit_photo, picture};
+use scuro_client::{Model, Prediction, gather, scatter};
+use scuro_nn::data::{digit_photo, picture};
 use scuro_runtime::simulate::Simulator;
 use serde_json::json;
 
-use crate::compiled::{self, CompileArguments, Source};
+use crate::compiled::{self, CompileArguments, Compiled, Source};
 use crate::context::Context;
 use crate::errors::{At, Failure};
-use crate::evaluator::Evaluator;
 use crate::inputs::InputArguments;
 use crate::output::Reply;
 use crate::progress::Progress;
 use crate::scoring::Mode;
+use crate::session::Session;
 use crate::terminal::Picture;
+use crate::units;
 use crate::verbs::decrypt;
-use crate::{secrets, units};
 
 /// Arguments of `scuro predict`.
 #[derive(Debug, clap::Args)]
@@ -58,16 +58,17 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
         &arguments.input,
         &arguments.compile,
     )?;
-    let shape = input_shape(&compiled.model);
-    let read = |path: &PathBuf| read_picture(path, &compiled.preprocess, &shape);
-    let images = arguments
+    let read = |path: &PathBuf| read_picture(path, &compiled);
+    let pictures = arguments
         .images
         .iter()
         .map(read)
         .collect::<Result<Vec<_>, _>>()?;
+    let images = pictures.iter().map(|picture| compiled.input(picture));
+    let images = images.collect::<Result<Vec<_>, _>>()?;
     let mut rows = Vec::new();
     let mut human = String::new();
-    for ((path, image), prediction) in arguments.images.iter().zip(&images).zip(predict(
+    for ((path, image), prediction) in arguments.images.iter().zip(&pictures).zip(predict(
         context,
         &compiled.model,
         &images,
@@ -81,7 +82,7 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
             context,
             path,
             image,
-            &shape,
+            &compiled.image_shape(),
             &prediction,
             arguments.mode,
         ));
@@ -130,22 +131,22 @@ fn predict_encrypted(
     images: &[Vec<f32>],
 ) -> Result<Vec<Timed>, Failure> {
     let progress = Progress::spinner(context, "making keys");
-    let keys = KeySet::generate(model, &mut secrets::generator()?)?;
-    let client = Client::new(model, keys.secret)?;
-    progress.say("preparing the evaluator");
-    let mut evaluator = Evaluator::new(model.clone(), keys.evaluation, context.thread_count())?;
+    let mut session = Session::new(model, context.thread_count())?;
+    let model = session.model().clone();
     let mut answers = Vec::new();
     for image in images {
         progress.say("evaluating on ciphertexts");
-        let query = client.encrypt(&[image], &mut secrets::generator()?)?;
+        let query = session.encrypt(&[image])?;
         let runs = model.open_query(&query)?;
         let start = Instant::now();
         let replies = runs
             .iter()
-            .map(|run| evaluator.run(run))
+            .map(|run| session.evaluator.run(run))
             .collect::<Result<Vec<_>, _>>()?;
         let milliseconds = start.elapsed().as_secs_f64() * 1e3;
-        let predictions = client.decrypt(&model.seal_reply(&query, &replies)?)?;
+        let predictions = session
+            .client
+            .decrypt(&model.seal_reply(&query, &replies)?)?;
         answers.extend(predictions.into_iter().map(|answer| Timed {
             answer,
             milliseconds,
@@ -183,30 +184,19 @@ fn show(
     text
 }
 
-/// Shape of one image of a compiled model.
-pub(crate) fn input_shape(model: &Model) -> Vec<usize> {
-    model
-        .program()
-        .input
-        .shape
-        .iter()
-        .map(|&extent| extent as usize)
-        .collect()
-}
-
 /// A picture of any size as the network's input: digits are found, centred and scaled as in MNIST.
-pub(crate) fn read_picture(
-    path: &Path,
-    preprocess: &Preprocess,
-    shape: &[usize],
-) -> Result<Vec<f32>, Failure> {
+pub(crate) fn read_picture(path: &Path, compiled: &Compiled) -> Result<Vec<f32>, Failure> {
+    let shape = compiled.image_shape();
     let picture = picture::read(path)?;
     let digit = digit_photo::normalise(&picture).at(path.display())?;
-    let prepared = preprocess.prepare([1, 28, 28], shape).map_err(|error| {
-        Failure::from(error)
-            .at("predict reads pictures of digits")
-            .hint("use a 28x28 gray model")
-    })?;
+    let prepared = compiled
+        .preprocess
+        .prepare([1, 28, 28], &shape)
+        .map_err(|error| {
+            Failure::from(error)
+                .at("predict reads pictures of digits")
+                .hint("use a 28x28 gray model")
+        })?;
     let mut values = vec![0.0; shape.iter().product()];
     prepared.fill(&digit, &mut values);
     Ok(values)
