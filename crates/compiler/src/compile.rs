@@ -18,7 +18,7 @@ use crate::layout::{Layout, ZERO};
 use crate::levels::{self, Bounds, Chain, LevelPlan};
 use crate::lower::{self, Skeleton};
 use crate::normalise::{self, Network};
-use crate::options::Options;
+use crate::options::{Arithmetic, Options};
 use crate::parameters::{self, Degree};
 use crate::ranges::{self, Ranges};
 use crate::report::Report;
@@ -67,6 +67,14 @@ pub fn compile(
     let prepared = prepare(graph, options, calibration)?;
     match options.packing {
         Packing::SingleImage => single_image(prepared, options),
+        Packing::Batch if options.weights != Weights::Plain => {
+            let what = "encrypted weights";
+            Err(CompileError::SingleImageOnly { what })
+        }
+        Packing::Batch if options.arithmetic == Arithmetic::Exact => {
+            let what = "exact arithmetic";
+            Err(CompileError::SingleImageOnly { what })
+        }
         Packing::Batch => batch::compile(prepared, options),
     }
 }
@@ -246,6 +254,7 @@ pub(crate) fn bounds(options: &Options, degree: Degree, spread: f64) -> Bounds {
     Bounds {
         ring: options.ring,
         weights: options.weights,
+        arithmetic: options.arithmetic,
         log_n: degree.log_n,
         log_qp: degree.log_qp,
         security_bits: options.security_bits,

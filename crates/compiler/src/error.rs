@@ -85,6 +85,12 @@ pub enum CompileError {
         /// Tolerance.
         tolerance: f64,
     },
+    /// A wish that batch packing cannot meet.
+    #[error("batch packing goes without {what}; compile for single images")]
+    SingleImageOnly {
+        /// What was asked for.
+        what: &'static str,
+    },
     /// A layer too large for the limits of a program.
     #[error(
         "layer `{layer}`: {what}: {found} is above the limit {limit}; split or shrink the layer"

@@ -7,6 +7,7 @@
 
 mod descent;
 mod emit;
+mod exact;
 mod pattern;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use crate::cost::{CostModel, LinearCounts};
 use crate::error::CompileError;
 use crate::lower::{Gain, Skeleton};
 use crate::noise::NoiseModel;
+use crate::options::Arithmetic;
 use crate::ranges::{Range, Ranges};
 pub(crate) use emit::emit;
 
@@ -38,6 +40,7 @@ const HEADROOM_BITS: f64 = 1.5;
 pub(crate) struct Bounds {
     pub(crate) ring: Ring,
     pub(crate) weights: Weights,
+    pub(crate) arithmetic: Arithmetic,
     pub(crate) log_n: u32,
     pub(crate) log_qp: u32,
     pub(crate) security_bits: u32,
@@ -59,6 +62,8 @@ pub(crate) struct LevelPlan {
     pub(crate) primes: Vec<f64>,
     /// Bits of each special prime and their number.
     pub(crate) special: (u32, usize),
+    /// Bits of the plaintext prime of an exact program.
+    pub(crate) plain_bits: Option<u32>,
     /// Predicted output error.
     pub(crate) error: f64,
     /// Predicted time.
@@ -69,7 +74,10 @@ impl LevelPlan {
     /// The plan's parameters.
     pub(crate) fn parameters(&self, bounds: &Bounds) -> ParameterPlan {
         ParameterPlan {
-            scheme: Scheme::Ckks,
+            scheme: match self.plain_bits {
+                Some(plain_bits) => Scheme::Bgv { plain_bits },
+                None => Scheme::Ckks,
+            },
             ring: bounds.ring,
             log_n: bounds.log_n,
             q_bits: self.primes.iter().rev().map(|&b| b as u32).collect(),
@@ -151,6 +159,9 @@ pub(crate) fn is_weighted(operation: &Operation) -> bool {
 /// Chooses scales, rescales and primes among plans that take at most `limit`; if no parameters
 /// within the bounds meet the tolerance, the best error seen.
 pub(crate) fn choose(chain: &Chain<'_>, limit: f64) -> Result<LevelPlan, f64> {
+    if chain.bounds.arithmetic == Arithmetic::Exact {
+        return exact::choose(chain, limit);
+    }
     let patterns = pattern::patterns(chain);
     let mut best_error = f64::INFINITY;
     for limbs in 1..=LIMBS_MAX {

@@ -36,5 +36,5 @@ mod sparse;
 pub use compile::{Compilation, Dump, compile};
 pub use error::CompileError;
 pub use friendliness::friendliness;
-pub use options::Options;
+pub use options::{Arithmetic, Options};
 pub use report::Report;

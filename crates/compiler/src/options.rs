@@ -4,6 +4,15 @@ use scuro_program::{Packing, Ring, SecurityTable, Weights};
 
 use crate::activations::Replacement;
 
+/// What slots hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// Real numbers with a small error (CKKS).
+    Approximate,
+    /// Fixed-point numbers as integers modulo a prime, without any error (BGV).
+    Exact,
+}
+
 /// Wishes and limits; `Options::default()` is right for most.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -14,6 +23,8 @@ pub struct Options {
     pub security_bits: u32,
     /// Table that certifies the parameters.
     pub table: SecurityTable,
+    /// Real numbers with a small error, or integers without.
+    pub arithmetic: Arithmetic,
     /// Ring.
     pub ring: Ring,
     /// Ring degree; otherwise the smallest that serves.
@@ -37,6 +48,7 @@ impl Default for Options {
             packing: Packing::SingleImage,
             security_bits: 128,
             table: SecurityTable::Guideline2024,
+            arithmetic: Arithmetic::Approximate,
             ring: Ring::ConjugateInvariant,
             log_n: None,
             input_range: None,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use scuro_program::{KeyManifest, Operation, ParameterPlan, Program};
+use scuro_program::{KeyManifest, Operation, ParameterPlan, Program, Weights};
 
 use crate::friendliness::Friendliness;
 
@@ -80,7 +80,8 @@ fn key_bytes(keys: &KeyManifest, plan: &ParameterPlan) -> u64 {
         let bits = u64::from(plan.log_q(level) + special);
         digits * ((bits << plan.log_n) / 8)
     };
-    keys.relinearize.map_or(0, one) + keys.galois.iter().map(|k| one(k.level)).sum::<u64>()
+    let rotations = keys.galois.iter().chain(&keys.relinearized);
+    keys.relinearize.map_or(0, one) + rotations.map(|k| one(k.level)).sum::<u64>()
 }
 
 /// Prepared diagonals and the ciphertexts of the widest step, in 64-bit words.
@@ -92,8 +93,12 @@ fn memory(program: &Program) -> u64 {
         .iter()
         .map(|step| match &step.operation {
             Operation::Linear(linear) => {
-                let limbs = u64::from(step.estimate.level) + 1 + plan.p_bits.len() as u64;
-                linear.diagonals.len() as u64 * limbs * word_bytes
+                let limbs = u64::from(step.estimate.level) + 1;
+                let rows = match program.weights {
+                    Weights::Plain => limbs + plan.p_bits.len() as u64,
+                    _ => 2 * limbs,
+                };
+                linear.diagonals.len() as u64 * rows * word_bytes
             }
             _ => 0,
         })

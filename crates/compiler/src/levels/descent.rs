@@ -87,6 +87,7 @@ fn start(
             .map(|i| f64::from(each + u32::from(i < over)))
             .collect(),
         special,
+        plain_bits: None,
         error: 0.0,
         micros: 0.0,
     }

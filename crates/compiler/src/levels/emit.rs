@@ -1,9 +1,9 @@
 //! Steps with levels: rescales and level drops put in, estimates filled.
 
-use scuro_program::{Estimate, Operation, Step, ValueId};
+use scuro_program::{Estimate, Operation, SlotVector, Step, ValueId};
 
 use super::descent::{self, ValueState};
-use super::{Chain, LevelPlan, headroom};
+use super::{Chain, LevelPlan, exact, headroom};
 use crate::cost::CostModel;
 
 /// The final steps and the value that holds each value of the skeleton.
@@ -12,8 +12,7 @@ pub(crate) fn emit(
     plan: &LevelPlan,
     query_ciphertexts: usize,
 ) -> (Vec<Step>, Vec<ValueId>) {
-    let mut states = Vec::new();
-    descent::predict(chain, plan, &mut states);
+    let states = states(chain, plan);
     let mut emitter = Emitter {
         chain,
         plan,
@@ -30,6 +29,16 @@ pub(crate) fn emit(
     }
     let values = emitter.moved.iter().map(|m| m.value).collect();
     (emitter.steps, values)
+}
+
+/// Level, scale and error of every value.
+fn states(chain: &Chain<'_>, plan: &LevelPlan) -> Vec<ValueState> {
+    if plan.plain_bits.is_some() {
+        return exact::states(chain, plan);
+    }
+    let mut states = Vec::new();
+    descent::predict(chain, plan, &mut states);
+    states
 }
 
 /// Where a value of the skeleton went.
@@ -89,10 +98,19 @@ impl Emitter<'_> {
         let largest = operands.iter().map(scale).fold(f64::MIN, f64::max);
         let ahead = largest - scale(&operands[0]);
         set_weight_scale(&mut operation, self.plan.weight_scales[index] + ahead);
+        if self.plan.plain_bits.is_some() {
+            let units = operands
+                .iter()
+                .map(|o| states[index + 1].scale - states[*o].scale);
+            quantise(&mut operation, &units.collect::<Vec<_>>(), state.scale);
+        }
         let ciphertexts = ciphertexts(chain.steps, index + 1, self.query_ciphertexts);
         let drops = self.plan.drops[index];
         let primes = &self.plan.primes[dropped as usize..(dropped + drops) as usize];
-        let scale_before = state.scale + primes.iter().sum::<f64>();
+        // A division leaves the scale of exact integers as it is.
+        let exact = self.plan.plain_bits.is_some();
+        let lost = |prime: f64| if exact { 0.0 } else { prime };
+        let scale_before = state.scale + primes.iter().map(|&p| lost(p)).sum::<f64>();
         let limbs = self.plan.primes.len() - dropped as usize;
         let micros = self.cost.step(&operation, limbs, ciphertexts, 2);
         let estimate = |level, scale_log2, micros| Estimate {
@@ -107,14 +125,14 @@ impl Emitter<'_> {
         let mut at = Moved { value, dropped };
         let mut scale = scale_before;
         for &prime in primes {
-            scale -= prime;
+            scale -= lost(prime);
             at.dropped += 1;
             let micros = self.cost.rescale(limbs, 2) * ciphertexts as f64;
             let after = estimate(self.level(at.dropped), scale, micros);
             value = self.push(&step.layer, vec![value], Operation::Rescale, after);
             at.value = value;
         }
-        if is_last_product(chain, index) {
+        if is_last_product(chain, index) && !exact {
             at = self.lowest(index, at, estimate(0, scale, 0.0));
         }
         self.moved.push(at);
@@ -188,6 +206,28 @@ fn set_weight_scale(operation: &mut Operation, scale: f64) {
             weight_scale_log2, ..
         } => *weight_scale_log2 = scale,
         Operation::ScalarLinear(matrix) => matrix.weight_scale_log2 = scale,
+        _ => {}
+    }
+}
+
+/// Rounds weights to the integers that an exact program computes with: those of operand `i` at
+/// scale `units[i]`, constants at `scale`.
+fn quantise(operation: &mut Operation, units: &[f64], scale: f64) {
+    let round = |value: f64, scale: f64| (value * scale.exp2()).round() * (-scale).exp2();
+    let vector = |vector: &mut SlotVector, scale: f64| {
+        let values = vector.runs.iter_mut().flat_map(|run| &mut run.values);
+        values.for_each(|value| *value = round(f64::from(*value), scale) as f32);
+    };
+    match operation {
+        Operation::Linear(linear) => {
+            let diagonals = linear.diagonals.iter_mut();
+            diagonals.for_each(|d| vector(&mut d.values, units[d.operand as usize]));
+        }
+        Operation::AddConstant { values } => values.iter_mut().for_each(|v| vector(v, scale)),
+        Operation::Combine { factors, .. } => {
+            let factors = factors.iter_mut().zip(units);
+            factors.for_each(|(factor, &unit)| *factor = round(*factor, unit));
+        }
         _ => {}
     }
 }

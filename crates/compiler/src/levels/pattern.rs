@@ -26,7 +26,7 @@ pub(super) fn patterns(chain: &Chain<'_>) -> Vec<Vec<u32>> {
 }
 
 /// Whether primes may be dropped after a step.
-fn may_drop(operation: &Operation) -> bool {
+pub(super) fn may_drop(operation: &Operation) -> bool {
     is_weighted(operation) || matches!(operation, Operation::Relinearize)
 }
 
