@@ -7,7 +7,7 @@ use scuro_polyring::Poly;
 use super::{BgvContext, Plaintext};
 use crate::error::Error;
 
-/// Encodes and decodes the N slots: row 0 first, then row 1.
+/// Encodes and decodes the N slots: row 0 first, then row 1 if there are two.
 #[derive(Debug, Clone)]
 pub struct Encoder {
     context: Arc<BgvContext>,
