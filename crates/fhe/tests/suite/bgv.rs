@@ -1,131 +1,15 @@
 //! Exact operations end to end against schoolbook arithmetic modulo t, slot by slot.
 
-use std::sync::Arc;
-
 use proptest::prelude::*;
-use rand_chacha::ChaCha20Rng;
-use scuro_fhe::bgv::{BgvContext, Ciphertext, Encoder, Evaluator, NoiseModel, SeededCiphertext};
+use scuro_fhe::bgv::{BgvContext, Ciphertext, NoiseModel, SeededCiphertext};
 use scuro_fhe::codec::{CHECKSUM_BYTES, HEADER_BYTES, Kind, describe};
-use scuro_fhe::keys::{EvaluationKeys, KeyManifest};
 use scuro_fhe::noise::Noise;
 use scuro_fhe::owner::bgv::{Decryptor, Encryptor};
 use scuro_fhe::owner::{KeyGenerator, SecretKey};
-use scuro_fhe::params::{ParameterSpec, Parameters};
-use scuro_fhe::{Context, Error, Kernel, RingKind};
+use scuro_fhe::{Error, Kernel, RingKind};
 
+use crate::common::exact::{Exact, STEPS, core, over};
 use crate::common::rng;
-
-const STEPS: [usize; 3] = [1, 5, 700];
-
-struct Exact {
-    context: Arc<BgvContext>,
-    encoder: Encoder,
-    evaluator: Evaluator,
-    secret: SecretKey,
-    keys: EvaluationKeys,
-}
-
-fn core(log_n: u32, q_bits: &[u32], p_bits: &[u32], kernel: Kernel) -> Arc<Context> {
-    over(RingKind::Standard, log_n, q_bits, p_bits, kernel)
-}
-
-fn over(
-    ring: RingKind,
-    log_n: u32,
-    q_bits: &[u32],
-    p_bits: &[u32],
-    kernel: Kernel,
-) -> Arc<Context> {
-    let spec = ParameterSpec {
-        ring,
-        ..ParameterSpec::new(log_n, q_bits, p_bits)
-    };
-    Context::with_kernel(Parameters::new(spec).unwrap(), kernel).unwrap()
-}
-
-impl Exact {
-    fn new(core: &Arc<Context>, plain_bits: u32) -> Self {
-        let top = core.parameters().max_level();
-        let steps = STEPS.map(|step| (step, top));
-        let manifest = KeyManifest {
-            relinearization: Some(top),
-            rotations: steps.into(),
-            conjugation: (core.parameters().ring() == RingKind::Standard).then_some(top),
-            relinearized_rotations: steps.into(),
-        };
-        let secret = SecretKey::generate(core, &mut rng(7));
-        let generator = KeyGenerator::new(core, &secret).unwrap();
-        let keys = generator.evaluation_keys(&manifest, &mut rng(8)).unwrap();
-        let context = BgvContext::with_plain_bits(core, plain_bits).unwrap();
-        Self {
-            encoder: Encoder::new(&context),
-            evaluator: Evaluator::new(&context),
-            context,
-            secret,
-            keys,
-        }
-    }
-
-    fn t(&self) -> i64 {
-        self.context.plain_modulus().value() as i64
-    }
-
-    fn top(&self) -> usize {
-        self.context.context().parameters().max_level()
-    }
-
-    fn values(&self, seed: u64) -> Vec<i64> {
-        let (mut rng, t) = (rng(seed), self.context.plain_modulus());
-        let value = |rng: &mut ChaCha20Rng| t.centre(t.reduce(rng.next_u64()));
-        (0..self.encoder.slots()).map(|_| value(&mut rng)).collect()
-    }
-
-    fn encrypt(&self, values: &[i64], level: usize, seed: u64) -> Ciphertext {
-        let plain = self.encoder.encode(values, level).unwrap();
-        let encryptor = Encryptor::new(&self.context, &self.secret).unwrap();
-        let seeded = encryptor.encrypt(&plain, &mut rng(seed)).unwrap();
-        seeded.expand(&self.context).unwrap()
-    }
-
-    fn decryptor(&self) -> Decryptor<'_> {
-        Decryptor::new(&self.context, &self.secret).unwrap()
-    }
-
-    #[track_caller]
-    fn check(&self, ciphertext: &Ciphertext, expected: &[i64]) {
-        let budget = self.decryptor().noise_budget(ciphertext).unwrap();
-        assert!(budget > 0.5, "only {budget} bits of noise budget left");
-        let found = self.decryptor().decrypt(ciphertext).unwrap();
-        assert!(found == expected, "decryption is not exact");
-    }
-
-    fn zip(&self, a: &[i64], b: &[i64], f: impl Fn(i128, i128) -> i128) -> Vec<i64> {
-        let pairs = a.iter().zip(b);
-        pairs
-            .map(|(&a, &b)| centred(f(a.into(), b.into()), self.t()))
-            .collect()
-    }
-
-    fn rotated(&self, values: &[i64], step: usize) -> Vec<i64> {
-        let row = values.len() / self.context.rows();
-        let at = |p: usize| values[p / row * row + (p + step) % row];
-        (0..values.len()).map(at).collect()
-    }
-
-    fn swapped(&self, values: &[i64]) -> Vec<i64> {
-        let (first, second) = values.split_at(values.len() / 2);
-        [second, first].concat()
-    }
-}
-
-fn centred(x: i128, t: i64) -> i64 {
-    let residue = x.rem_euclid(t.into()) as i64;
-    if residue > t / 2 {
-        residue - t
-    } else {
-        residue
-    }
-}
 
 /// Plaintext primes of about 17 to 46 bits, three degrees, one or several special primes, both
 /// rings.
@@ -218,6 +102,9 @@ fn products_are_exact_lazily_and_relinearised() {
         let raw = evaluator.mul(&x, &y).unwrap();
         assert_eq!(raw.parts().len(), 3);
         ring.check(&raw, &product);
+        let lower = evaluator.mod_switch(&raw).unwrap();
+        assert_eq!((lower.parts().len(), lower.level()), (3, top - 1));
+        ring.check(&lower, &product);
         let two = evaluator.relinearize(&raw, &ring.keys).unwrap();
         ring.check(&two, &product);
         let predicted = model.mul(model.fresh_secret(), model.fresh_secret());

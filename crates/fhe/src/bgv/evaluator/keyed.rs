@@ -33,7 +33,7 @@ impl Evaluator {
     ) -> Result<Ciphertext, Error> {
         self.check(ciphertext)?;
         let rlwe = self.core.relinearize_rescale(&ciphertext.rlwe, keys)?;
-        Ok(self.switched(rlwe, ciphertext))
+        Ok(self.exact(rlwe, ciphertext.factor, true))
     }
 
     /// Rotates the rows: out\[r\]\[p\] = in\[r\]\[(p + step) mod row length\].
