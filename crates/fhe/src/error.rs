@@ -245,8 +245,8 @@ pub enum Error {
         /// Right operand.
         right: u64,
     },
-    /// Exact arithmetic in the conjugate-invariant ring.
-    #[error("integers modulo t are packed in the standard ring only")]
+    /// An exchange of rows in the conjugate-invariant ring.
+    #[error("the slots are one row; only the standard ring has two to exchange")]
     StandardRingOnly,
     /// Operation on complex slots in the conjugate-invariant ring.
     #[error("the conjugate-invariant ring has real slots only")]

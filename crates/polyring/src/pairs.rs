@@ -77,10 +77,7 @@ impl RowPairs {
         let (degree, tile, stride) = (self.degree, self.tile(), self.terms * 2);
         assert_eq!(values.len(), degree, "one value per coefficient");
         let row = &mut self.words[row * degree * stride..(row + 1) * degree * stride];
-        let tiles = row.chunks_exact_mut(tile).skip(2 * term + half);
-        for (out, values) in tiles.step_by(stride).zip(values.chunks_exact(tile)) {
-            out.copy_from_slice(values);
-        }
+        scatter(&mut row[(2 * term + half) * tile..], tile, stride, values);
     }
 
     /// Copies half `half` of the pair of term `term` in row `row`.
@@ -138,11 +135,8 @@ impl RowFactors {
         let (degree, tile) = (self.degree, self.degree.min(PAIR_TILE));
         assert_eq!(values.len(), degree, "one value per coefficient");
         let len = degree * self.terms;
-        let tiles = self.words[row * len..(row + 1) * len].chunks_exact_mut(tile);
-        let tiles = tiles.skip(term).step_by(self.terms);
-        for (out, values) in tiles.zip(values.chunks_exact(tile)) {
-            out.copy_from_slice(values);
-        }
+        let row = &mut self.words[row * len..(row + 1) * len];
+        scatter(&mut row[term * tile..], tile, self.terms, values);
     }
 
     /// The factors of the positions from `start` on, `len` of them; both are multiples of the tile.
@@ -153,6 +147,23 @@ impl RowFactors {
             tile: self.degree.min(PAIR_TILE),
             terms: self.terms,
         }
+    }
+}
+
+/// Puts the tiles of `values` in at every `stride`-th tile.
+fn scatter(row: &mut [u64], tile: usize, stride: usize, values: &[u64]) {
+    if tile == PAIR_TILE {
+        // Of a known length, or each copy would be a call.
+        let (tiles, _) = row.as_chunks_mut::<PAIR_TILE>();
+        let (values, _) = values.as_chunks();
+        for (out, values) in tiles.iter_mut().step_by(stride).zip(values) {
+            *out = *values;
+        }
+        return;
+    }
+    let tiles = row.chunks_exact_mut(tile).step_by(stride);
+    for (out, values) in tiles.zip(values.chunks_exact(tile)) {
+        out.copy_from_slice(values);
     }
 }
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use scuro_polyring::{
-    BaseConverter, Basis, Modulus, Multiplier, Ntt, Poly, PrimeRing, Ring, RingKind, primes,
+    BaseConverter, Basis, Modulus, Multiplier, Ntt, Poly, PrimeRing, ROTATION_GENERATOR, Ring,
+    RingKind, primes,
 };
 
 use crate::context::Context;
@@ -12,9 +13,8 @@ use crate::params::Digest;
 
 /// Size of the largest plaintext primes, those next to 2^46.
 pub(crate) const PLAIN_BITS_MAX: u32 = 46;
-const ROTATION_GENERATOR: usize = 5;
 
-/// A context of the standard ring and a plaintext prime t = 1 mod 2N.
+/// A context and a plaintext prime t, 1 modulo 2N (standard ring) or 4N (conjugate-invariant ring).
 pub struct BgvContext {
     context: Arc<Context>,
     /// The ring modulo the ciphertext primes and, last, t
@@ -36,18 +36,15 @@ impl BgvContext {
     /// Joins a context and a plaintext prime.
     ///
     /// # Errors
-    /// [`Error::StandardRingOnly`]; [`Error::BadPlainModulus`] unless `t` is a prime below 2^47 and
-    /// q_0, 1 mod 2N and none of the context's primes.
+    /// [`Error::BadPlainModulus`] unless `t` is a prime below 2^47 and q_0, 1 modulo 2N or 4N as
+    /// the ring asks for, and none of the context's primes.
     pub fn new(context: &Arc<Context>, t: u64) -> Result<Arc<Self>, Error> {
         let parameters = context.parameters();
-        if parameters.ring() != RingKind::Standard {
-            return Err(Error::StandardRingOnly);
-        }
         check_plain_modulus(context, t)?;
         let q = parameters.q();
         let moduli: Vec<u64> = q.iter().copied().chain([t]).collect();
         let kernel = context.ring().kernel();
-        let ring = Ring::new(RingKind::Standard, parameters.log_n(), &moduli, kernel)?;
+        let ring = Ring::new(parameters.ring(), parameters.log_n(), &moduli, kernel)?;
         let target = Basis::range(q.len()..q.len() + 1);
         let converter =
             |level| BaseConverter::new(&ring, Basis::range(0..level + 1), target.clone());
@@ -84,7 +81,7 @@ impl BgvContext {
             .chain(parameters.p())
             .copied()
             .collect();
-        let found = primes::ntt_primes(bits, 2 * parameters.n() as u64, 1, &used)?;
+        let found = primes::ntt_primes(bits, root_order(context), 1, &used)?;
         Self::new(context, found[0])
     }
 
@@ -98,9 +95,15 @@ impl BgvContext {
         self.plain_ring().modulus()
     }
 
-    /// Number of slots, N: two rows of N/2.
+    /// Number of slots: N.
     pub fn slots(&self) -> usize {
         self.positions.len()
+    }
+
+    /// Number of rows that rotations turn in themselves: two of N/2 slots in the standard ring, one
+    /// of N in the conjugate-invariant ring.
+    pub fn rows(&self) -> usize {
+        self.slots() / self.context.parameters().slots()
     }
 
     /// Digest of the parameter set and t.
@@ -205,9 +208,15 @@ fn scale(context: &Context, poly: &mut Poly<Ntt>, factors: &[Multiplier]) {
     }
 }
 
+/// Primes are 1 modulo this.
+fn root_order(context: &Context) -> u64 {
+    let parameters = context.parameters();
+    parameters.ring().root_order(parameters.log_n())
+}
+
 fn check_plain_modulus(context: &Context, t: u64) -> Result<(), Error> {
     let parameters = context.parameters();
-    let order = 2 * parameters.n() as u64;
+    let order = root_order(context);
     let used = parameters.q().iter().chain(parameters.p()).any(|&q| q == t);
     // A plaintext has to fit the last modulus left.
     let fits = t < 1 << (PLAIN_BITS_MAX + 1) && t < parameters.q()[0];
@@ -217,18 +226,28 @@ fn check_plain_modulus(context: &Context, t: u64) -> Result<(), Error> {
     Ok(())
 }
 
-/// Row 0 has the values at ψ^(5^p), row 1 those at ψ^(-5^p).
+/// Row 0 has the values at ψ^(5^p), row 1 of the standard ring those at ψ^(-5^p). In the other
+/// ring, values at inverse roots are equal.
 fn positions(ring: &Ring) -> Vec<u32> {
-    let n = ring.degree();
-    let mut by_exponent = vec![0; 2 * n];
+    let (kind, log_n) = (ring.kind(), ring.log_degree());
+    let order = kind.root_order(log_n) as usize;
+    let mut by_exponent = vec![0; order];
     for (position, &exponent) in (0..).zip(ring.exponents()) {
         by_exponent[exponent as usize] = position;
+        if kind == RingKind::ConjugateInvariant {
+            by_exponent[order - exponent as usize] = position;
+        }
     }
-    let next = |&exponent: &usize| Some(exponent * ROTATION_GENERATOR % (2 * n));
-    let row: Vec<usize> = std::iter::successors(Some(1), next).take(n / 2).collect();
+    let next = |&exponent: &usize| Some(exponent * ROTATION_GENERATOR as usize % order);
+    let row: Vec<usize> = std::iter::successors(Some(1), next)
+        .take(ring.slots())
+        .collect();
     let first = row.iter().map(|&exponent| by_exponent[exponent]);
-    let second = row.iter().map(|&exponent| by_exponent[2 * n - exponent]);
-    first.chain(second).collect()
+    let second = row.iter().map(|&exponent| by_exponent[order - exponent]);
+    match kind {
+        RingKind::Standard => first.chain(second).collect(),
+        RingKind::ConjugateInvariant => first.collect(),
+    }
 }
 
 fn digest(context: &Context, t: u64) -> Digest {
@@ -236,4 +255,36 @@ fn digest(context: &Context, t: u64) -> Digest {
     hasher.update(&context.digest().0);
     hasher.update(&t.to_le_bytes());
     Digest(*hasher.finalize().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use scuro_polyring::Kernel;
+
+    #[test]
+    fn slots_are_in_the_order_of_the_approximate_scheme() {
+        let log_n = 5;
+        for kind in [RingKind::Standard, RingKind::ConjugateInvariant] {
+            let order = kind.root_order(log_n);
+            let moduli = primes::ntt_primes(30, order, 1, &[]).unwrap();
+            let ring = Ring::new(kind, log_n, &moduli, Kernel::detect()).unwrap();
+            let positions = positions(&ring);
+            assert_eq!(positions.len(), ring.degree());
+            let mut wanted = 1;
+            for &position in &positions[..ring.slots()] {
+                let found = u64::from(ring.exponents()[position as usize]);
+                let real = kind == RingKind::ConjugateInvariant;
+                assert!(found == wanted || real && found == order - wanted);
+                wanted = wanted * ROTATION_GENERATOR % order;
+            }
+            let mut sorted = positions;
+            sorted.sort_unstable();
+            assert!(
+                (0..)
+                    .zip(sorted)
+                    .all(|(i, position): (u32, _)| i == position)
+            );
+        }
+    }
 }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use scuro_polyring::Poly;
+use scuro_polyring::{Basis, Ntt, Poly};
 
 use super::{BgvContext, Plaintext};
 use crate::error::Error;
 
-/// Encodes and decodes the N slots: row 0 first, then row 1.
+/// Encodes and decodes the N slots: row 0 first, then row 1 if there are two.
 #[derive(Debug, Clone)]
 pub struct Encoder {
     context: Arc<BgvContext>,
@@ -19,6 +19,11 @@ impl Encoder {
         Self {
             context: Arc::clone(context),
         }
+    }
+
+    /// The context.
+    pub fn context(&self) -> &Arc<BgvContext> {
+        &self.context
     }
 
     /// Number of slots.
@@ -47,10 +52,27 @@ impl Encoder {
         level: usize,
         factor: u64,
     ) -> Result<Plaintext, Error> {
-        let (context, plain) = (&*self.context, self.context.plain_ring());
-        let (core, t) = (context.context(), plain.modulus());
-        core.check_level(level)?;
+        let context = &*self.context;
+        context.context().check_level(level)?;
         context.check_factor(factor)?;
+        let basis = context.context().basis(level);
+        Ok(Plaintext {
+            poly: self.polynomial(values, factor, basis)?,
+            level,
+            factor,
+            digest: context.digest(),
+        })
+    }
+
+    /// The polynomial of `factor * values` over any basis of the context's primes.
+    pub(crate) fn polynomial(
+        &self,
+        values: &[i64],
+        factor: u64,
+        basis: Basis,
+    ) -> Result<Poly<Ntt>, Error> {
+        let (context, plain) = (&*self.context, self.context.plain_ring());
+        let (ring, t) = (context.context().ring(), plain.modulus());
         self.check_values(values)?;
         let (mut row, mut residues) = (vec![0; self.slots()], vec![0; values.len()]);
         plain.reduce_signed(&mut residues, values);
@@ -59,16 +81,11 @@ impl Encoder {
         }
         plain.inverse(&mut row);
         plain.mul_scalar_assign(&mut row, t.multiplier(factor));
-        let mut poly = Poly::recycled(core.ring(), core.basis(level));
+        let mut poly = Poly::recycled(ring, basis);
         for (i, out) in poly.rows_mut() {
-            core.ring().prime(i).forward_lifted(out, &row, t);
+            ring.prime(i).forward_lifted(out, &row, t);
         }
-        Ok(Plaintext {
-            poly,
-            level,
-            factor,
-            digest: context.digest(),
-        })
+        Ok(poly)
     }
 
     /// The slots of a plaintext, in [-t/2, t/2].

@@ -18,8 +18,10 @@
 //! ([`BgvContext::scale_invariant_factor`]), j is the message and the ciphertext is one of BFV,
 //! which modulus switching keeps.
 //!
-//! Slots: two rows of N/2 integers modulo t; [`Evaluator::rotate`] turns both rows by X -> X^(5^k),
-//! [`Evaluator::swap_rows`] exchanges them by X -> X^-1.
+//! Slots: in the standard ring two rows of N/2 integers modulo t; [`Evaluator::rotate`] turns both
+//! rows by X -> X^(5^k), [`Evaluator::swap_rows`] exchanges them by X -> X^-1. In the
+//! conjugate-invariant ring one row of N, which rotations turn in one cycle as in CKKS over that
+//! ring, so that one layout serves both schemes.
 //!
 //! Source: Brakerski, Gentry, Vaikuntanathan 2012; Alperin-Sheriff, Peikert 2013, appendix A (the
 //!     form with t^-1); Smart, Vercauteren 2014 (slots).

@@ -97,21 +97,6 @@ impl SwitchingKey {
     }
 }
 
-/// A source of the digits of one polynomial.
-pub(crate) trait Digits {
-    /// Level of the polynomial.
-    fn level(&self) -> usize;
-
-    /// outs = Σ_d digit_d * (b_d, a_d) in row `row` of Q_level P.
-    fn inner_product(
-        &mut self,
-        context: &Context,
-        key: &SwitchingKey,
-        row: usize,
-        outs: [&mut [u64]; 2],
-    );
-}
-
 /// The digits of a polynomial as coefficients, ready to be lifted to any prime.
 struct Prepared<'a> {
     /// Rows of the polynomial itself, evaluation form.
@@ -210,14 +195,14 @@ impl<'a> Streamed<'a> {
             row: None,
         }
     }
-}
 
-impl Digits for Streamed<'_> {
-    fn level(&self) -> usize {
+    /// Level of the polynomial.
+    pub(crate) fn level(&self) -> usize {
         self.prepared.level
     }
 
-    fn inner_product(
+    /// outs = Σ_d digit_d * (b_d, a_d) in row `row` of Q_level P.
+    pub(crate) fn inner_product(
         &mut self,
         context: &Context,
         key: &SwitchingKey,
@@ -243,55 +228,6 @@ impl Digits for Streamed<'_> {
     }
 }
 
-/// Digits lifted to every row once: for many keys.
-pub(crate) struct Decomposed {
-    level: usize,
-    /// [rows][digits][n]
-    lifted: AlignedBuffer,
-    digits: usize,
-}
-
-impl Decomposed {
-    /// Cuts the polynomial with rows `x` over Q_level.
-    pub(crate) fn new(context: &Context, x: &[u64], level: usize) -> Self {
-        let n = context.ring().degree();
-        let prepared = Prepared::new(context, x, level);
-        let digits = prepared.digits();
-        let rows = level + 1 + context.special_count();
-        let mut lifted = AlignedBuffer::recycled(rows * digits * n);
-        for (row, lifted) in lifted.chunks_exact_mut(digits * n).enumerate() {
-            for (digit, out) in lifted.chunks_exact_mut(n).enumerate() {
-                prepared.lift(context, digit, row, out);
-            }
-        }
-        Self {
-            level,
-            lifted,
-            digits,
-        }
-    }
-}
-
-impl Digits for &Decomposed {
-    fn level(&self) -> usize {
-        self.level
-    }
-
-    fn inner_product(
-        &mut self,
-        context: &Context,
-        key: &SwitchingKey,
-        row: usize,
-        outs: [&mut [u64]; 2],
-    ) {
-        let n = context.ring().degree();
-        let stride = self.digits * n;
-        let lifted = &self.lifted[row * stride..(row + 1) * stride];
-        let digits: Vec<&[u64]> = lifted.chunks_exact(n).collect();
-        key.inner_product(context, &digits, row, self.level, outs);
-    }
-}
-
 /// How a key switch ends: division by P, the ciphertext's own parts added, an automorphism.
 pub(crate) struct Finish<'a> {
     /// Parts added to body and mask, over Q_level, before the automorphism.
@@ -307,7 +243,7 @@ impl Finish<'_> {
     pub(crate) fn switch(
         &self,
         context: &Context,
-        mut digits: impl Digits,
+        mut digits: Streamed<'_>,
         key: &SwitchingKey,
     ) -> [Poly<Ntt>; 2] {
         let (ring, n, level) = (context.ring(), context.ring().degree(), digits.level());
@@ -376,7 +312,7 @@ impl Finish<'_> {
 /// outs = permutation(Σ_d digit_d * (b_d, a_d) + (own, 0)); `add_own` adds the row of P * own.
 pub(crate) fn galois_row(
     context: &Context,
-    digits: &mut impl Digits,
+    digits: &mut Streamed<'_>,
     (key, permutation): (&SwitchingKey, &Permutation),
     row: usize,
     add_own: impl FnOnce(&mut [u64]),

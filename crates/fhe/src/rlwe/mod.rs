@@ -1,10 +1,11 @@
 //! The part that every scheme over this ring shares: seeds, key switching, division by primes.
 
 pub(crate) mod division;
+pub(crate) mod hoisted;
 pub(crate) mod keyswitch;
 pub(crate) mod memory;
 pub(crate) mod seed;
 
-pub(crate) use keyswitch::{Decomposed, Digits, Finish, Streamed, SwitchingKey};
+pub(crate) use keyswitch::{Finish, Streamed, SwitchingKey};
 pub(crate) use memory::keep_freed_memory;
 pub(crate) use seed::Purpose;

@@ -5,6 +5,7 @@ mod ckks;
 mod codec;
 mod common;
 mod encrypted;
+mod exact_linear;
 mod linear;
 mod misuse;
 mod noise;

@@ -33,10 +33,10 @@ impl Evaluator {
     ) -> Result<Ciphertext, Error> {
         self.check(ciphertext)?;
         let rlwe = self.core.relinearize_rescale(&ciphertext.rlwe, keys)?;
-        Ok(self.switched(rlwe, ciphertext))
+        Ok(self.exact(rlwe, ciphertext.factor, true))
     }
 
-    /// Rotates both rows: out\[r\]\[p\] = in\[r\]\[(p + step) mod N/2\].
+    /// Rotates the rows: out\[r\]\[p\] = in\[r\]\[(p + step) mod row length\].
     ///
     /// Level, factor: unchanged     Noise: [`crate::bgv::NoiseModel::key_switch`]
     ///
@@ -86,12 +86,16 @@ impl Evaluator {
     /// Exchanges the two rows, with the conjugation key.
     ///
     /// # Errors
-    /// As [`Evaluator::rotate`], with [`Error::MissingConjugationKey`].
+    /// As [`Evaluator::rotate`], with [`Error::MissingConjugationKey`];
+    /// [`Error::StandardRingOnly`] where there is a single row.
     pub fn swap_rows(
         &self,
         ciphertext: &Ciphertext,
         keys: &EvaluationKeys,
     ) -> Result<Ciphertext, Error> {
+        if self.context.rows() == 1 {
+            return Err(Error::StandardRingOnly);
+        }
         self.keep_factor(ciphertext, |rlwe| self.core.conjugate(rlwe, keys))
     }
 

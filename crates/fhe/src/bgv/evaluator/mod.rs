@@ -33,6 +33,11 @@ impl Evaluator {
         &self.context
     }
 
+    /// The operations of the ring.
+    pub(crate) fn core(&self) -> &ckks::Evaluator {
+        &self.core
+    }
+
     /// left + right; parts may differ in number.
     ///
     /// Level: equal, unchanged
@@ -208,7 +213,7 @@ impl Evaluator {
     pub fn mod_switch(&self, ciphertext: &Ciphertext) -> Result<Ciphertext, Error> {
         self.check(ciphertext)?;
         let rlwe = self.core.rescale(&ciphertext.rlwe)?;
-        Ok(self.switched(rlwe, ciphertext))
+        Ok(self.exact(rlwe, ciphertext.factor, true))
     }
 
     /// Drops limbs without dividing: the noise keeps its size, so the budget shrinks by the
@@ -258,14 +263,23 @@ impl Evaluator {
         Ok(with(ciphertext, operation(&ciphertext.rlwe)?))
     }
 
-    /// After a division by the last prime of `before`.
-    fn switched(&self, mut rlwe: ckks::Ciphertext, before: &Ciphertext) -> Ciphertext {
+    /// The result of an operation of the ring on messages of `factor`, which the prime after its
+    /// level was divided out of if `switched`.
+    pub(crate) fn exact(
+        &self,
+        mut rlwe: ckks::Ciphertext,
+        factor: u64,
+        switched: bool,
+    ) -> Ciphertext {
         rlwe.scale = 1.0;
-        let inverse = self.context.switch_factor(before.level());
+        let factor = match switched {
+            true => self.factor_product(factor, self.context.switch_factor(rlwe.level + 1)),
+            false => factor,
+        };
         Ciphertext {
             rlwe,
-            factor: self.factor_product(before.factor, inverse),
-            digest: before.digest,
+            factor,
+            digest: self.context.digest(),
         }
     }
 
@@ -284,11 +298,11 @@ impl Evaluator {
         Ok((scaled(left, a)?, scaled(right, b)?))
     }
 
-    fn factor_product(&self, left: u64, right: u64) -> u64 {
+    pub(crate) fn factor_product(&self, left: u64, right: u64) -> u64 {
         self.context.plain_modulus().mul(left, right)
     }
 
-    fn check(&self, ciphertext: &Ciphertext) -> Result<(), Error> {
+    pub(crate) fn check(&self, ciphertext: &Ciphertext) -> Result<(), Error> {
         self.context.check_digest(ciphertext.digest)
     }
 

@@ -14,16 +14,18 @@
 
 mod apply;
 pub mod encrypted;
+pub mod exact;
+mod prepare;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use scuro_polyring::RowFactors;
 
 pub use apply::Operands;
 use apply::block_len;
+use prepare::{Shape, Source};
 
 use crate::ckks::Encoder;
-use crate::context::Context;
 use crate::error::Error;
 use crate::params::Digest;
 
@@ -40,9 +42,9 @@ pub struct LinearTransform {
     pub diagonals: Vec<Diagonal>,
 }
 
-/// One diagonal of one block of the map.
+/// One diagonal of one block of the map: of reals, or of integers in [`exact`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct Diagonal {
+pub struct Diagonal<T = f64> {
     /// Output ciphertext.
     pub output: usize,
     /// Input ciphertext.
@@ -52,16 +54,16 @@ pub struct Diagonal {
     /// Baby part of the rotation.
     pub baby: usize,
     /// Factor of every output slot.
-    pub values: SlotValues,
+    pub values: SlotValues<T>,
 }
 
 /// A vector of slots.
 #[derive(Debug, Clone, PartialEq)]
-pub enum SlotValues {
+pub enum SlotValues<T = f64> {
     /// One value per slot from slot 0; missing ones are zero.
-    Dense(Vec<f64>),
+    Dense(Vec<T>),
     /// (first slot, values) for each run of slots that are not zero.
-    Runs(Vec<(usize, Vec<f64>)>),
+    Runs(Vec<(usize, Vec<T>)>),
 }
 
 /// A linear map with its diagonals encoded at one level.
@@ -157,126 +159,19 @@ impl LinearTransform {
     /// [`Error::EmptyOutput`] for an output without a diagonal, and the errors of
     /// [`Encoder::encode`].
     pub fn prepare(&self, encoder: &Encoder, level: usize) -> Result<PreparedTransform, Error> {
-        let context = &**encoder.context();
-        context.check_level(level)?;
-        self.check(encoder.slots())?;
-        let places = self.places(encoder.slots())?;
-        let extended = places.keys().any(|place| place.operand.baby != 0);
-        let found: BTreeSet<Operand> = places.keys().map(|place| place.operand).collect();
-        let operands: Vec<Operand> = found.into_iter().collect();
-        let basis = basis(context, level, extended);
-        let mut outputs: Vec<Vec<Group>> = (0..self.outputs).map(|_| Vec::new()).collect();
-        let places: Vec<(Place, Vec<f64>)> = places.into_iter().collect();
-        for terms in places.chunk_by(|(a, _), (b, _)| (a.output, a.giant) == (b.output, b.giant)) {
-            let (place, degree) = (terms[0].0, context.ring().degree());
-            let mut group = Group {
-                giant: place.giant,
-                operands: Vec::with_capacity(terms.len()),
-                factors: RowFactors::recycled(basis.len(), degree, terms.len()),
-            };
-            for (term, (place, values)) in terms.iter().enumerate() {
-                let operand = operands.partition_point(|operand| *operand < place.operand);
-                group.operands.push(operand);
-                let diagonal = encoder.polynomial(values, &[], level, self.scale, basis.clone())?;
-                for (row, (_, values)) in diagonal.rows().enumerate() {
-                    group.factors.set(row, term, values);
-                }
-            }
-            outputs[place.output].push(group);
-        }
-        if let Some(output) = outputs.iter().position(Vec::is_empty) {
-            return Err(Error::EmptyOutput { output });
-        }
-        let (digest, scale, inputs) = (context.digest(), self.scale, self.inputs);
-        Ok(PreparedTransform {
-            digest,
-            level,
-            scale,
-            inputs,
-            outputs,
-            operands,
-            extended,
-        })
-    }
-
-    fn check(&self, slots: usize) -> Result<(), Error> {
-        for diagonal in &self.diagonals {
-            let fields = [
-                ("output", diagonal.output, self.outputs),
-                ("input", diagonal.input, self.inputs),
-                ("giant step", diagonal.giant, slots),
-                ("baby step", diagonal.baby, slots),
-            ];
-            for (what, found, bound) in fields {
-                if found >= bound {
-                    return Err(Error::IndexOutOfRange { what, found, bound });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The diagonals rotated by their giant step, those of one place added up.
-    fn places(&self, slots: usize) -> Result<BTreeMap<Place, Vec<f64>>, Error> {
-        let mut places: BTreeMap<Place, Vec<f64>> = BTreeMap::new();
-        for diagonal in &self.diagonals {
-            let &Diagonal {
-                output,
-                input,
-                giant,
-                baby,
-                ..
-            } = diagonal;
-            let place = Place {
-                output,
-                giant,
-                operand: Operand { input, baby },
-            };
-            let sum = places.entry(place).or_insert_with(|| vec![0.0; slots]);
-            diagonal.values.for_each_run(slots, |start, values| {
-                for (slot, value) in (start..).zip(values) {
-                    sum[(slot + giant) % slots] += value;
-                }
-            })?;
-        }
-        Ok(places)
-    }
-}
-
-/// Ordered so that the terms of a group are neighbours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    output: usize,
-    giant: usize,
-    operand: Operand,
-}
-
-impl SlotValues {
-    fn for_each_run(&self, slots: usize, mut run: impl FnMut(usize, &[f64])) -> Result<(), Error> {
-        let mut checked = |start: usize, values: &[f64]| match start.checked_add(values.len()) {
-            Some(end) if end <= slots => {
-                run(start, values);
-                Ok(())
-            }
-            _ => Err(Error::LengthMismatch {
-                what: "slots up to the end of a run",
-                found: start.saturating_add(values.len()),
-                expected: slots,
-            }),
+        let shape = Shape {
+            inputs: self.inputs,
+            outputs: self.outputs,
+            rows: 1,
         };
-        match self {
-            Self::Dense(values) => checked(0, values),
-            Self::Runs(runs) => runs
-                .iter()
-                .try_for_each(|(start, values)| checked(*start, values)),
-        }
-    }
-}
-
-fn basis(context: &Context, level: usize, extended: bool) -> scuro_polyring::Basis {
-    if extended {
-        context.extended_basis(level)
-    } else {
-        context.basis(level)
+        let encode =
+            |values: &[f64], basis| encoder.polynomial(values, &[], level, self.scale, basis);
+        let add = |sum: &mut f64, value| *sum += value;
+        let source = Source {
+            context: encoder.context(),
+            shape,
+            diagonals: &self.diagonals,
+        };
+        source.prepare(level, self.scale, add, encode)
     }
 }

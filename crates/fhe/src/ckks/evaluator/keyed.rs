@@ -6,7 +6,7 @@ use super::Evaluator;
 use crate::ckks::Ciphertext;
 use crate::error::Error;
 use crate::keys::{EvaluationKeys, GaloisKey};
-use crate::rlwe::{Decomposed, Digits, Finish, Streamed, SwitchingKey, division, keyswitch};
+use crate::rlwe::{Finish, Streamed, SwitchingKey, division, hoisted, keyswitch};
 
 impl Evaluator {
     /// Three parts to two; a two-part ciphertext is returned as it is.
@@ -109,17 +109,21 @@ impl Evaluator {
         steps: &[usize],
         keys: &EvaluationKeys,
     ) -> Result<Vec<Ciphertext>, Error> {
-        let level = ciphertext.level;
+        let (context, level) = (&*self.context, ciphertext.level);
         let keys = self.galois_keys(ciphertext, steps, keys)?;
-        if keys.iter().all(Option::is_none) {
-            return Ok(vec![ciphertext.clone(); steps.len()]);
-        }
-        let digits = Decomposed::new(&self.context, ciphertext.parts[1].words(), level);
-        let rotate = |key: Option<&GaloisKey>| match key {
-            None => ciphertext.clone(),
-            Some(key) => self.apply_galois(ciphertext, &digits, key),
-        };
-        Ok(keys.into_iter().map(rotate).collect())
+        let mut rotated = vec![ciphertext.clone(); steps.len()];
+        let moved = rotated
+            .iter_mut()
+            .zip(&keys)
+            .filter(|(_, key)| key.is_some());
+        let mut outs: Vec<&mut Ciphertext> = moved.map(|(out, _)| out).collect();
+        let keys: Vec<&GaloisKey> = keys.iter().copied().flatten().collect();
+        let parts = [&ciphertext.parts[0], &ciphertext.parts[1]];
+        hoisted::rotate_all(context, &[parts], &keys, level, |at, row| {
+            let out = outs[at.key].parts[at.half].limb_mut(at.row);
+            keys[at.key].permutation.apply(out, row);
+        });
+        Ok(rotated)
     }
 
     /// Σ of several rotations of one ciphertext: one decomposition, one division by P.
@@ -238,7 +242,7 @@ impl Evaluator {
     fn apply_galois(
         &self,
         ciphertext: &Ciphertext,
-        digits: impl Digits,
+        digits: Streamed<'_>,
         key: &GaloisKey,
     ) -> Ciphertext {
         let own = [Some(&ciphertext.parts[0]), None];
@@ -258,7 +262,7 @@ impl Evaluator {
     pub(crate) fn galois_row(
         &self,
         body: &Poly<Ntt>,
-        digits: &mut impl Digits,
+        digits: &mut Streamed<'_>,
         key: &GaloisKey,
         row: usize,
         outs: [&mut [u64]; 2],

@@ -1,13 +1,13 @@
 //! Relinearisation and rotation in one: sums of rotated products with a single division by P.
 
-use scuro_polyring::{AlignedBuffer, Ntt, Poly};
+use scuro_polyring::{AlignedBuffer, Ntt, Permutation, Poly};
 
 use super::{Evaluator, check_scales};
 use crate::ckks::Ciphertext;
 use crate::context::Context;
 use crate::error::Error;
 use crate::keys::EvaluationKeys;
-use crate::rlwe::{Digits, Streamed, SwitchingKey, division};
+use crate::rlwe::{Streamed, SwitchingKey, division};
 
 impl Evaluator {
     /// Σ rotate(relinearise(ciphertext), step) over the terms.
@@ -32,124 +32,136 @@ impl Evaluator {
                 expected: 1,
             });
         };
-        let mut sum = MergedSum::new(&self.context, keys, first.level);
+        let mut sum = MergedSum::new(&self.context, keys, first.level, 1);
         for &(ciphertext, step) in terms {
             self.check_pair(first, ciphertext)?;
             self.check_keys(ciphertext, keys)?;
             check_scales(first.scale, ciphertext.scale)?;
             let parts: Vec<&[u64]> = ciphertext.parts.iter().map(Poly::words).collect();
-            sum.add(&parts, step % self.context.parameters().slots())?;
+            sum.add(&[parts], step % self.context.parameters().slots())?;
         }
-        Ok(Ciphertext {
-            parts: sum.finish(false),
-            ..*first
-        })
+        let parts = sum.finish(false).into_iter().flatten().collect();
+        Ok(Ciphertext { parts, ..*first })
     }
 }
 
-/// A sum of rotated ciphertexts over Q_level P, times P.
+/// Sums of rotated ciphertexts over Q_level P, times P: one for each query of a block.
 pub(crate) struct MergedSum<'a> {
     context: &'a Context,
     keys: &'a EvaluationKeys,
     level: usize,
-    /// [2][level + 1 + k][n]
-    total: AlignedBuffer,
+    /// [2][level + 1 + k][n] for each query
+    totals: Vec<AlignedBuffer>,
 }
 
+/// Two or three parts over Q_level, as rows in evaluation form.
+type Parts<'a> = Vec<&'a [u64]>;
+
 impl<'a> MergedSum<'a> {
-    /// The empty sum at `level`; keys are of the same context.
-    pub(crate) fn new(context: &'a Context, keys: &'a EvaluationKeys, level: usize) -> Self {
+    /// Empty sums at `level`; keys are of the same context.
+    pub(crate) fn new(
+        context: &'a Context,
+        keys: &'a EvaluationKeys,
+        level: usize,
+        queries: usize,
+    ) -> Self {
         let rows = level + 1 + context.special_count();
+        let total = |_| AlignedBuffer::zeroed(2 * rows * context.ring().degree());
         Self {
             context,
             keys,
             level,
-            total: AlignedBuffer::zeroed(2 * rows * context.ring().degree()),
+            totals: (0..queries).map(total).collect(),
         }
     }
 
-    /// Adds the relinearised and rotated ciphertext of two or three parts over Q_level, as rows in
-    /// evaluation form; `step` is below the number of slots.
+    /// Adds to each sum a relinearised and rotated ciphertext; all have as many parts, and `step`
+    /// is below the number of slots.
     ///
     /// # Errors
     /// Missing keys, as in [`Evaluator::relinearize_rotate_sum`].
-    pub(crate) fn add(&mut self, parts: &[&[u64]], step: usize) -> Result<(), Error> {
+    pub(crate) fn add(&mut self, terms: &[Parts<'_>], step: usize) -> Result<(), Error> {
         match step {
-            0 => self.add_still(parts),
-            step => self.add_moved(parts, step),
+            0 => self.add_still(terms),
+            step => self.add_moved(terms, step),
         }
     }
 
     /// Divides by P, and by the last prime too if `rescale`; `level` is then above 0.
-    pub(crate) fn finish(mut self, rescale: bool) -> Vec<Poly<Ntt>> {
-        let len = self.total.len() / 2;
-        let level = self.level - usize::from(rescale);
-        let parts = self.total.chunks_exact_mut(len).map(|part| {
-            division::in_place(self.context, part, self.level, rescale);
-            self.context.poly(part, level)
+    pub(crate) fn finish(self, rescale: bool) -> Vec<Vec<Poly<Ntt>>> {
+        let (context, level) = (self.context, self.level);
+        let remaining = level - usize::from(rescale);
+        let divide = |part: &mut [u64]| {
+            division::in_place(context, part, level, rescale);
+            context.poly(part, remaining)
+        };
+        let totals = self.totals.into_iter().map(|mut total| {
+            let len = total.len() / 2;
+            total.chunks_exact_mut(len).map(divide).collect()
         });
-        parts.collect()
+        totals.collect()
     }
 
     /// total += P (c_0, c_1) + switched c_2.
-    fn add_still(&mut self, parts: &[&[u64]]) -> Result<(), Error> {
-        let (context, level) = (self.context, self.level);
-        let mut switch = match parts.get(2) {
-            None => None,
-            Some(part) => Some((
-                Streamed::new(context, part, level),
-                self.keys.relinearization_key(level)?,
-            )),
+    fn add_still(&mut self, terms: &[Parts<'_>]) -> Result<(), Error> {
+        let key = match terms.iter().any(|parts| parts.len() == 3) {
+            true => Some(self.keys.relinearization_key(self.level)?),
+            false => None,
         };
-        let mut sum = AlignedBuffer::recycled(2 * context.ring().degree());
-        self.for_each_row(|row, totals| {
-            sum.fill(0);
-            if let Some((digits, key)) = &mut switch {
-                inner_product(context, digits, key, row, &mut sum);
-            }
-            add_own(context, level, &parts[..2], row, &mut sum);
-            add_rows(context, row, level, totals, &sum);
-        });
+        let keys: Vec<_> = key.into_iter().map(|key| (2, key)).collect();
+        self.add_switched(terms, &keys, 2, None);
         Ok(())
     }
 
     /// total += phi(P (c_0, 0) + switched c_1 + switched c_2).
-    fn add_moved(&mut self, parts: &[&[u64]], step: usize) -> Result<(), Error> {
-        let (context, level, keys) = (self.context, self.level, self.keys);
-        let n = context.ring().degree();
-        let galois = keys.rotation_key(step, level)?;
-        let digits = |part: usize| Streamed::new(context, parts[part], level);
-        let mut switches = vec![(digits(1), &galois.key)];
-        if parts.len() == 3 {
-            switches.push((digits(2), keys.relinearized_rotation_key(step, level)?));
+    fn add_moved(&mut self, terms: &[Parts<'_>], step: usize) -> Result<(), Error> {
+        let galois = self.keys.rotation_key(step, self.level)?;
+        let mut keys = vec![(1, &galois.key)];
+        if terms.iter().any(|parts| parts.len() == 3) {
+            keys.push((2, self.keys.relinearized_rotation_key(step, self.level)?));
         }
-        let (mut sum, mut work) = (
-            AlignedBuffer::recycled(2 * n),
-            AlignedBuffer::recycled(2 * n),
-        );
-        self.for_each_row(|row, totals| {
-            sum.fill(0);
-            for (digits, key) in &mut switches {
-                inner_product(context, digits, key, row, &mut work);
-                let prime = context.ring().prime(context.modulus_index(row, level));
-                prime.add_assign(&mut sum, &work);
-            }
-            add_own(context, level, &parts[..1], row, &mut sum);
-            for (out, sum) in work.chunks_exact_mut(n).zip(sum.chunks_exact(n)) {
-                galois.permutation.apply(out, sum);
-            }
-            add_rows(context, row, level, totals, &work);
-        });
+        self.add_switched(terms, &keys, 1, Some(&galois.permutation));
         Ok(())
     }
 
-    fn for_each_row(&mut self, mut run: impl FnMut(usize, [&mut [u64]; 2])) {
-        let n = self.context.ring().degree();
-        let len = self.total.len() / 2;
-        let (body, mask) = self.total.split_at_mut(len);
-        let pairs = body.chunks_exact_mut(n).zip(mask.chunks_exact_mut(n));
-        for (row, (body, mask)) in pairs.enumerate() {
-            run(row, [body, mask]);
+    /// total += phi(P (the first `own` parts) + Σ parts switched with their keys). Row by row, and
+    /// in each row query by query, so that a row of a key is read from memory once.
+    fn add_switched(
+        &mut self,
+        terms: &[Parts<'_>],
+        keys: &[(usize, &SwitchingKey)],
+        own: usize,
+        permutation: Option<&Permutation>,
+    ) {
+        let (context, level) = (self.context, self.level);
+        let n = context.ring().degree();
+        let mut digits: Vec<Vec<Streamed<'_>>> = Vec::with_capacity(terms.len());
+        for parts in terms {
+            let switched = keys.iter().map(|&(part, _)| parts[part]);
+            let cut = switched.map(|part| Streamed::new(context, part, level));
+            digits.push(cut.collect());
+        }
+        let [mut sum, mut work] = [0; 2].map(|_| AlignedBuffer::recycled(2 * n));
+        for row in 0..level + 1 + context.special_count() {
+            let prime = context.ring().prime(context.modulus_index(row, level));
+            for ((parts, digits), total) in terms.iter().zip(&mut digits).zip(&mut self.totals) {
+                sum.fill(0);
+                for (digits, (_, key)) in digits.iter_mut().zip(keys) {
+                    inner_product(context, digits, key, row, &mut work);
+                    prime.add_assign(&mut sum, &work);
+                }
+                add_own(context, level, &parts[..own], row, &mut sum);
+                if let Some(permutation) = permutation {
+                    for (out, sum) in work.chunks_exact_mut(n).zip(sum.chunks_exact(n)) {
+                        permutation.apply(out, sum);
+                    }
+                    std::mem::swap(&mut sum, &mut work);
+                }
+                let len = total.len() / 2;
+                for (total, sum) in total.chunks_exact_mut(len).zip(sum.chunks_exact(n)) {
+                    prime.add_assign(&mut total[row * n..(row + 1) * n], sum);
+                }
+            }
         }
     }
 }
@@ -176,20 +188,4 @@ fn inner_product(
 ) {
     let (body, mask) = out.split_at_mut(context.ring().degree());
     digits.inner_product(context, key, row, [body, mask]);
-}
-
-fn add_rows(
-    context: &Context,
-    row: usize,
-    level: usize,
-    totals: [&mut [u64]; 2],
-    sum: &AlignedBuffer,
-) {
-    let prime = context.ring().prime(context.modulus_index(row, level));
-    for (total, sum) in totals
-        .into_iter()
-        .zip(sum.chunks_exact(context.ring().degree()))
-    {
-        prime.add_assign(total, sum);
-    }
 }

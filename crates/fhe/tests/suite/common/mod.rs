@@ -1,5 +1,6 @@
 //! What the integration tests share: keys from fixed seeds and assertions on slots.
 
+pub(crate) mod exact;
 mod keyring;
 mod tolerance;
 

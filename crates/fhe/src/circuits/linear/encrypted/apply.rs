@@ -1,13 +1,16 @@
 //! Evaluation of a linear map with encrypted diagonals.
 
-use scuro_polyring::{AlignedBuffer, RowPairs};
+use std::ops::Range;
 
-use super::{EncryptedTransform, Group};
+use scuro_polyring::{AlignedBuffer, Ntt, Poly, RowPairs};
+
+use super::{EncryptedTransform, Group, Operand};
 use crate::circuits::linear::block_len;
 use crate::ckks::{Ciphertext, Evaluator, MergedSum, Plaintext, check_scales};
 use crate::context::Context;
 use crate::error::Error;
-use crate::keys::EvaluationKeys;
+use crate::keys::{EvaluationKeys, GaloisKey};
+use crate::rlwe::hoisted;
 
 /// Most queries that are evaluated together.
 pub const QUERIES_MAX: usize = 64;
@@ -61,20 +64,22 @@ impl EncryptedTransform {
         for inputs in queries {
             self.check(evaluator, inputs, keys, rescale)?;
         }
-        let rotate = |inputs: &&[&Ciphertext]| self.rotate_inputs(evaluator, inputs, keys);
-        let queries: Vec<Query> = queries.iter().map(rotate).collect::<Result<_, _>>()?;
-        let mut results: Vec<Vec<Ciphertext>> = queries.iter().map(|_| Vec::new()).collect();
         let context = &**evaluator.context();
+        let queries = self.rotate_inputs(context, queries, keys)?;
+        let mut results: Vec<Vec<Ciphertext>> = queries.iter().map(|_| Vec::new()).collect();
         for groups in &self.outputs {
             let sums = self.group_sums(context, groups, &queries);
-            for ((query, sums), results) in queries.iter().zip(sums).zip(&mut results) {
-                let parts = groups.iter().zip(sums.chunks_exact(self.words(context, 3)));
-                let mut total = MergedSum::new(context, keys, self.level);
-                for (group, sum) in parts {
-                    let parts: Vec<&[u64]> = sum.chunks_exact(sum.len() / 3).collect();
-                    total.add(&parts, group.giant)?;
-                }
-                results.push(self.output(context, total, query.scale, rescale));
+            let mut total = MergedSum::new(context, keys, self.level, queries.len());
+            for (at, group) in groups.iter().enumerate() {
+                let parts = sums.iter().map(|sums| {
+                    let sum = &sums[self.group_range(context, at)];
+                    sum.chunks_exact(sum.len() / 3).collect()
+                });
+                total.add(&parts.collect::<Vec<_>>(), group.giant)?;
+            }
+            let totals = total.finish(rescale).into_iter().zip(&queries);
+            for ((parts, query), results) in totals.zip(&mut results) {
+                results.push(self.output(context, parts, query.scale, rescale));
             }
         }
         Ok(results)
@@ -99,41 +104,73 @@ impl EncryptedTransform {
         let first = self.check_plain(evaluator, rotated, keys, rescale)?;
         let context = &**evaluator.context();
         let output = |groups: &Vec<Group>| {
-            let mut total = MergedSum::new(context, keys, self.level);
+            let mut total = MergedSum::new(context, keys, self.level, 1);
             let mut sums = AlignedBuffer::recycled(self.words(context, 2));
             for group in groups {
                 self.plain_sum(context, group, rotated, &mut sums);
                 let (body, mask) = sums.split_at(sums.len() / 2);
-                total.add(&[body, mask], group.giant)?;
+                total.add(&[vec![body, mask]], group.giant)?;
             }
-            Ok(self.output(context, total, first.scale, rescale))
+            Ok(total.finish(rescale))
         };
-        self.outputs.iter().map(output).collect()
+        let totals: Result<Vec<_>, Error> = self.outputs.iter().map(output).collect();
+        let parts = totals?.into_iter().flatten();
+        let outputs = parts.map(|parts| self.output(context, parts, first.scale, rescale));
+        Ok(outputs.collect())
     }
 
+    /// The baby rotations of all queries, input by input.
     fn rotate_inputs(
         &self,
-        evaluator: &Evaluator,
-        inputs: &[&Ciphertext],
+        context: &Context,
+        queries: &[&[&Ciphertext]],
         keys: &EvaluationKeys,
-    ) -> Result<Query, Error> {
-        let (rows, n) = (self.level + 1, evaluator.context().ring().degree());
-        let mut pairs = RowPairs::recycled(rows, n, self.operands.len());
-        let mut at = 0;
+    ) -> Result<Vec<Query>, Error> {
+        let (rows, n) = (self.level + 1, context.ring().degree());
+        let query = |inputs: &&[&Ciphertext]| Query {
+            pairs: RowPairs::recycled(rows, n, self.operands.len()),
+            scale: inputs[0].scale,
+        };
+        let mut rotated: Vec<Query> = queries.iter().map(query).collect();
+        let mut first = 0;
         for operands in self.operands.chunk_by(|a, b| a.input == b.input) {
-            let input = inputs[operands[0].input];
-            let steps: Vec<usize> = operands.iter().map(|operand| operand.baby).collect();
-            for rotated in evaluator.rotate_hoisted(input, &steps, keys)? {
-                for (half, part) in rotated.parts.iter().enumerate() {
-                    for (row, (_, values)) in part.rows().enumerate() {
-                        pairs.set(row, at, half, values);
-                    }
-                }
-                at += 1;
+            let input = operands[0].input;
+            let inputs: Vec<&Ciphertext> = queries.iter().map(|inputs| inputs[input]).collect();
+            self.rotate_input(context, &inputs, first, operands, keys, &mut rotated)?;
+            first += operands.len();
+        }
+        Ok(rotated)
+    }
+
+    /// All rotations of one input of every query, operands from number `first` on.
+    fn rotate_input(
+        &self,
+        context: &Context,
+        inputs: &[&Ciphertext],
+        first: usize,
+        operands: &[Operand],
+        keys: &EvaluationKeys,
+        rotated: &mut [Query],
+    ) -> Result<(), Error> {
+        let mut moved = Vec::with_capacity(operands.len());
+        for (at, operand) in (first..).zip(operands) {
+            match operand.baby {
+                0 => copy_unrotated(inputs, at, rotated),
+                baby => moved.push((at, keys.rotation_key(baby, self.level)?)),
             }
         }
-        let scale = inputs[0].scale;
-        Ok(Query { pairs, scale })
+        let galois: Vec<&GaloisKey> = moved.iter().map(|&(_, key)| key).collect();
+        let parts: Vec<[&Poly<Ntt>; 2]> = inputs
+            .iter()
+            .map(|input| [&input.parts[0], &input.parts[1]])
+            .collect();
+        let mut image = AlignedBuffer::recycled(context.ring().degree());
+        hoisted::rotate_all(context, &parts, &galois, self.level, |at, row| {
+            galois[at.key].permutation.apply(&mut image, row);
+            let pairs = &mut rotated[at.input].pairs;
+            pairs.set(at.row, moved[at.key].0, at.half, &image);
+        });
+        Ok(())
     }
 
     /// Σ weights * operand of every group, [groups][3][rows][n] for each query, in blocks of
@@ -145,8 +182,8 @@ impl EncryptedTransform {
         groups: &[Group],
         queries: &[Query],
     ) -> Vec<AlignedBuffer> {
-        let (n, len) = (context.ring().degree(), self.words(context, 3));
-        let buffer = |_| AlignedBuffer::recycled(groups.len() * len);
+        let n = context.ring().degree();
+        let buffer = |_| AlignedBuffer::recycled(groups.len() * self.words(context, 3));
         let mut sums: Vec<AlignedBuffer> = queries.iter().map(buffer).collect();
         let block = block_len(n, self.operands.len() * queries.len().max(1));
         for row in 0..=self.level {
@@ -156,7 +193,7 @@ impl EncryptedTransform {
                     let weights = group.weights.block(row, start, block);
                     for (query, sums) in queries.iter().zip(&mut sums) {
                         let pairs = query.pairs.block(row, start, block);
-                        let sum = &mut sums[at * len..(at + 1) * len];
+                        let sum = &mut sums[self.group_range(context, at)];
                         let outs = row_blocks(sum, row * n + start, block);
                         prime.tensor_row_pairs(outs, weights, pairs, &group.operands);
                     }
@@ -188,7 +225,7 @@ impl EncryptedTransform {
     fn output(
         &self,
         context: &Context,
-        total: MergedSum<'_>,
+        parts: Vec<Poly<Ntt>>,
         scale: f64,
         rescale: bool,
     ) -> Ciphertext {
@@ -197,7 +234,7 @@ impl EncryptedTransform {
             false => 1.0,
         };
         Ciphertext {
-            parts: total.finish(rescale),
+            parts,
             level: self.level - usize::from(rescale),
             scale: scale * self.scale / divisor,
             key_id: self.key_id,
@@ -208,6 +245,12 @@ impl EncryptedTransform {
     /// Words of some parts of a ciphertext.
     fn words(&self, context: &Context, parts: usize) -> usize {
         parts * (self.level + 1) * context.ring().degree()
+    }
+
+    /// Where the sum of group `at` lies among all.
+    fn group_range(&self, context: &Context, at: usize) -> Range<usize> {
+        let len = self.words(context, 3);
+        at * len..(at + 1) * len
     }
 
     fn check(
@@ -304,6 +347,17 @@ fn check_count(found: usize, expected: usize) -> Result<(), Error> {
         });
     }
     Ok(())
+}
+
+/// Operand `at` of every query: the input as it is.
+fn copy_unrotated(inputs: &[&Ciphertext], at: usize, rotated: &mut [Query]) {
+    for (input, query) in inputs.iter().zip(rotated) {
+        for (half, part) in input.parts.iter().enumerate() {
+            for (row, (_, values)) in part.rows().enumerate() {
+                query.pairs.set(row, at, half, values);
+            }
+        }
+    }
 }
 
 /// The same block of three parts.
