@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use scuro_client::Model;
 use scuro_compiler::activations::Replacement;
-use scuro_compiler::{Compilation, Options};
+use scuro_compiler::{Arithmetic, Compilation, Options};
 use scuro_nn::data::{Dataset, Preprocess};
 use scuro_nn::graph::{Graph, NodeId, Part};
 use scuro_nn::tensor::Tensor;
@@ -50,6 +50,16 @@ pub(crate) enum TableChoice {
     /// HomomorphicEncryption.org standard of 2018.
     #[value(name = "2018")]
     Standard2018,
+}
+
+/// Arithmetic on ciphertexts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum SchemeChoice {
+    /// Real numbers with a small error.
+    #[default]
+    Ckks,
+    /// Fixed-point numbers as integers modulo a prime, without any error.
+    Bgv,
 }
 
 /// Which weights are encrypted.
@@ -109,6 +119,9 @@ pub(crate) struct CompileArguments {
     /// How images are packed into ciphertexts.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) packing: PackingChoice,
+    /// Arithmetic on ciphertexts.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) scheme: SchemeChoice,
     /// Ring of the ciphertexts.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) ring: RingChoice,
@@ -146,6 +159,7 @@ impl CompileArguments {
             security,
             table: TableChoice::default(),
             packing: PackingChoice::default(),
+            scheme: SchemeChoice::default(),
             ring: RingChoice::default(),
             log_n: None,
             margin: None,
@@ -166,6 +180,10 @@ impl CompileArguments {
             table: match self.table {
                 TableChoice::Guideline2024 => SecurityTable::Guideline2024,
                 TableChoice::Standard2018 => SecurityTable::Standard2018,
+            },
+            arithmetic: match self.scheme {
+                SchemeChoice::Ckks => Arithmetic::Approximate,
+                SchemeChoice::Bgv => Arithmetic::Exact,
             },
             ring: match self.ring {
                 RingChoice::Real => Ring::ConjugateInvariant,

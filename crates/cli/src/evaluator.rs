@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use scuro_client::{Bundle, Model};
-use scuro_fhe::ckks::Ciphertext;
+use scuro_fhe::AnyCiphertext;
 use scuro_fhe::keys::EvaluationKeys;
 use scuro_runtime::encrypted::Prepared;
 use serde::{Deserialize, Serialize};
@@ -37,7 +37,7 @@ pub(crate) struct StepTime {
 impl Evaluator {
     /// Encodes the weights of `model` and checks that `keys` holds every key it needs.
     pub(crate) fn new(model: Model, keys: EvaluationKeys, threads: usize) -> Result<Self, Failure> {
-        let prepared = Prepared::new(model.program(), model.context().clone())?;
+        let prepared = Prepared::new(model.program(), model.scheme().clone())?;
         Ok(Self::around(model, keys, prepared, threads))
     }
 
@@ -49,8 +49,8 @@ impl Evaluator {
         threads: usize,
     ) -> Result<Self, Failure> {
         let weights = model.open_weights(weights)?;
-        let context = model.context().clone();
-        let prepared = Prepared::with_weights(model.program(), context, weights)?;
+        let scheme = model.scheme().clone();
+        let prepared = Prepared::with_weights(model.program(), scheme, weights)?;
         Ok(Self::around(model, keys, prepared, threads))
     }
 
@@ -70,7 +70,7 @@ impl Evaluator {
     }
 
     /// Runs the program once.
-    pub(crate) fn run(&mut self, query: &[Ciphertext]) -> Result<Vec<Ciphertext>, Failure> {
+    pub(crate) fn run(&mut self, query: &[AnyCiphertext]) -> Result<Vec<AnyCiphertext>, Failure> {
         let times = &mut self.times;
         let mut observe = |event: scuro_runtime::Observation<'_>| {
             times
@@ -84,7 +84,10 @@ impl Evaluator {
     }
 
     /// Runs the program once without keeping times, from several threads at a time.
-    pub(crate) fn run_shared(&self, query: &[Ciphertext]) -> Result<Vec<Ciphertext>, Failure> {
+    pub(crate) fn run_shared(
+        &self,
+        query: &[AnyCiphertext],
+    ) -> Result<Vec<AnyCiphertext>, Failure> {
         Ok(self.prepared.evaluate(&self.keys, query, 1, &mut |_| {})?)
     }
 

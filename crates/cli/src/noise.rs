@@ -1,7 +1,7 @@
 //! Noise that the key holder measures after each step: decrypted slots against the clear program.
 
 use scuro_client::{Client, Model, gather};
-use scuro_fhe::ckks::Ciphertext;
+use scuro_fhe::AnyCiphertext;
 use scuro_fhe::keys::EvaluationKeys;
 use scuro_program::{SlotValue, interpret};
 use scuro_runtime::Observation;
@@ -50,13 +50,16 @@ pub(crate) fn measure(
     let expected = clear_values(model, image)?;
     let query = client.encrypt(&[image], &mut secrets::generator()?)?;
     let runs = model.open_query(&query)?;
-    let prepared = Prepared::new(program, model.context().clone())?;
+    let prepared = Prepared::new(program, model.scheme().clone())?;
+    let shapes = program.validate().map_err(scuro_client::Error::from)?;
+    let scales = program.scales(&shapes, model.context().parameters().q());
     let mut probes = Vec::new();
     let mut fault = None;
     let mut observe = |event: Observation<'_>| match probe(
         client,
         event.step,
-        event.result,
+        &event.result.to_vec(),
+        scales[event.step + 1],
         &expected[event.step + 1],
     ) {
         Ok(probe) => probes.push(probe),
@@ -85,19 +88,20 @@ fn clear_values(model: &Model, image: &[f32]) -> Result<Vec<SlotValue>, Failure>
 fn probe(
     client: &Client,
     step: usize,
-    ciphertexts: &[Ciphertext],
+    ciphertexts: &[AnyCiphertext],
+    scale: f64,
     expected: &[Vec<f64>],
 ) -> Result<Probe, Failure> {
     let mut probe = Probe {
         step,
         limbs: 0,
         log_modulus: 0.0,
-        log_scale: 0.0,
+        log_scale: scale.log2(),
         slot_error: 0.0,
         largest: 0.0,
     };
     for (ciphertext, expected) in ciphertexts.iter().zip(expected) {
-        let found = client.reveal(ciphertext)?;
+        let found = client.reveal(ciphertext, scale)?;
         let errors = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
         probe.slot_error = errors.fold(probe.slot_error, f64::max);
         probe.largest = expected
@@ -105,7 +109,6 @@ fn probe(
             .map(|v| v.abs())
             .fold(probe.largest, f64::max);
         probe.limbs = ciphertext.level() + 1;
-        probe.log_scale = ciphertext.scale().log2();
     }
     let primes = client.model().context().parameters().q();
     probe.log_modulus = primes

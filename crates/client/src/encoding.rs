@@ -1,10 +1,11 @@
 //! Images to slots and slots to scores, by the program's layout.
 
-use scuro_program::{Gather, InputSpec, NO_ELEMENT, OutputSpec, Packing, Program};
+use scuro_program::{Gather, InputSpec, NO_ELEMENT, OutputSpec, Packing, Program, Scheme};
 
 use crate::error::Error;
 
 /// The slot vectors of one run of `program`, one a query ciphertext: a single image, or a batch.
+/// Those of an exact program are rounded to its fixed-point numbers.
 ///
 /// # Errors
 /// [`Error::ImageShape`], [`Error::ImageNotFinite`] and [`Error::ImageOutOfRange`] name the first
@@ -20,12 +21,18 @@ pub fn gather(program: &Program, images: &[&[f32]]) -> Result<Vec<Vec<f64>>, Err
     for (image, values) in images.iter().enumerate() {
         check_image(&program.input, image, values)?;
     }
-    Ok(match &program.input.gather {
+    let mut slots: Vec<Vec<f64>> = match &program.input.gather {
         Gather::Slots(maps) => maps.iter().map(|map| fill_slots(map, images[0])).collect(),
         Gather::Batch => (0..program.input.elements())
             .map(|element| column(images, element, program.slots()))
             .collect(),
-    })
+    };
+    if program.parameters.scheme != Scheme::Ckks {
+        let scale = program.input.scale_log2.exp2();
+        let values = slots.iter_mut().flatten();
+        values.for_each(|value| *value = (*value * scale).round() / scale);
+    }
+    Ok(slots)
 }
 
 /// Scores of each of `images` images from the slots of one run's reply ciphertexts.

@@ -111,6 +111,9 @@ pub enum Error {
         /// Images announced.
         expected: usize,
     },
+    /// A ciphertext of the other scheme.
+    #[error("the ciphertext is of another scheme than the program")]
+    WrongScheme,
     /// Weights that are not private are not encrypted.
     #[error("the program's weights are not private; compile it with private weights first")]
     NotPrivate,

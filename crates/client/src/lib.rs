@@ -13,6 +13,7 @@ mod error;
 mod model;
 mod prediction;
 mod protect;
+mod scheme;
 mod session;
 
 pub use bundle::{

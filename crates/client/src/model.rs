@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use scuro_fhe::Context;
-use scuro_fhe::ckks::{Ciphertext, SeededCiphertext};
-use scuro_fhe::codec;
+use scuro_fhe::bgv::BgvContext;
 use scuro_fhe::keys::KeyManifest;
 use scuro_fhe::params::{ParameterSpec, Parameters, SecurityLevel, SecurityTable};
-use scuro_program::{GaloisStep, ParameterPlan, Program, Ring};
+use scuro_fhe::{AnyCiphertext, AnyContext, Context};
+use scuro_program::{GaloisStep, ParameterPlan, Program, Ring, Scheme};
 
 use crate::bundle::{Bundle, BundleKind};
 use crate::error::Error;
@@ -17,7 +16,8 @@ use crate::error::Error;
 pub struct Model {
     program: Arc<Program>,
     digest: [u8; 32],
-    context: Arc<Context>,
+    scheme: AnyContext,
+    reply_scale: f64,
 }
 
 impl Model {
@@ -37,9 +37,19 @@ impl Model {
     pub fn new(program: Program) -> Result<Self, Error> {
         let parameters = Parameters::new(parameter_spec(&program.parameters)?)?;
         let digest = program.digest();
+        let context = Context::new(parameters)?;
+        let scheme = match program.parameters.scheme {
+            Scheme::Ckks => AnyContext::Approximate(context),
+            Scheme::Bgv { plain_bits } => {
+                AnyContext::Exact(BgvContext::with_plain_bits(&context, plain_bits)?)
+            }
+        };
+        let shapes = program.validate()?;
+        let scales = program.scales(&shapes, scheme.core().parameters().q());
         Ok(Self {
             digest,
-            context: Context::new(parameters)?,
+            scheme,
+            reply_scale: scales[program.result.0 as usize],
             program: Arc::new(program),
         })
     }
@@ -49,14 +59,24 @@ impl Model {
         &self.program
     }
 
-    /// Encryption parameters with their precomputation.
+    /// Encryption parameters with their precomputation: what keys belong to.
     pub fn context(&self) -> &Arc<Context> {
-        &self.context
+        self.scheme.core()
+    }
+
+    /// The scheme with its parameters: what ciphertexts belong to.
+    pub fn scheme(&self) -> &AnyContext {
+        &self.scheme
     }
 
     /// Digest of the program: names it in bundles.
     pub fn digest(&self) -> [u8; 32] {
         self.digest
+    }
+
+    /// Scale of the reply, with the primes as they are.
+    pub(crate) fn reply_scale(&self) -> f64 {
+        self.reply_scale
     }
 
     /// Most images of one run of the program.
@@ -85,7 +105,7 @@ impl Model {
     /// # Errors
     /// [`Error::WrongKind`], [`Error::WrongProgram`], [`Error::CiphertextCount`]; [`Error::Fhe`]
     /// for a bad ciphertext.
-    pub fn open_query(&self, bundle: &Bundle) -> Result<Vec<Vec<Ciphertext>>, Error> {
+    pub fn open_query(&self, bundle: &Bundle) -> Result<Vec<Vec<AnyCiphertext>>, Error> {
         self.check(bundle, BundleKind::Query)?;
         let expected = self.program.input.ciphertexts();
         if bundle.group as usize != expected {
@@ -101,7 +121,7 @@ impl Model {
     ///
     /// # Errors
     /// As [`Model::open_query`].
-    pub fn open_weights(&self, bundle: &Bundle) -> Result<Vec<Ciphertext>, Error> {
+    pub fn open_weights(&self, bundle: &Bundle) -> Result<Vec<AnyCiphertext>, Error> {
         self.check(bundle, BundleKind::Weights)?;
         self.decode_run(&bundle.ciphertexts)
     }
@@ -110,7 +130,7 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::CiphertextCount`] if there is no answer, or runs differ in size.
-    pub fn seal_reply(&self, query: &Bundle, runs: &[Vec<Ciphertext>]) -> Result<Bundle, Error> {
+    pub fn seal_reply(&self, query: &Bundle, runs: &[Vec<AnyCiphertext>]) -> Result<Bundle, Error> {
         let group = runs.first().map_or(0, Vec::len);
         let uneven = runs
             .iter()
@@ -131,24 +151,15 @@ impl Model {
             ciphertexts: runs
                 .iter()
                 .flatten()
-                .map(|c| c.to_bytes(&self.context))
-                .collect(),
+                .map(|c| c.to_bytes(&self.scheme))
+                .collect::<Result<_, _>>()?,
         })
     }
 
     /// The ciphertexts of one run.
-    pub(crate) fn decode_run(&self, run: &[Vec<u8>]) -> Result<Vec<Ciphertext>, Error> {
-        run.iter().map(|bytes| self.decode(bytes)).collect()
-    }
-
-    /// A ciphertext, seeded or written out.
-    fn decode(&self, bytes: &[u8]) -> Result<Ciphertext, Error> {
-        let description = codec::describe(bytes).map_err(scuro_fhe::Error::from)?;
-        if description.kind == codec::Kind::SeededCiphertext {
-            let seeded = SeededCiphertext::from_bytes(bytes, &self.context)?;
-            return Ok(seeded.expand(&self.context)?);
-        }
-        Ok(Ciphertext::from_bytes(bytes, &self.context)?)
+    pub(crate) fn decode_run(&self, run: &[Vec<u8>]) -> Result<Vec<AnyCiphertext>, Error> {
+        let decode = |bytes: &Vec<u8>| AnyCiphertext::from_bytes(bytes, &self.scheme);
+        Ok(run.iter().map(decode).collect::<Result<_, _>>()?)
     }
 
     /// That a bundle goes in the right direction and is for this program.

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use rand_core::CryptoRng;
-use scuro_fhe::ckks::Encoder;
-use scuro_fhe::owner::{Encryptor, SecretKey};
+use scuro_fhe::owner::SecretKey;
 use scuro_program::{Program, Weights};
 
 use crate::bundle::{Bundle, BundleKind};
 use crate::error::Error;
 use crate::model::Model;
+use crate::scheme::{self, Encoder};
 use crate::session::KeySet;
 
 /// A private model, ready for machines that must not learn it.
@@ -52,15 +52,15 @@ fn encrypt_weights(
     if program.weights != Weights::Private {
         return Err(Error::NotPrivate);
     }
-    let context = model.context();
-    let encoder = Encoder::new(context);
-    let encryptor = Encryptor::new(context, secret)?;
-    let places = program.weight_places(context.parameters().q())?;
+    let scheme = model.scheme();
+    let encoder = Encoder::new(scheme);
+    let primes = model.context().parameters().q();
+    let places = program.weight_places(primes, scheme::plain_modulus(scheme))?;
     let mut ciphertexts = Vec::with_capacity(places.len());
     for place in &places {
         let slots = program.weight_slots(place);
-        let plain = encoder.encode(&slots, place.level as usize, place.scale)?;
-        ciphertexts.push(encryptor.encrypt(&plain, rng)?.to_bytes(context));
+        let plain = encoder.encode(&slots, place.level as usize, place.scale, place.factor)?;
+        ciphertexts.push(plain.seal(scheme, secret, rng)?);
     }
     Ok(Bundle {
         kind: BundleKind::Weights,

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use rand_core::CryptoRng;
-use scuro_fhe::ckks::{Ciphertext, Encoder};
+use scuro_fhe::AnyCiphertext;
 use scuro_fhe::keys::{EvaluationKeys, PublicKey};
-use scuro_fhe::owner::{Decryptor, Encryptor, KeyGenerator, SecretKey};
+use scuro_fhe::owner::{KeyGenerator, SecretKey};
 
 use crate::bundle::{Bundle, BundleKind};
 use crate::encoding::{gather, images_per_run, scatter};
 use crate::error::Error;
 use crate::model::Model;
 use crate::prediction::Prediction;
+use crate::scheme::{self, Encoder, Plaintext};
 
 /// Fresh keys for a model.
 #[derive(Debug)]
@@ -56,11 +57,11 @@ impl Client {
     /// # Errors
     /// [`Error::Fhe`] if the key was made under other parameters.
     pub fn new(model: &Model, secret: Arc<SecretKey>) -> Result<Self, Error> {
-        Decryptor::new(model.context(), &secret)?;
+        scheme::check_key(model.context(), &secret)?;
         Ok(Self {
             model: model.clone(),
             secret,
-            encoder: Encoder::new(model.context()),
+            encoder: Encoder::new(model.scheme()),
         })
     }
 
@@ -74,12 +75,9 @@ impl Client {
     /// # Errors
     /// As [`gather`], or [`Error::Fhe`].
     pub fn encrypt(&self, images: &[&[f32]], rng: &mut impl CryptoRng) -> Result<Bundle, Error> {
-        let encryptor = Encryptor::new(self.model.context(), &self.secret)?;
         let seal = |slots: &[f64], rng: &mut _| {
             let plain = encode(&self.model, &self.encoder, slots)?;
-            Ok(encryptor
-                .encrypt(&plain, rng)?
-                .to_bytes(self.model.context()))
+            plain.seal(self.model.scheme(), &self.secret, rng)
         };
         query(&self.model, images, rng, seal)
     }
@@ -111,23 +109,29 @@ impl Client {
         Ok(predictions)
     }
 
-    /// Slots of any ciphertext under this key, for measuring noise inside a program.
+    /// Slots of any ciphertext under this key, for measuring noise inside a program; those of an
+    /// exact program are divided by `scale`.
     ///
     /// # Errors
     /// [`Error::Fhe`] for a ciphertext under another key.
-    pub fn reveal(&self, ciphertext: &Ciphertext) -> Result<Vec<f64>, Error> {
-        let decryptor = Decryptor::new(self.model.context(), &self.secret)?;
-        Ok(self.encoder.decode(&decryptor.decrypt(ciphertext)?)?)
+    pub fn reveal(&self, ciphertext: &AnyCiphertext, scale: f64) -> Result<Vec<f64>, Error> {
+        scheme::reveal(self.model.scheme(), &self.secret, ciphertext, scale)
+    }
+
+    /// Bits that the noise of an exact program's ciphertext may still grow by; nothing for an
+    /// approximate one. Depends on the secret key: for the key holder only.
+    ///
+    /// # Errors
+    /// [`Error::Fhe`] for a ciphertext under another key.
+    pub fn noise_budget(&self, ciphertext: &AnyCiphertext) -> Result<Option<f64>, Error> {
+        scheme::noise_budget(self.model.scheme(), &self.secret, ciphertext)
     }
 
     fn decrypt_run(&self, run: &[Vec<u8>]) -> Result<Vec<Vec<f64>>, Error> {
-        let decryptor = Decryptor::new(self.model.context(), &self.secret)?;
-        let decrypt = |ciphertext| Ok(self.encoder.decode(&decryptor.decrypt(&ciphertext)?)?);
-        self.model
-            .decode_run(run)?
-            .into_iter()
-            .map(decrypt)
-            .collect()
+        let scale = self.model.reply_scale();
+        let ciphertexts = self.model.decode_run(run)?;
+        let reveal = |ciphertext| self.reveal(ciphertext, scale);
+        ciphertexts.iter().map(reveal).collect()
     }
 }
 
@@ -145,7 +149,7 @@ impl PublicClient {
         Self {
             model: model.clone(),
             public,
-            encoder: Encoder::new(model.context()),
+            encoder: Encoder::new(model.scheme()),
         }
     }
 
@@ -156,21 +160,16 @@ impl PublicClient {
     pub fn encrypt(&self, images: &[&[f32]], rng: &mut impl CryptoRng) -> Result<Bundle, Error> {
         let seal = |slots: &[f64], rng: &mut _| {
             let plain = encode(&self.model, &self.encoder, slots)?;
-            let context = self.model.context();
-            Ok(self.public.encrypt(context, &plain, rng)?.to_bytes(context))
+            plain.seal_public(self.model.scheme(), &self.public, rng)
         };
         query(&self.model, images, rng, seal)
     }
 }
 
-fn encode(
-    model: &Model,
-    encoder: &Encoder,
-    slots: &[f64],
-) -> Result<scuro_fhe::ckks::Plaintext, Error> {
+fn encode(model: &Model, encoder: &Encoder, slots: &[f64]) -> Result<Plaintext, Error> {
     let program = model.program();
     let level = program.parameters.level_max() as usize;
-    Ok(encoder.encode(slots, level, program.input.scale_log2.exp2())?)
+    encoder.encode(slots, level, program.input.scale_log2.exp2(), 1)
 }
 
 fn query<R: CryptoRng>(

@@ -4,6 +4,7 @@ use scuro_nn::graph::Graph;
 use scuro_nn::tensor::Tensor;
 
 use crate::error::CompileError;
+use crate::normalise::{Network, Stage, StageKind};
 use crate::options::Options;
 
 /// Examples made up when no calibration data is given.
@@ -93,4 +94,20 @@ fn synthetic(shape: &[usize], (minimum, maximum): (f32, f32)) -> Vec<Tensor> {
         data: (0..elements as u64).map(|e| value(i, e)).collect(),
     };
     (0..SYNTHETIC_EXAMPLES).map(example).collect()
+}
+
+/// No stage adds values of different depth: exact messages are multiplied by a factor at every
+/// division, and factors must agree.
+pub(crate) fn exact(network: &Network) -> Result<(), CompileError> {
+    let adds = |stage: &&Stage| match &stage.kind {
+        StageKind::Affine(map) => map.terms.len() > 1,
+        StageKind::Combine { .. } => true,
+        StageKind::Square(_) | StageKind::Product(..) => false,
+    };
+    match network.stages.iter().find(adds) {
+        Some(stage) => Err(CompileError::ExactSum {
+            layer: stage.layer.clone(),
+        }),
+        None => Ok(()),
+    }
 }

@@ -114,6 +114,9 @@ fn prepare(
         Weights::Plain => normalise::run(&graph, &magnitudes)?,
         _ => normalise::run(&conceal::zeros(&graph), &magnitudes)?,
     };
+    if options.arithmetic == Arithmetic::Exact {
+        check::exact(&network)?;
+    }
     dumps.push(Dump {
         pass: "normalise",
         text: network.dump(),

@@ -91,6 +91,15 @@ pub enum CompileError {
         /// What was asked for.
         what: &'static str,
     },
+    /// A sum of values that exact arithmetic has multiplied by different factors.
+    #[error(
+        "layer `{layer}` adds values of different depth, which exact programs cannot; use \
+         activations of degree two and no shortcuts, or the approximate scheme (ckks)"
+    )]
+    ExactSum {
+        /// Layer.
+        layer: String,
+    },
     /// A layer too large for the limits of a program.
     #[error(
         "layer `{layer}`: {what}: {found} is above the limit {limit}; split or shrink the layer"

@@ -13,6 +13,7 @@
 //! Timing: operations do not branch on coefficients, plaintexts or secrets; rejection sampling
 //!     depends on the stream only.
 
+mod any;
 mod context;
 mod error;
 mod key_id;
@@ -27,6 +28,7 @@ pub mod noise;
 pub mod owner;
 pub mod params;
 
+pub use any::{AnyCiphertext, AnyContext};
 pub use context::Context;
 pub use error::Error;
 pub use key_id::KeyId;

@@ -18,6 +18,7 @@
 
 mod codec;
 mod error;
+mod factors;
 mod interpret;
 mod parameters;
 mod program;

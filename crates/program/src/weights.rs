@@ -38,33 +38,52 @@ pub struct WeightPlace {
     pub level: u32,
     /// Scale of its encoding.
     pub scale: f64,
+    /// What an exact program multiplies it by modulo the plaintext prime.
+    pub factor: u64,
 }
 
 impl Program {
     /// Every ciphertext that stands for weights, in order; none if the weights are plain.
     ///
-    /// `primes` are the ciphertext primes, lowest level first.
+    /// `primes` are the ciphertext primes, lowest level first, `plain` the plaintext prime of an
+    /// exact program.
     ///
     /// # Errors
     /// As [`Program::validate`].
-    pub fn weight_places(&self, primes: &[u64]) -> Result<Vec<WeightPlace>, ProgramError> {
+    pub fn weight_places(
+        &self,
+        primes: &[u64],
+        plain: Option<u64>,
+    ) -> Result<Vec<WeightPlace>, ProgramError> {
         let shapes = self.validate()?;
         if self.weights == Weights::Plain {
             return Ok(Vec::new());
         }
         let scales = self.scales(&shapes, primes);
-        let places = (0..self.steps.len()).flat_map(|step| self.places(step, &shapes, &scales));
-        Ok(places.collect())
+        let factors = match plain {
+            Some(plain) => self.factors(&shapes, primes, plain),
+            None => vec![1; shapes.len()],
+        };
+        let of_step = |step| self.places(step, &shapes, &scales, &factors);
+        Ok((0..self.steps.len()).flat_map(of_step).collect())
     }
 
-    fn places(&self, step: usize, shapes: &[ValueShape], scales: &[f64]) -> Vec<WeightPlace> {
+    fn places(
+        &self,
+        step: usize,
+        shapes: &[ValueShape],
+        scales: &[f64],
+        factors: &[u64],
+    ) -> Vec<WeightPlace> {
         let operation = &self.steps[step].operation;
         let value = |operand: u32| self.steps[step].inputs[operand as usize].0 as usize;
         let level = shapes[value(0)].level;
         let place = |(index, kind): (usize, WeightKind)| {
-            let scale = match kind {
-                WeightKind::Diagonal { operand, .. } => scales[step + 1] / scales[value(operand)],
-                WeightKind::Constant => scales[step + 1],
+            let (scale, factor) = match kind {
+                WeightKind::Diagonal { operand, .. } => {
+                    (scales[step + 1] / scales[value(operand)], 1)
+                }
+                WeightKind::Constant => (scales[step + 1], factors[step + 1]),
             };
             WeightPlace {
                 step,
@@ -72,6 +91,7 @@ impl Program {
                 kind,
                 level,
                 scale,
+                factor,
             }
         };
         let kinds: Vec<WeightKind> = match operation {

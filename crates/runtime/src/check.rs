@@ -1,9 +1,8 @@
 //! Checks before anything is computed.
 
-use scuro_fhe::Context;
-use scuro_fhe::ckks::Ciphertext;
 use scuro_fhe::keys::EvaluationKeys;
-use scuro_program::{Program, Weights};
+use scuro_fhe::{AnyCiphertext, AnyContext};
+use scuro_program::{Program, Scheme, WeightPlace, Weights};
 
 use crate::error::RuntimeError;
 
@@ -54,10 +53,14 @@ pub(crate) fn wanted_weights(program: &Program, expected: Weights) -> Result<(),
 /// Encrypted weights have the program's form.
 pub(crate) fn weights(
     program: &Program,
-    context: &Context,
-    weights: &[Ciphertext],
+    context: &AnyContext,
+    weights: &[AnyCiphertext],
 ) -> Result<(), RuntimeError> {
-    let places = program.weight_places(context.parameters().q())?;
+    let plain = match context {
+        AnyContext::Approximate(_) => None,
+        AnyContext::Exact(context) => Some(context.plain_modulus().value()),
+    };
+    let places = program.weight_places(context.core().parameters().q(), plain)?;
     if weights.len() != places.len() {
         let (found, expected) = (weights.len(), places.len());
         return Err(RuntimeError::WeightCount { found, expected });
@@ -71,14 +74,7 @@ pub(crate) fn weights(
                 expected,
             });
         }
-        if (weight.scale() / place.scale - 1.0).abs() > SCALE_TOLERANCE {
-            let (found_log2, expected_log2) = (weight.scale().log2(), place.scale.log2());
-            return Err(RuntimeError::WeightScale {
-                index,
-                found_log2,
-                expected_log2,
-            });
-        }
+        encoding_of_weight(weight, place, index)?;
         let (found, expected) = (weight.key_id(), weights[0].key_id());
         if found != expected {
             return Err(scuro_fhe::Error::KeyMismatch { found, expected }.into());
@@ -87,8 +83,41 @@ pub(crate) fn weights(
     Ok(())
 }
 
+/// Scale of an approximate weight, factor of an exact one.
+fn encoding_of_weight(
+    weight: &AnyCiphertext,
+    place: &WeightPlace,
+    index: usize,
+) -> Result<(), RuntimeError> {
+    match weight {
+        AnyCiphertext::Approximate(weight) => {
+            let (found, expected) = (weight.scale(), place.scale);
+            if (found / expected - 1.0).abs() <= SCALE_TOLERANCE {
+                return Ok(());
+            }
+            let (found_log2, expected_log2) = (found.log2(), expected.log2());
+            Err(RuntimeError::WeightScale {
+                index,
+                found_log2,
+                expected_log2,
+            })
+        }
+        AnyCiphertext::Exact(weight) => {
+            let (found, expected) = (weight.factor(), place.factor);
+            if found == expected {
+                return Ok(());
+            }
+            Err(RuntimeError::WeightFactor {
+                index,
+                found,
+                expected,
+            })
+        }
+    }
+}
+
 /// An encrypted query has the program's form.
-pub(crate) fn query(program: &Program, query: &[Ciphertext]) -> Result<(), RuntimeError> {
+pub(crate) fn query(program: &Program, query: &[AnyCiphertext]) -> Result<(), RuntimeError> {
     query_length(program, query.len())?;
     let expected = program.parameters.level_max() as usize;
     let scale = program.input.scale_log2.exp2();
@@ -101,20 +130,40 @@ pub(crate) fn query(program: &Program, query: &[Ciphertext]) -> Result<(), Runti
                 expected,
             });
         }
-        if (ciphertext.scale() / scale - 1.0).abs() > SCALE_TOLERANCE {
-            let (found_log2, expected_log2) = (ciphertext.scale().log2(), scale.log2());
-            return Err(RuntimeError::QueryScale {
-                index,
-                found_log2,
-                expected_log2,
-            });
-        }
+        encoding_of_query(ciphertext, scale, index)?;
         let found = ciphertext.parts().len();
         if found != 2 {
             return Err(RuntimeError::QueryParts { index, found });
         }
     }
     Ok(())
+}
+
+/// Scale of an approximate query, factor of an exact one.
+fn encoding_of_query(
+    ciphertext: &AnyCiphertext,
+    scale: f64,
+    index: usize,
+) -> Result<(), RuntimeError> {
+    match ciphertext {
+        AnyCiphertext::Approximate(ciphertext) => {
+            let found = ciphertext.scale();
+            if (found / scale - 1.0).abs() <= SCALE_TOLERANCE {
+                return Ok(());
+            }
+            let (found_log2, expected_log2) = (found.log2(), scale.log2());
+            Err(RuntimeError::QueryScale {
+                index,
+                found_log2,
+                expected_log2,
+            })
+        }
+        AnyCiphertext::Exact(ciphertext) if ciphertext.factor() == 1 => Ok(()),
+        AnyCiphertext::Exact(ciphertext) => {
+            let found = ciphertext.factor();
+            Err(RuntimeError::QueryFactor { index, found })
+        }
+    }
 }
 
 fn query_length(program: &Program, found: usize) -> Result<(), RuntimeError> {
@@ -155,8 +204,22 @@ pub(crate) fn keys(program: &Program, keys: &EvaluationKeys) -> Result<(), Runti
 }
 
 /// The context belongs to the program's parameters.
-pub(crate) fn context(program: &Program, context: &Context) -> Result<(), RuntimeError> {
-    let (plan, parameters) = (&program.parameters, context.parameters());
+pub(crate) fn context(program: &Program, context: &AnyContext) -> Result<(), RuntimeError> {
+    let (plan, parameters) = (&program.parameters, context.core().parameters());
+    let plain_bits = match context {
+        AnyContext::Approximate(_) => None,
+        AnyContext::Exact(context) => Some(context.plain_bits()),
+    };
+    let expected = match plan.scheme {
+        Scheme::Ckks => None,
+        Scheme::Bgv { plain_bits } => Some(plain_bits),
+    };
+    if plain_bits != expected {
+        return Err(RuntimeError::WrongPlaintext {
+            found: plain_bits,
+            expected,
+        });
+    }
     let found = parameters.q().iter().map(|q| u64::BITS - q.leading_zeros());
     let special = parameters.p().iter().map(|p| u64::BITS - p.leading_zeros());
     let fits = parameters.log_n() == plan.log_n

@@ -1,54 +1,72 @@
 //! Runs a program on ciphertexts.
 
+mod approximate;
+mod arithmetic;
 mod batch;
+mod exact;
 mod plan;
-mod private;
+mod weights;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
-use scuro_fhe::Context;
-use scuro_fhe::ckks::{Ciphertext, Encoder, Evaluator};
 use scuro_fhe::keys::EvaluationKeys;
+use scuro_fhe::{AnyCiphertext, AnyContext, Context};
 use scuro_program::{Packing, Program, Weights};
 
 use crate::check;
 use crate::error::RuntimeError;
 use crate::observe::{Observation, Observer};
+use approximate::Approximate;
+use arithmetic::Arithmetic;
 use batch::BatchPlan;
+use exact::Exact;
 use plan::{Action, Task};
-use private::Supplied;
+use weights::Supplied;
 
 /// A program with its weights encoded; shared by any number of evaluations.
 pub struct Prepared {
     program: Arc<Program>,
-    evaluator: Evaluator,
     plan: Plan,
 }
 
 enum Plan {
-    SingleImage(Vec<Task>),
-    Batch(BatchPlan),
+    Approximate(Single<Approximate>),
+    Exact(Single<Exact>),
+    Batch(Approximate, BatchPlan),
 }
 
 impl Prepared {
     /// Encodes the weights of a program.
     ///
     /// # Errors
-    /// [`RuntimeError::Program`], [`RuntimeError::WrongContext`], [`RuntimeError::Fhe`] for weights
-    /// that cannot be encoded.
-    pub fn new(program: &Arc<Program>, context: Arc<Context>) -> Result<Self, RuntimeError> {
+    /// [`RuntimeError::Program`], [`RuntimeError::WrongContext`], [`RuntimeError::WrongWeights`],
+    /// [`RuntimeError::Fhe`] for weights that cannot be encoded.
+    pub fn new(
+        program: &Arc<Program>,
+        context: impl Into<AnyContext>,
+    ) -> Result<Self, RuntimeError> {
+        let context = context.into();
         check::context(program, &context)?;
         check::wanted_weights(program, Weights::Plain)?;
-        let plan = match program.packing {
-            Packing::SingleImage => {
-                Plan::SingleImage(plan::tasks(program, &Encoder::new(&context), None)?)
+        let plan = match (program.packing, &context) {
+            (Packing::SingleImage, AnyContext::Approximate(context)) => {
+                let arithmetic = Approximate::new(context);
+                Plan::Approximate(Single::new(program, context, arithmetic, None)?)
             }
-            Packing::Batch => Plan::Batch(BatchPlan::new(program, &context)?),
+            (Packing::SingleImage, AnyContext::Exact(context)) => {
+                let arithmetic = Exact::new(program, context)?;
+                Plan::Exact(Single::new(program, context.context(), arithmetic, None)?)
+            }
+            (Packing::Batch, context) => {
+                let context = context.core();
+                Plan::Batch(Approximate::new(context), BatchPlan::new(program, context)?)
+            }
         };
-        Ok(Self::with_plan(program, &context, plan))
+        let program = Arc::clone(program);
+        Ok(Self { program, plan })
     }
 
     /// A program whose weights come as ciphertexts, in the order of
@@ -56,34 +74,39 @@ impl Prepared {
     ///
     /// # Errors
     /// [`RuntimeError::WrongWeights`], [`RuntimeError::WrongContext`],
-    /// [`RuntimeError::WeightCount`], [`RuntimeError::WeightLevel`], [`RuntimeError::WeightScale`];
-    /// [`RuntimeError::Fhe`] for weights under different keys or other parameters.
+    /// [`RuntimeError::WeightCount`], [`RuntimeError::WeightLevel`], [`RuntimeError::WeightScale`],
+    /// [`RuntimeError::WeightFactor`], [`RuntimeError::WrongScheme`]; [`RuntimeError::Fhe`] for
+    /// weights under different keys or other parameters.
     pub fn with_weights(
         program: &Arc<Program>,
-        context: Arc<Context>,
-        weights: Vec<Ciphertext>,
+        context: impl Into<AnyContext>,
+        weights: Vec<AnyCiphertext>,
     ) -> Result<Self, RuntimeError> {
+        let context = context.into();
         check::context(program, &context)?;
         check::wanted_weights(program, Weights::Withheld)?;
         check::weights(program, &context, &weights)?;
-        let supplied = Supplied::new(program, &context, weights)?;
-        let tasks = plan::tasks(program, &Encoder::new(&context), Some(supplied))?;
-        Ok(Self::with_plan(program, &context, Plan::SingleImage(tasks)))
-    }
-
-    fn with_plan(program: &Arc<Program>, context: &Arc<Context>, plan: Plan) -> Self {
-        Self {
-            program: Arc::clone(program),
-            evaluator: Evaluator::new(context),
-            plan,
-        }
+        let plan = match &context {
+            AnyContext::Approximate(context) => {
+                let arithmetic = Approximate::new(context);
+                Plan::Approximate(Single::new(program, context, arithmetic, Some(weights))?)
+            }
+            AnyContext::Exact(context) => {
+                let arithmetic = Exact::new(program, context)?;
+                let core = context.context();
+                Plan::Exact(Single::new(program, core, arithmetic, Some(weights))?)
+            }
+        };
+        let program = Arc::clone(program);
+        Ok(Self { program, plan })
     }
 
     /// Bytes of the encoded weights.
     pub fn memory_bytes(&self) -> usize {
         match &self.plan {
-            Plan::SingleImage(tasks) => tasks.iter().map(|task| task.action.memory_bytes()).sum(),
-            Plan::Batch(batch) => batch.memory_bytes(),
+            Plan::Approximate(single) => single.memory_bytes(),
+            Plan::Exact(single) => single.memory_bytes(),
+            Plan::Batch(_, batch) => batch.memory_bytes(),
         }
     }
 
@@ -92,54 +115,30 @@ impl Prepared {
     /// # Errors
     /// Everything that is wrong with query or keys is found before anything is computed:
     /// [`RuntimeError::QueryLength`], [`RuntimeError::QueryLevel`], [`RuntimeError::QueryScale`],
-    /// [`RuntimeError::QueryParts`], [`RuntimeError::MissingRotationKey`],
-    /// [`RuntimeError::MissingRelinearizationKey`], [`RuntimeError::Fhe`] for keys of another owner
-    /// or other parameters; [`RuntimeError::Threads`].
+    /// [`RuntimeError::QueryParts`], [`RuntimeError::WrongScheme`],
+    /// [`RuntimeError::MissingRotationKey`], [`RuntimeError::MissingRelinearizationKey`],
+    /// [`RuntimeError::MissingRelinearizedRotationKey`], [`RuntimeError::Fhe`] for keys of another
+    /// owner or other parameters; [`RuntimeError::Threads`].
     pub fn evaluate(
         &self,
         keys: &EvaluationKeys,
-        query: &[Ciphertext],
+        query: &[AnyCiphertext],
         threads: usize,
         observer: &mut Observer<'_>,
-    ) -> Result<Vec<Ciphertext>, RuntimeError> {
+    ) -> Result<Vec<AnyCiphertext>, RuntimeError> {
         check::keys(&self.program, keys)?;
         check::query(&self.program, query)?;
-        let tasks = match &self.plan {
-            Plan::SingleImage(tasks) => tasks,
-            Plan::Batch(batch) => {
+        match &self.plan {
+            Plan::Approximate(single) => single.run(keys, query, threads, observer),
+            Plan::Exact(single) => single.run(keys, query, threads, observer),
+            Plan::Batch(arithmetic, batch) => {
+                let query = own::<Approximate>(query)?;
                 let pool = pool(threads.max(1))?;
-                return batch.run(&self.evaluator, keys, query, &pool, observer);
+                let reply = batch.run(&arithmetic.evaluator, keys, &query, &pool, observer)?;
+                Ok(reply.into_iter().map(Approximate::any).collect())
             }
-        };
-        let workers = Workers::new(threads)?;
-        let run = Run {
-            evaluator: &self.evaluator,
-            keys,
-            workers: &workers,
-        };
-        let mut values: Vec<Option<Vec<Ciphertext>>> = vec![None; self.program.steps.len() + 1];
-        values[0] = Some(query.to_vec());
-        for task in tasks {
-            let start = Instant::now();
-            let result = run.task(task, &values)?;
-            observer(Observation {
-                step: task.step,
-                elapsed: start.elapsed(),
-                result: &result,
-            });
-            values[task.step + 1] = Some(result);
-            task.frees.iter().for_each(|&value| values[value] = None);
         }
-        let result = self.program.result.0 as usize;
-        Ok(values.swap_remove(result).unwrap_or_default())
     }
-}
-
-fn pool(threads: usize) -> Result<ThreadPool, RuntimeError> {
-    let builder = rayon::ThreadPoolBuilder::new().num_threads(threads);
-    builder
-        .build()
-        .map_err(|_| RuntimeError::Threads { threads })
 }
 
 impl std::fmt::Debug for Prepared {
@@ -149,6 +148,22 @@ impl std::fmt::Debug for Prepared {
             .field("program", name)
             .finish_non_exhaustive()
     }
+}
+
+/// Ciphertexts of the scheme.
+fn own<A: Arithmetic>(list: &[AnyCiphertext]) -> Result<Vec<A::Ciphertext>, RuntimeError> {
+    let one = |(index, ciphertext)| {
+        let own = A::own(ciphertext).cloned();
+        own.ok_or(RuntimeError::WrongScheme { index })
+    };
+    list.iter().enumerate().map(one).collect()
+}
+
+fn pool(threads: usize) -> Result<ThreadPool, RuntimeError> {
+    let builder = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    builder
+        .build()
+        .map_err(|_| RuntimeError::Threads { threads })
 }
 
 /// Runs independent pieces of a step, on threads of its own if there are to be several.
@@ -179,89 +194,160 @@ impl Workers {
     }
 }
 
+/// A program for single images, ready to run.
+struct Single<A: Arithmetic> {
+    arithmetic: A,
+    tasks: Vec<Task<A>>,
+    values: usize,
+    result: usize,
+}
+
+impl<A: Arithmetic> Single<A> {
+    fn new(
+        program: &Program,
+        context: &Context,
+        arithmetic: A,
+        weights: Option<Vec<AnyCiphertext>>,
+    ) -> Result<Self, RuntimeError> {
+        let primes = context.parameters().q();
+        let supplied = match weights {
+            Some(weights) => {
+                // Factors play no part in the order.
+                let places = program.weight_places(primes, None)?;
+                let steps = program.steps.len();
+                Some(Supplied::new(steps, &places, own::<A>(&weights)?))
+            }
+            None => None,
+        };
+        Ok(Self {
+            tasks: plan::tasks(program, primes, &arithmetic, supplied)?,
+            arithmetic,
+            values: program.steps.len() + 1,
+            result: program.result.0 as usize,
+        })
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let tasks = self.tasks.iter();
+        tasks.map(|task| task.action.memory_bytes()).sum()
+    }
+
+    fn run(
+        &self,
+        keys: &EvaluationKeys,
+        query: &[AnyCiphertext],
+        threads: usize,
+        observer: &mut Observer<'_>,
+    ) -> Result<Vec<AnyCiphertext>, RuntimeError> {
+        let workers = Workers::new(threads)?;
+        let run = Run {
+            arithmetic: &self.arithmetic,
+            keys,
+            workers: &workers,
+        };
+        let mut values: Vec<Option<Vec<A::Ciphertext>>> = vec![None; self.values];
+        values[0] = Some(own::<A>(query)?);
+        for task in &self.tasks {
+            let start = Instant::now();
+            let result = run.task(task, &values)?;
+            observer(Observation {
+                step: task.step,
+                elapsed: start.elapsed(),
+                result: A::observed(&result),
+            });
+            values[task.step + 1] = Some(result);
+            task.frees.iter().for_each(|&value| values[value] = None);
+        }
+        let reply = values.swap_remove(self.result).unwrap_or_default();
+        Ok(reply.into_iter().map(A::any).collect())
+    }
+}
+
 /// One evaluation.
-struct Run<'a> {
-    evaluator: &'a Evaluator,
+struct Run<'a, A: Arithmetic> {
+    arithmetic: &'a A,
     keys: &'a EvaluationKeys,
     workers: &'a Workers,
 }
 
-type Values = [Option<Vec<Ciphertext>>];
-
-impl Run<'_> {
-    fn task(&self, task: &Task, values: &Values) -> Result<Vec<Ciphertext>, RuntimeError> {
+impl<A: Arithmetic> Run<'_, A> {
+    fn task(
+        &self,
+        task: &Task<A>,
+        values: &[Option<Vec<A::Ciphertext>>],
+    ) -> Result<Vec<A::Ciphertext>, RuntimeError> {
         let operand = |i: usize| {
             let value = task.inputs.get(i).and_then(|&id| values[id].as_deref());
             value.unwrap_or_default()
         };
-        let (evaluator, keys, first) = (self.evaluator, self.keys, operand(0));
-        let each =
-            |f: &(dyn Fn(usize, &Ciphertext) -> Result<Ciphertext, scuro_fhe::Error> + Sync)| {
-                self.workers.map(first.len(), |i| Ok(f(i, &first[i])?))
-            };
+        let all = || -> Vec<&A::Ciphertext> {
+            let operands = (0..task.inputs.len()).map(operand);
+            operands.flatten().collect()
+        };
+        let (arithmetic, keys, first) = (self.arithmetic, self.keys, operand(0));
         match &task.action {
             Action::Linear { transform, rescale } => {
-                let inputs: Vec<&Ciphertext> = (0..task.inputs.len())
-                    .flat_map(|i| operand(i).iter())
-                    .collect();
-                self.linear(transform, &inputs, *rescale)
+                arithmetic.apply(transform, &all(), keys, *rescale, self.workers)
             }
             Action::PrivateLinear { transform, rescale } => {
-                let inputs: Vec<&Ciphertext> = (0..task.inputs.len())
-                    .flat_map(|i| operand(i).iter())
-                    .collect();
-                transform.apply(evaluator, &inputs, keys, *rescale)
+                arithmetic.apply_private(transform, &all(), keys, *rescale)
             }
             Action::Rotate(steps) => self.rotate(first, steps),
-            Action::Fold(stages) => each(&|_, x| plan::fold(evaluator, x, stages, keys)),
-            Action::AddConstant(constants) => each(&|i, x| match &constants[i] {
-                Some(constant) => evaluator.add_plain(x, constant),
-                None => Ok(x.clone()),
-            }),
-            Action::AddPrivate(constants) => each(&|i, x| evaluator.add(x, &constants[i])),
-            Action::AddScalars(values) => each(&|i, x| evaluator.add_constant(x, values[i])),
-            Action::Square => each(&|_, x| evaluator.square(x)),
             Action::Multiply => {
                 let second = operand(1);
-                each(&|i, x| evaluator.mul(x, &second[i]))
+                self.each(first, &|i, x| arithmetic.multiply(x, &second[i]))
             }
-            Action::Relinearize => each(&|_, x| evaluator.relinearize(x, keys)),
-            Action::RelinearizeRescale => each(&|_, x| evaluator.relinearize_rescale(x, keys)),
-            Action::Rescale => each(&|_, x| evaluator.rescale(x)),
-            Action::ModDrop(level) => each(&|_, x| evaluator.mod_drop(x, *level)),
-            Action::Combine(combine) => {
-                let operands: Vec<&[Ciphertext]> = (0..task.inputs.len()).map(operand).collect();
-                each(&|i, _| combine.apply(evaluator, &operands, i))
+            Action::Combine(combination) => {
+                let operands: Vec<&[A::Ciphertext]> = (0..task.inputs.len()).map(operand).collect();
+                self.each(first, &|i, _| arithmetic.combine(combination, &operands, i))
             }
+            action => self.slotwise(action, first),
         }
+    }
+
+    /// What is done to each ciphertext of one operand by itself.
+    fn slotwise(
+        &self,
+        action: &Action<A>,
+        operand: &[A::Ciphertext],
+    ) -> Result<Vec<A::Ciphertext>, RuntimeError> {
+        let (arithmetic, keys) = (self.arithmetic, self.keys);
+        self.each(operand, &|i, x| match action {
+            Action::Fold(stages) => plan::fold(arithmetic, x, stages, keys),
+            Action::AddConstant(constants) => arithmetic.add_constant(x, &constants[i]),
+            Action::AddPrivate(constants) => arithmetic.add(x, &constants[i]),
+            Action::AddScalars(values, scale) => arithmetic.add_scalar(x, values[i], *scale),
+            Action::Square => arithmetic.multiply(x, x),
+            Action::Relinearize => arithmetic.relinearize(x, keys),
+            Action::RelinearizeRescale => arithmetic.relinearize_rescale(x, keys),
+            Action::Rescale => arithmetic.rescale(x),
+            Action::ModDrop(level) => arithmetic.mod_drop(x, *level),
+            // `task` has taken these.
+            Action::Linear { .. }
+            | Action::PrivateLinear { .. }
+            | Action::Rotate(_)
+            | Action::Multiply
+            | Action::Combine(_) => Ok(x.clone()),
+        })
+    }
+
+    fn each(
+        &self,
+        operand: &[A::Ciphertext],
+        f: &(dyn Fn(usize, &A::Ciphertext) -> Result<A::Ciphertext, scuro_fhe::Error> + Sync),
+    ) -> Result<Vec<A::Ciphertext>, RuntimeError> {
+        self.workers.map(operand.len(), |i| Ok(f(i, &operand[i])?))
     }
 
     fn rotate(
         &self,
-        operand: &[Ciphertext],
+        operand: &[A::Ciphertext],
         steps: &[usize],
-    ) -> Result<Vec<Ciphertext>, RuntimeError> {
+    ) -> Result<Vec<A::Ciphertext>, RuntimeError> {
         let by_operand = self.workers.map(operand.len(), |i| {
-            Ok(self
-                .evaluator
-                .rotate_hoisted(&operand[i], steps, self.keys)?)
+            Ok(self.arithmetic.rotations(&operand[i], steps, self.keys)?)
         })?;
         let of_step = |step: usize| by_operand.iter().map(move |rotated| rotated[step].clone());
         Ok((0..steps.len()).flat_map(of_step).collect())
-    }
-
-    fn linear(
-        &self,
-        transform: &plan::Transform,
-        inputs: &[&Ciphertext],
-        rescale: bool,
-    ) -> Result<Vec<Ciphertext>, RuntimeError> {
-        let inputs = transform.align(inputs)?;
-        let inputs: Vec<&Ciphertext> = inputs.iter().map(AsRef::as_ref).collect();
-        let prepared = &transform.prepared;
-        let operands = prepared.operands(self.evaluator, &inputs, self.keys)?;
-        self.workers.map(prepared.outputs(), |output| {
-            Ok(prepared.output(self.evaluator, &operands, output, self.keys, rescale)?)
-        })
     }
 }

@@ -144,6 +144,38 @@ pub enum RuntimeError {
         /// Level expected.
         expected: usize,
     },
+    /// An exact weight was encoded with another factor.
+    #[error("encrypted weight {index} has factor {found}, the program expects {expected}")]
+    WeightFactor {
+        /// Position.
+        index: usize,
+        /// Factor found.
+        found: u64,
+        /// Factor expected.
+        expected: u64,
+    },
+    /// An exact query was encoded with a factor.
+    #[error("ciphertext {index} of the query has factor {found}, the program expects 1")]
+    QueryFactor {
+        /// Position in the query.
+        index: usize,
+        /// Factor found.
+        found: u64,
+    },
+    /// A ciphertext of the other scheme.
+    #[error("ciphertext {index} is of another scheme than the program")]
+    WrongScheme {
+        /// Position.
+        index: usize,
+    },
+    /// The context has another plaintext prime than the program, or only one of them is exact.
+    #[error("the context has a plaintext prime of {found:?} bits, the program of {expected:?}")]
+    WrongPlaintext {
+        /// Bits of the context's plaintext prime.
+        found: Option<u32>,
+        /// Bits of the program's.
+        expected: Option<u32>,
+    },
     /// A weight was encoded at another scale.
     #[error(
         "encrypted weight {index} has scale 2^{found_log2:.3}, \

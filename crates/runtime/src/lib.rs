@@ -15,4 +15,4 @@ mod observe;
 pub mod simulate;
 
 pub use error::RuntimeError;
-pub use observe::{Observation, Observer};
+pub use observe::{Observation, Observed, Observer};

@@ -16,12 +16,12 @@ use rand_core::{Rng, SeedableRng};
 use scuro_fhe::noise::NoiseModel;
 use scuro_fhe::params::Parameters;
 use scuro_program::{
-    Diagonal, Linear, Operation, Program, SlotValue, Step, ValueId, ValueShape, Weights, exposure,
-    interpret,
+    Diagonal, Linear, Operation, Program, Scheme, SlotValue, Step, ValueId, ValueShape, Weights,
+    exposure, interpret,
 };
 
-use crate::check;
 use crate::error::RuntimeError;
+use crate::{check, clear};
 
 /// A program with the noise model of its parameters.
 #[derive(Debug)]
@@ -63,6 +63,9 @@ impl<'a> Simulator<'a> {
     /// [`RuntimeError::QueryLength`], [`RuntimeError::QuerySlots`], [`RuntimeError::Overflow`].
     pub fn run(&self, query: &[Vec<f64>], seed: u64) -> Result<SlotValue, RuntimeError> {
         check::query_slots(self.program, query)?;
+        if let Scheme::Bgv { plain_bits } = self.program.parameters.scheme {
+            return self.exact(query, plain_bits);
+        }
         let mut normal = Normal::new(seed);
         let mut fresh = query.to_vec();
         normal.disturb(&mut fresh, self.query_noise() / self.scales[0]);
@@ -78,6 +81,28 @@ impl<'a> Simulator<'a> {
             values.push(value);
         }
         Ok(values.swap_remove(self.program.result.0 as usize))
+    }
+
+    /// An exact program computes what the clear one does, as long as its outputs are smaller than
+    /// half the plaintext prime.
+    fn exact(&self, query: &[Vec<f64>], plain_bits: u32) -> Result<SlotValue, RuntimeError> {
+        let result = clear::run(self.program, query)?;
+        let value = self.program.result.0 as usize;
+        let addresses = self.program.output.addresses.iter();
+        let outputs = addresses.map(|a| result[a.ciphertext as usize][a.slot as usize].abs());
+        let magnitude_log2 = (outputs.fold(0.0, f64::max) * self.scales[value]).log2();
+        let modulus_log2 = f64::from(plain_bits);
+        if magnitude_log2 < modulus_log2 - 1.0 {
+            return Ok(result);
+        }
+        let step = value.saturating_sub(1);
+        let layer = self.program.steps.get(step).map(|s| s.layer.clone());
+        Err(RuntimeError::Overflow {
+            step,
+            layer: layer.unwrap_or_default(),
+            magnitude_log2,
+            modulus_log2,
+        })
     }
 
     /// Whoever runs a private model encrypts without the secret key.

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use scuro_compiler::{Options, compile};
+use scuro_fhe::AnyCiphertext;
 use scuro_fhe::Context;
-use scuro_fhe::ckks::{Ciphertext, Encoder};
+use scuro_fhe::ckks::Encoder;
 use scuro_fhe::keys::{EvaluationKeys, KeyManifest};
 use scuro_fhe::owner::{Decryptor, Encryptor, KeyGenerator, SecretKey};
 use scuro_fhe::params::{ParameterSpec, Parameters};
@@ -102,7 +103,7 @@ impl Owner {
         }
     }
 
-    fn encrypt(&mut self, program: &Program, query: &[Vec<f64>]) -> Vec<Ciphertext> {
+    fn encrypt(&mut self, program: &Program, query: &[Vec<f64>]) -> Vec<AnyCiphertext> {
         let encoder = Encoder::new(&self.context);
         let encryptor = Encryptor::new(&self.context, &self.secret).unwrap();
         let level = program.parameters.level_max() as usize;
@@ -115,14 +116,20 @@ impl Owner {
                 .unwrap()
                 .expand(&self.context)
                 .unwrap()
+                .into()
         };
         query.iter().map(&mut one).collect()
     }
 
-    fn decrypt(&self, reply: &[Ciphertext]) -> Vec<Vec<f64>> {
+    fn decrypt(&self, reply: &[AnyCiphertext]) -> Vec<Vec<f64>> {
         let encoder = Encoder::new(&self.context);
         let decryptor = Decryptor::new(&self.context, &self.secret).unwrap();
-        let decode = |c: &Ciphertext| encoder.decode(&decryptor.decrypt(c).unwrap()).unwrap();
+        let decode = |c: &AnyCiphertext| {
+            let AnyCiphertext::Approximate(c) = c else {
+                panic!("a reply of the other scheme")
+            };
+            encoder.decode(&decryptor.decrypt(c).unwrap()).unwrap()
+        };
         reply.iter().map(decode).collect()
     }
 }

@@ -1,20 +1,14 @@
 //! Single-image programs of random networks: ciphertexts, simulation and clear run agree with the
 //! network.
 
-use std::sync::Arc;
-
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
-use scuro_compiler::{Options, compile};
-use scuro_fhe::ckks::Encoder;
-use scuro_fhe::keys::KeyManifest;
-use scuro_fhe::owner::{Decryptor, Encryptor, KeyGenerator, SecretKey};
-use scuro_fhe::params::{ParameterSpec, Parameters, SecurityLevel};
-use scuro_fhe::{Context, RingKind};
+use scuro_client::{Client, KeySet, Model, Protected, PublicClient, gather, scatter};
+use scuro_compiler::{Arithmetic, Options, compile};
 use scuro_nn::graph::{Graph, GraphBuilder, Op, Padding, Window};
 use scuro_nn::reference;
 use scuro_nn::tensor::Tensor;
-use scuro_program::{GaloisStep, Gather, ParameterPlan, Program, Ring, WeightPlace, Weights};
+use scuro_program::{Program, Ring, Scheme, Weights};
 use scuro_runtime::clear;
 use scuro_runtime::encrypted::Prepared;
 use scuro_runtime::simulate::Simulator;
@@ -65,7 +59,8 @@ impl Random {
 
 /// A convolution of random form (padding, stride beyond the kernel, groups), an activation of
 /// degree two or three, perhaps a residual sum, perhaps a pool, one or two dense layers.
-fn network(random: &mut Random) -> Graph {
+fn network(random: &mut Random, arithmetic: Arithmetic) -> Graph {
+    let exact = arithmetic == Arithmetic::Exact;
     let [depth, height, width] = [
         1 + random.below(3),
         5 + random.below(5),
@@ -90,7 +85,7 @@ fn network(random: &mut Random) -> Graph {
     let mut net = GraphBuilder::new("random", [depth, height, width]);
     net.then(random.conv(maps, depth, window, groups));
     let first = net.last();
-    net.then(match random.below(3) {
+    net.then(match random.below(if exact { 1 } else { 3 }) {
         0 => Op::Polynomial {
             coefficients: vec![0.1, 0.5, 0.25],
         },
@@ -99,7 +94,7 @@ fn network(random: &mut Random) -> Graph {
         },
         _ => Op::Square,
     });
-    if random.below(2) == 0 {
+    if !exact && random.below(2) == 0 {
         let activated = net.last();
         net.push("residual", Op::Add, &[activated, first]);
     }
@@ -113,7 +108,8 @@ fn network(random: &mut Random) -> Graph {
         elements = maps * (out_h / 2) * (out_w / 2);
     }
     net.then(Op::Flatten);
-    if random.below(2) == 0 {
+    // Every square doubles the bits of exact numbers, of which there are 46.
+    if !exact && random.below(2) == 0 {
         net.then(random.dense(7, elements)).then(Op::Square);
         elements = 7;
     }
@@ -121,104 +117,58 @@ fn network(random: &mut Random) -> Graph {
     net.finish().unwrap()
 }
 
-fn query(program: &Program, image: &Tensor) -> Vec<Vec<f64>> {
-    let Gather::Slots(maps) = &program.input.gather else {
-        panic!("not a single-image program")
-    };
-    let cell = |&e: &u32| image.data.get(e as usize).map_or(0.0, |&v| f64::from(v));
-    maps.iter()
-        .map(|map| map.iter().map(cell).collect())
-        .collect()
-}
-
-/// The reply of the encrypted backend, decrypted.
-fn encrypted(program: &Arc<Program>, context: &Arc<Context>, query: &[Vec<f64>]) -> Vec<Vec<f64>> {
+/// The scores of the encrypted backend, by fresh keys.
+fn encrypted(program: &Program, image: &Tensor) -> Vec<f64> {
     let mut rng = ChaCha20Rng::seed_from_u64(3);
-    let secret = SecretKey::generate(context, &mut rng);
-    let level = |level: u32| level as usize;
-    let by_step = |keys: &[GaloisStep]| {
-        let pairs = keys.iter().map(|k| (k.step as usize, level(k.level)));
-        pairs.collect()
-    };
-    let manifest = KeyManifest {
-        relinearization: program.keys.relinearize.map(level),
-        rotations: by_step(&program.keys.galois),
-        relinearized_rotations: by_step(&program.keys.relinearized),
-        ..KeyManifest::default()
-    };
-    let generator = KeyGenerator::new(context, &secret).unwrap();
-    let keys = generator.evaluation_keys(&manifest, &mut rng).unwrap();
-    let encoder = Encoder::new(context);
-    let encryptor = Encryptor::new(context, &secret).unwrap();
-    let scale = program.input.scale_log2.exp2();
-    let top = program.parameters.level_max() as usize;
-    let mut encrypt = |values: &Vec<f64>| {
-        let plaintext = encoder.encode(values, top, scale).unwrap();
-        encryptor
-            .encrypt(&plaintext, &mut rng)
-            .unwrap()
-            .expand(context)
-            .unwrap()
-    };
-    let query: Vec<_> = query.iter().map(&mut encrypt).collect();
-    let prepared = match program.weights {
-        Weights::Plain => Prepared::new(program, Arc::clone(context)).unwrap(),
+    let images = [image.data.as_slice()];
+    let (client, query, keys, prepared) = match program.weights {
+        Weights::Plain => {
+            let model = Model::new(program.clone()).unwrap();
+            let keys = KeySet::generate(&model, &mut rng).unwrap();
+            let client = Client::new(&model, keys.secret).unwrap();
+            let query = client.encrypt(&images, &mut rng).unwrap();
+            let prepared = Prepared::new(model.program(), model.scheme().clone()).unwrap();
+            (client, query, keys.evaluation, prepared)
+        }
         _ => {
-            let places = program.weight_places(context.parameters().q()).unwrap();
-            let mut weight = |place: &WeightPlace| {
-                let (slots, level) = (program.weight_slots(place), place.level as usize);
-                let plaintext = encoder.encode(&slots, level, place.scale).unwrap();
-                let seeded = encryptor.encrypt(&plaintext, &mut rng).unwrap();
-                seeded.expand(context).unwrap()
-            };
-            let weights = places.iter().map(&mut weight).collect();
-            let published = Arc::new(program.published());
-            Prepared::with_weights(&published, Arc::clone(context), weights).unwrap()
+            let Protected {
+                model,
+                weights,
+                keys,
+            } = Protected::new(program, &mut rng).unwrap();
+            let weights = model.open_weights(&weights).unwrap();
+            let public = PublicClient::new(&model, keys.public);
+            let query = public.encrypt(&images, &mut rng).unwrap();
+            let scheme = model.scheme().clone();
+            let prepared = Prepared::with_weights(model.program(), scheme, weights).unwrap();
+            let client = Client::new(&model, keys.secret).unwrap();
+            (client, query, keys.evaluation, prepared)
         }
     };
-    let reply = prepared.evaluate(&keys, &query, 1, &mut |_| {}).unwrap();
-    let decryptor = Decryptor::new(context, &secret).unwrap();
-    reply
-        .iter()
-        .map(|c| encoder.decode(&decryptor.decrypt(c).unwrap()).unwrap())
-        .collect()
-}
-
-fn spec(plan: &ParameterPlan) -> ParameterSpec {
-    let ring = match plan.ring {
-        Ring::ConjugateInvariant => RingKind::ConjugateInvariant,
-        Ring::Standard => RingKind::Standard,
-    };
-    let level = match plan.security_bits {
-        192 => SecurityLevel::Bits192,
-        256 => SecurityLevel::Bits256,
-        _ => SecurityLevel::Bits128,
-    };
-    ParameterSpec {
-        ring,
-        level,
-        ..ParameterSpec::new(plan.log_n, &plan.q_bits, &plan.p_bits)
-    }
+    let model = client.model();
+    let runs = model.open_query(&query).unwrap();
+    let reply = prepared.evaluate(&keys, &runs[0], 1, &mut |_| {}).unwrap();
+    let reply = model.seal_reply(&query, &[reply]).unwrap();
+    client.decrypt(&reply).unwrap().remove(0).scores
 }
 
 fn check(seed: u64, options: &Options) {
     let mut random = Random(ChaCha20Rng::seed_from_u64(seed));
-    let graph = network(&mut random);
+    let graph = network(&mut random, options.arithmetic);
     let images: Vec<Tensor> = (0..8)
         .map(|_| random.tensor(graph.input_shape(), 1.0))
         .collect();
     let compilation = compile(&graph, options, &images).unwrap();
     let tolerance = SLACK + DEVIATIONS * compilation.report.output_error;
-    let program = Arc::new(compilation.program);
-    let plan = &program.parameters;
-    let context = Context::new(Parameters::new(spec(plan)).unwrap()).unwrap();
-    let simulator = Simulator::new(&program, context.parameters()).unwrap();
+    let program = compilation.program;
+    let model = Model::new(program.clone()).unwrap();
+    let simulator = Simulator::new(&program, model.context().parameters()).unwrap();
     let image = &images[0];
     let expected = reference::run(&graph, image).unwrap();
-    let query = query(&program, image);
-    let compare = |backend: &str, slots: &[Vec<f64>]| {
-        for (address, &want) in program.output.addresses.iter().zip(&expected.data) {
-            let got = slots[address.ciphertext as usize][address.slot as usize];
+    let query = gather(&program, &[&image.data]).unwrap();
+    let scores = |slots: Vec<Vec<f64>>| scatter(&program, &slots, 1).unwrap().remove(0);
+    let compare = |backend: &str, scores: &[f64]| {
+        for (&got, &want) in scores.iter().zip(&expected.data) {
             let off = (got - f64::from(want)).abs();
             assert!(
                 off <= tolerance,
@@ -226,9 +176,14 @@ fn check(seed: u64, options: &Options) {
             );
         }
     };
-    compare("clear", &clear::run(&program, &query).unwrap());
-    compare("simulated", &simulator.run(&query, seed).unwrap());
-    compare("encrypted", &encrypted(&program, &context, &query));
+    let clear = scores(clear::run(&program, &query).unwrap());
+    compare("clear", &clear);
+    let encrypted = encrypted(&program, image);
+    compare("encrypted", &encrypted);
+    compare("simulated", &scores(simulator.run(&query, seed).unwrap()));
+    if program.parameters.scheme != Scheme::Ckks {
+        assert_eq!(encrypted, clear, "seed {seed}: exact programs are exact");
+    }
 }
 
 #[test]
@@ -254,6 +209,21 @@ fn networks_with_encrypted_weights_compute_the_same() {
             ..Options::default()
         };
         seeds.for_each(|seed| check(seed, &options));
+    }
+}
+
+#[test]
+fn networks_of_integers_compute_exactly_what_the_clear_program_computes() {
+    for weights in [Weights::Plain, Weights::Private] {
+        for ring in [Ring::ConjugateInvariant, Ring::Standard] {
+            let options = Options {
+                ring,
+                weights,
+                arithmetic: Arithmetic::Exact,
+                ..Options::default()
+            };
+            (50..54).for_each(|seed| check(seed, &options));
+        }
     }
 }
 

@@ -25,6 +25,8 @@ const WEIGHT_SCALE_MAX: f64 = 20.0;
 /// Rounding may err by this many tolerances of an approximate program: it is the same for every
 /// run and shows in the clear accuracy.
 const ROUNDING_TOLERANCES: f64 = 12.0;
+/// With the largest plaintext prime it may err by this many.
+const ROUNDING_TOLERANCES_MAX: f64 = 1024.0;
 /// Deviations of the noise that fit the modulus, in bits: 2^5 of them.
 const MARGIN_BITS: f64 = 5.0;
 /// Sizes of ciphertext primes that are tried.
@@ -34,14 +36,17 @@ const SLACKS: [f64; 5] = [0.0, 6.0, 12.0, 20.0, 30.0];
 
 /// The fastest plan of less than `limit` microseconds; else the best error reached.
 pub(super) fn choose(chain: &Chain<'_>, limit: f64) -> Result<LevelPlan, f64> {
-    let tolerance = ROUNDING_TOLERANCES * chain.bounds.tolerance;
     let mut best_error = f64::INFINITY;
     for plain_bits in PLAIN_BITS {
+        let tolerances = match plain_bits == *PLAIN_BITS.end() {
+            true => ROUNDING_TOLERANCES_MAX,
+            false => ROUNDING_TOLERANCES,
+        };
         let Some(scales) = Scales::choose(chain, plain_bits) else {
             continue;
         };
         best_error = best_error.min(scales.error);
-        if scales.error <= tolerance {
+        if scales.error <= tolerances * chain.bounds.tolerance {
             return modulus(chain, &scales, plain_bits, limit).ok_or(f64::INFINITY);
         }
     }

@@ -31,6 +31,11 @@ impl Plaintext {
         self.factor
     }
 
+    /// Bytes of the polynomial.
+    pub fn memory_bytes(&self) -> usize {
+        size_of_val(self.poly.words())
+    }
+
     /// The operand of an encryption: t^-1 times the polynomial.
     pub(crate) fn divided(&self, context: &BgvContext) -> ckks::Plaintext {
         let mut poly = self.poly.clone();

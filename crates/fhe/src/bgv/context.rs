@@ -85,6 +85,11 @@ impl BgvContext {
         Self::new(context, found[0])
     }
 
+    /// The size that the plaintext prime is nearest to, in bits.
+    pub fn plain_bits(&self) -> u32 {
+        (self.plain_modulus().value() as f64).log2().round() as u32
+    }
+
     /// The RLWE context.
     pub fn context(&self) -> &Arc<Context> {
         &self.context

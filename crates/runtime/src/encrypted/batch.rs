@@ -14,7 +14,7 @@ use scuro_fhe::keys::EvaluationKeys;
 use scuro_program::{Operation, Program, ScalarLinear, Step, ValueShape};
 
 use crate::error::RuntimeError;
-use crate::observe::{Observation, Observer};
+use crate::observe::{Observation, Observed, Observer};
 
 /// The tasks of a batch program, its matrices laid out.
 pub(super) struct BatchPlan {
@@ -148,7 +148,7 @@ fn report(steps: Range<usize>, times: &[Duration], results: &Results, observer: 
         observer(Observation {
             step,
             elapsed,
-            result,
+            result: Observed::Approximate(result),
         });
     }
 }

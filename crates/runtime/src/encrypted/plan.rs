@@ -1,161 +1,96 @@
 //! From steps to tasks: weights encoded, steps that are cheaper together joined, values freed
 //! early.
 
-use std::borrow::Cow;
-
-use scuro_fhe::circuits::linear::encrypted::{EncryptedDiagonal, EncryptedTransform};
-use scuro_fhe::circuits::linear::{Diagonal, LinearTransform, PreparedTransform, SlotValues};
-use scuro_fhe::ckks::{Ciphertext, Encoder, Evaluator, Plaintext};
-use scuro_fhe::keys::EvaluationKeys;
 use scuro_program::{Linear, Operation, Program, SlotVector, Step, ValueId, ValueShape};
 
-use super::private::{PrivateTransform, Supplied};
+use super::arithmetic::{Arithmetic, Combination, ConstantPlace, LinearPlace};
+use super::weights::Supplied;
 use crate::error::RuntimeError;
 
 /// A step, or two joined ones, ready to run.
-pub(super) struct Task {
+pub(super) struct Task<A: Arithmetic> {
     /// The step whose value is the result.
     pub(super) step: usize,
     /// Operands, as value numbers.
     pub(super) inputs: Vec<usize>,
     /// What to do.
-    pub(super) action: Action,
+    pub(super) action: Action<A>,
     /// Values that nothing reads afterwards.
     pub(super) frees: Vec<usize>,
 }
 
 /// What a task does.
-pub(super) enum Action {
+pub(super) enum Action<A: Arithmetic> {
     Linear {
-        transform: Transform,
+        transform: A::Transform,
         rescale: bool,
     },
     PrivateLinear {
-        transform: PrivateTransform,
+        transform: A::Private,
         rescale: bool,
     },
     Rotate(Vec<usize>),
     Fold(Vec<Vec<usize>>),
-    AddConstant(Vec<Option<Plaintext>>),
-    AddPrivate(Vec<Ciphertext>),
-    AddScalars(Vec<f64>),
+    AddConstant(Vec<A::Constant>),
+    AddPrivate(Vec<A::Ciphertext>),
+    /// Values and the scale of what they are added to.
+    AddScalars(Vec<f64>, f64),
     Square,
     Multiply,
     Relinearize,
     RelinearizeRescale,
     Rescale,
     ModDrop(usize),
-    Combine(Combine),
+    Combine(Combination),
 }
 
-impl Action {
+impl<A: Arithmetic> Action<A> {
     /// Bytes of what was encoded for it.
     pub(super) fn memory_bytes(&self) -> usize {
         match self {
-            Action::Linear { transform, .. } => transform.prepared.memory_bytes(),
-            Action::PrivateLinear { transform, .. } => transform.prepared.memory_bytes(),
+            Action::Linear { transform, .. } => A::transform_bytes(transform),
+            Action::PrivateLinear { transform, .. } => A::private_bytes(transform),
+            Action::AddConstant(constants) => constants.iter().map(A::constant_bytes).sum(),
             Action::AddPrivate(constants) => {
-                let parts = constants.iter().flat_map(|c| c.parts());
-                parts.map(|part| size_of_val(part.words())).sum()
+                let any = constants.iter().cloned().map(A::any);
+                let words = |c: scuro_fhe::AnyCiphertext| {
+                    let parts = c.parts().iter();
+                    parts.map(|part| size_of_val(part.words())).sum::<usize>()
+                };
+                any.map(words).sum()
             }
-            Action::AddConstant(constants) => constants
-                .iter()
-                .flatten()
-                .map(|p| size_of_val(p.poly().words()))
-                .sum(),
             _ => 0,
         }
     }
 }
 
-/// A diagonal transform whose operands may have different scales.
-pub(super) struct Transform {
-    pub(super) prepared: PreparedTransform,
-    /// The scale that every input is declared to have; the diagonals make up for the difference.
-    scale: f64,
-}
-
-impl Transform {
-    /// The inputs, all declared to have the scale of the first operand.
-    pub(super) fn align<'a>(
-        &self,
-        inputs: &[&'a Ciphertext],
-    ) -> Result<Vec<Cow<'a, Ciphertext>>, RuntimeError> {
-        aligned(inputs, self.scale)
-    }
-}
-
-/// Ciphertexts declared to have one scale; what they are multiplied with makes up for it.
-pub(super) fn aligned<'a>(
-    inputs: &[&'a Ciphertext],
-    scale: f64,
-) -> Result<Vec<Cow<'a, Ciphertext>>, RuntimeError> {
-    let one = |&input: &&'a Ciphertext| {
-        if input.scale() == scale {
-            return Ok(Cow::Borrowed(input));
-        }
-        let mut aligned = input.clone();
-        aligned.set_scale(scale)?;
-        Ok(Cow::Owned(aligned))
-    };
-    inputs.iter().map(one).collect()
-}
-
-/// Sum of multiples.
-pub(super) struct Combine {
-    /// Factor and the scale it is rounded at, one per operand.
-    factors: Vec<(f64, f64)>,
-    /// Scale of the result.
-    scale: f64,
-}
-
-impl Combine {
-    /// Ciphertext `index` of the result.
-    pub(super) fn apply(
-        &self,
-        evaluator: &Evaluator,
-        operands: &[&[Ciphertext]],
-        index: usize,
-    ) -> Result<Ciphertext, scuro_fhe::Error> {
-        let mut sum: Option<Ciphertext> = None;
-        for (&(factor, scale), operand) in self.factors.iter().zip(operands) {
-            let mut term = evaluator.mul_constant(&operand[index], factor, scale)?;
-            term.set_scale(self.scale)?;
-            sum = Some(match sum {
-                Some(sum) => evaluator.add(&sum, &term)?,
-                None => term,
-            });
-        }
-        sum.ok_or(scuro_fhe::Error::EmptyOutput { output: index })
-    }
-}
-
 /// Sums rotations stage by stage.
-pub(super) fn fold(
-    evaluator: &Evaluator,
-    ciphertext: &Ciphertext,
+pub(super) fn fold<A: Arithmetic>(
+    arithmetic: &A,
+    ciphertext: &A::Ciphertext,
     stages: &[Vec<usize>],
-    keys: &EvaluationKeys,
-) -> Result<Ciphertext, scuro_fhe::Error> {
+    keys: &scuro_fhe::keys::EvaluationKeys,
+) -> Result<A::Ciphertext, scuro_fhe::Error> {
     let mut stages = stages.iter();
     let Some(first) = stages.next() else {
         return Ok(ciphertext.clone());
     };
-    let sum = evaluator.rotate_sum(ciphertext, first, keys)?;
-    stages.try_fold(sum, |sum, steps| evaluator.rotate_sum(&sum, steps, keys))
+    let sum = arithmetic.rotate_sum(ciphertext, first, keys)?;
+    stages.try_fold(sum, |sum, steps| arithmetic.rotate_sum(&sum, steps, keys))
 }
 
 /// All tasks of a program; `weights` are the ciphertexts of one whose weights are withheld.
-pub(super) fn tasks(
+pub(super) fn tasks<A: Arithmetic>(
     program: &Program,
-    encoder: &Encoder,
-    weights: Option<Supplied>,
-) -> Result<Vec<Task>, RuntimeError> {
+    primes: &[u64],
+    arithmetic: &A,
+    weights: Option<Supplied<A::Ciphertext>>,
+) -> Result<Vec<Task<A>>, RuntimeError> {
     let shapes = program.validate()?;
-    let scales = program.scales(&shapes, encoder.context().parameters().q());
+    let scales = program.scales(&shapes, primes);
     let mut planner = Planner {
         program,
-        encoder,
+        arithmetic,
         shapes,
         scales,
         weights,
@@ -172,7 +107,7 @@ pub(super) fn tasks(
 }
 
 /// Frees each value after the last task that reads it.
-fn free_early(tasks: &mut [Task], result: usize) {
+fn free_early<A: Arithmetic>(tasks: &mut [Task<A>], result: usize) {
     let values = tasks.last().map_or(0, |task| task.step + 2);
     let mut last_use = vec![None; values];
     for (at, task) in tasks.iter().enumerate() {
@@ -189,27 +124,28 @@ fn free_early(tasks: &mut [Task], result: usize) {
     }
 }
 
-struct Planner<'a> {
+struct Planner<'a, A: Arithmetic> {
     program: &'a Program,
-    encoder: &'a Encoder,
+    arithmetic: &'a A,
     shapes: Vec<ValueShape>,
     scales: Vec<f64>,
-    weights: Option<Supplied>,
+    weights: Option<Supplied<A::Ciphertext>>,
 }
 
-impl Planner<'_> {
-    fn task(&mut self, index: usize) -> Result<Task, RuntimeError> {
+impl<A: Arithmetic> Planner<'_, A> {
+    fn task(&mut self, index: usize) -> Result<Task<A>, RuntimeError> {
         let program = self.program;
         let step = &program.steps[index];
         let rescale = self.rescaled_next(index);
         let (action, joined) = match (&step.operation, &mut self.weights) {
             (Operation::Linear(linear), None) => {
-                let transform = self.transform(index, linear)?;
+                let transform = self.arithmetic.transform(&self.place(index, linear))?;
                 (Action::Linear { transform, rescale }, rescale)
             }
             (Operation::Linear(linear), Some(weights)) => {
                 let weights = weights.take(index);
-                let transform = self.private_transform(index, linear, weights)?;
+                let place = self.place(index, linear);
+                let transform = self.arithmetic.private(&place, weights)?;
                 (Action::PrivateLinear { transform, rescale }, rescale)
             }
             (Operation::AddConstant { .. }, Some(weights)) => {
@@ -238,10 +174,10 @@ impl Planner<'_> {
             && self.program.result.0 as usize != value
     }
 
-    fn plain_action(&self, index: usize, step: &Step) -> Result<Action, RuntimeError> {
+    fn plain_action(&self, index: usize, step: &Step) -> Result<Action<A>, RuntimeError> {
         Ok(match &step.operation {
             Operation::Linear(linear) => Action::Linear {
-                transform: self.transform(index, linear)?,
+                transform: self.arithmetic.transform(&self.place(index, linear))?,
                 rescale: false,
             },
             Operation::Rotate { steps } => {
@@ -251,13 +187,17 @@ impl Planner<'_> {
                 Action::Fold(stages.iter().map(|s| with_self(s)).collect())
             }
             Operation::AddConstant { values } => self.constants(index, values)?,
-            Operation::AddScalars { values } => Action::AddScalars(values.clone()),
+            Operation::AddScalars { values } => {
+                Action::AddScalars(values.clone(), self.scales[index + 1])
+            }
             Operation::Square => Action::Square,
             Operation::Multiply => Action::Multiply,
             Operation::Relinearize => Action::Relinearize,
             Operation::Rescale => Action::Rescale,
             Operation::ModDrop { level } => Action::ModDrop(*level as usize),
-            Operation::Combine { factors, .. } => self.combine(index, step, factors),
+            Operation::Combine { factors, .. } => {
+                Action::Combine(self.combination(index, step, factors))
+            }
             Operation::ScalarLinear(_) => {
                 let operation = step.operation.name();
                 return Err(RuntimeError::WrongPacking {
@@ -268,97 +208,39 @@ impl Planner<'_> {
         })
     }
 
-    fn transform(&self, index: usize, linear: &Linear) -> Result<Transform, RuntimeError> {
-        let step = &self.program.steps[index];
-        let value = |operand: u32| step.inputs[operand as usize].0 as usize;
-        let scale = self.scales[value(0)];
-        let firsts = self.first_inputs(step);
-        let diagonal = |d: &scuro_program::Diagonal| Diagonal {
-            output: d.output as usize,
-            input: firsts[d.operand as usize] + d.ciphertext as usize,
-            giant: d.giant as usize,
-            baby: d.baby as usize,
-            values: runs(&d.values, scale / self.scales[value(d.operand)]),
-        };
-        let level = self.shapes[value(0)].level as usize;
-        let transform = LinearTransform {
-            inputs: step
-                .inputs
-                .iter()
-                .map(|id| self.shapes[id.0 as usize].ciphertexts)
-                .sum(),
-            outputs: linear.outputs as usize,
-            scale: linear.weight_scale_log2.exp2(),
-            diagonals: linear.diagonals.iter().map(diagonal).collect(),
-        };
-        Ok(Transform {
-            prepared: transform.prepare(self.encoder, level)?,
-            scale,
-        })
-    }
-
-    /// The transform of a linear step whose diagonals are ciphertexts.
-    fn private_transform(
-        &self,
-        index: usize,
-        linear: &Linear,
-        weights: Vec<Ciphertext>,
-    ) -> Result<PrivateTransform, RuntimeError> {
-        let step = &self.program.steps[index];
-        let firsts = self.first_inputs(step);
-        let input_scale = self.scales[step.inputs[0].0 as usize];
-        let scale = self.scales[index + 1] / input_scale;
-        let mut outputs: Vec<Vec<EncryptedDiagonal>> = Vec::new();
-        outputs.resize_with(linear.outputs as usize, Vec::new);
-        for (d, mut weights) in linear.diagonals.iter().zip(weights) {
-            weights.set_scale(scale)?;
-            outputs[d.output as usize].push(EncryptedDiagonal {
-                input: firsts[d.operand as usize] + d.ciphertext as usize,
-                giant: d.giant as usize,
-                baby: d.baby as usize,
-                weights,
-            });
+    fn place<'s>(&self, index: usize, linear: &'s Linear) -> LinearPlace<'s> {
+        let inputs = &self.program.steps[index].inputs;
+        let value = |id: &ValueId| id.0 as usize;
+        let counts = inputs.iter().map(|id| self.shapes[value(id)].ciphertexts);
+        let mut firsts = vec![0];
+        for count in counts {
+            firsts.push(firsts[firsts.len() - 1] + count);
         }
-        let inputs = firsts.last().copied().unwrap_or(0)
-            + step
-                .inputs
-                .last()
-                .map_or(0, |id| self.shapes[id.0 as usize].ciphertexts);
-        Ok(PrivateTransform {
-            prepared: EncryptedTransform::new(self.encoder.context(), inputs, outputs)?,
-            scale: input_scale,
-        })
+        let total = firsts.pop().unwrap_or(0);
+        LinearPlace {
+            linear,
+            level: self.shapes[value(&inputs[0])].level as usize,
+            inputs: total,
+            firsts,
+            operand_scales: inputs.iter().map(|id| self.scales[value(id)]).collect(),
+            result_scale: self.scales[index + 1],
+        }
     }
 
-    /// Number of each operand's first ciphertext, counted through the operands.
-    fn first_inputs(&self, step: &Step) -> Vec<usize> {
-        let count = |id: &ValueId| self.shapes[id.0 as usize].ciphertexts;
-        let counts = step.inputs.iter().map(count);
-        let first = |next: &mut usize, count| {
-            *next += count;
-            Some(*next - count)
-        };
-        counts.scan(0, first).collect()
-    }
-
-    fn constants(&self, index: usize, values: &[SlotVector]) -> Result<Action, RuntimeError> {
-        let level = self.shapes[index + 1].level as usize;
-        let encode = |vector: &SlotVector| {
-            if vector.is_zero() {
-                return Ok(None);
-            }
-            let dense = vector.to_dense(self.encoder.slots());
-            Ok(Some(self.encoder.encode(
-                &dense,
-                level,
-                self.scales[index + 1],
-            )?))
+    fn constants(&self, index: usize, values: &[SlotVector]) -> Result<Action<A>, RuntimeError> {
+        let encode = |values| {
+            self.arithmetic.constant(&ConstantPlace {
+                values,
+                level: self.shapes[index + 1].level as usize,
+                scale: self.scales[index + 1],
+                value: index + 1,
+            })
         };
         let constants: Result<_, RuntimeError> = values.iter().map(encode).collect();
         Ok(Action::AddConstant(constants?))
     }
 
-    fn combine(&self, index: usize, step: &Step, factors: &[f64]) -> Action {
+    fn combination(&self, index: usize, step: &Step, factors: &[f64]) -> Combination {
         let scale = self.scales[index + 1];
         let at = |i: usize| scale / self.scales[step.inputs[i].0 as usize];
         let factors = factors
@@ -366,7 +248,7 @@ impl Planner<'_> {
             .enumerate()
             .map(|(i, &f)| (f, at(i)))
             .collect();
-        Action::Combine(Combine { factors, scale })
+        Combination { factors, scale }
     }
 }
 
@@ -375,12 +257,4 @@ fn with_self(steps: &[u32]) -> Vec<usize> {
     std::iter::once(0)
         .chain(steps.iter().map(|&step| step as usize))
         .collect()
-}
-
-fn runs(vector: &SlotVector, factor: f64) -> SlotValues {
-    let run = |run: &scuro_program::Run| {
-        let values = run.values.iter().map(|&v| f64::from(v) * factor).collect();
-        (run.start as usize, values)
-    };
-    SlotValues::Runs(vector.runs.iter().map(run).collect())
 }

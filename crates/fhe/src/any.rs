@@ -1,0 +1,149 @@
+//! Contexts and ciphertexts of either scheme, for callers that only pass them on.
+
+use std::sync::Arc;
+
+use scuro_polyring::{Ntt, Poly};
+
+use crate::bgv::{self, BgvContext};
+use crate::ckks;
+use crate::codec::{self, CodecError, Kind};
+use crate::context::Context;
+use crate::error::Error;
+use crate::key_id::KeyId;
+use crate::params::Digest;
+
+/// A context of approximate or exact arithmetic.
+#[derive(Debug, Clone)]
+pub enum AnyContext {
+    /// CKKS.
+    Approximate(Arc<Context>),
+    /// BGV.
+    Exact(Arc<BgvContext>),
+}
+
+impl AnyContext {
+    /// The RLWE context, to which keys belong.
+    pub fn core(&self) -> &Arc<Context> {
+        match self {
+            Self::Approximate(context) => context,
+            Self::Exact(context) => context.context(),
+        }
+    }
+
+    /// Digest of the parameter set, plaintext prime included.
+    pub fn digest(&self) -> Digest {
+        match self {
+            Self::Approximate(context) => context.digest(),
+            Self::Exact(context) => context.digest(),
+        }
+    }
+}
+
+impl From<Arc<Context>> for AnyContext {
+    fn from(context: Arc<Context>) -> Self {
+        Self::Approximate(context)
+    }
+}
+
+impl From<Arc<BgvContext>> for AnyContext {
+    fn from(context: Arc<BgvContext>) -> Self {
+        Self::Exact(context)
+    }
+}
+
+/// A ciphertext of either scheme.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AnyCiphertext {
+    /// CKKS.
+    Approximate(ckks::Ciphertext),
+    /// BGV.
+    Exact(bgv::Ciphertext),
+}
+
+impl AnyCiphertext {
+    /// Reads a ciphertext of the context's scheme; seeded ones are expanded.
+    ///
+    /// # Errors
+    /// [`Error::Codec`], above all [`CodecError::WrongKind`] for a ciphertext of the other scheme;
+    /// [`Error::LevelTooHigh`], [`Error::BadScale`], [`Error::BadFactor`].
+    pub fn from_bytes(bytes: &[u8], context: &AnyContext) -> Result<Self, Error> {
+        let found = codec::describe(bytes)?.kind;
+        match (context, found) {
+            (AnyContext::Approximate(context), Kind::SeededCiphertext) => {
+                let seeded = ckks::SeededCiphertext::from_bytes(bytes, context)?;
+                Ok(Self::Approximate(seeded.expand(context)?))
+            }
+            (AnyContext::Approximate(context), _) => Ok(Self::Approximate(
+                ckks::Ciphertext::from_bytes(bytes, context)?,
+            )),
+            (AnyContext::Exact(context), Kind::ExactSeededCiphertext) => {
+                let seeded = bgv::SeededCiphertext::from_bytes(bytes, context)?;
+                Ok(Self::Exact(seeded.expand(context)?))
+            }
+            (AnyContext::Exact(context), _) => {
+                Ok(Self::Exact(bgv::Ciphertext::from_bytes(bytes, context)?))
+            }
+        }
+    }
+
+    /// All parts, packed.
+    ///
+    /// # Errors
+    /// [`CodecError::WrongKind`] if the context is of the other scheme.
+    pub fn to_bytes(&self, context: &AnyContext) -> Result<Vec<u8>, Error> {
+        match (self, context) {
+            (Self::Approximate(ciphertext), AnyContext::Approximate(context)) => {
+                Ok(ciphertext.to_bytes(context))
+            }
+            (Self::Exact(ciphertext), AnyContext::Exact(context)) => {
+                Ok(ciphertext.to_bytes(context))
+            }
+            (Self::Approximate(_), _) => Err(CodecError::WrongKind {
+                found: Kind::Ciphertext,
+                expected: Kind::ExactCiphertext,
+            }
+            .into()),
+            (Self::Exact(_), _) => Err(CodecError::WrongKind {
+                found: Kind::ExactCiphertext,
+                expected: Kind::Ciphertext,
+            }
+            .into()),
+        }
+    }
+
+    /// Level: index of its last prime.
+    pub fn level(&self) -> usize {
+        match self {
+            Self::Approximate(ciphertext) => ciphertext.level(),
+            Self::Exact(ciphertext) => ciphertext.level(),
+        }
+    }
+
+    /// The parts, c_0 first.
+    pub fn parts(&self) -> &[Poly<Ntt>] {
+        match self {
+            Self::Approximate(ciphertext) => ciphertext.parts(),
+            Self::Exact(ciphertext) => ciphertext.parts(),
+        }
+    }
+
+    /// Id of the secret key that decrypts it.
+    pub fn key_id(&self) -> KeyId {
+        match self {
+            Self::Approximate(ciphertext) => ciphertext.key_id(),
+            Self::Exact(ciphertext) => ciphertext.key_id(),
+        }
+    }
+}
+
+impl From<ckks::Ciphertext> for AnyCiphertext {
+    fn from(ciphertext: ckks::Ciphertext) -> Self {
+        Self::Approximate(ciphertext)
+    }
+}
+
+impl From<bgv::Ciphertext> for AnyCiphertext {
+    fn from(ciphertext: bgv::Ciphertext) -> Self {
+        Self::Exact(ciphertext)
+    }
+}
