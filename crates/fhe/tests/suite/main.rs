@@ -6,6 +6,7 @@ mod codec;
 mod common;
 mod encrypted;
 mod exact_linear;
+mod flooding;
 mod linear;
 mod misuse;
 mod noise;
