@@ -129,6 +129,29 @@ pub enum Error {
         /// Most.
         max: usize,
     },
+    /// A flooding of no meaning.
+    #[error("{what} of {found}; {min}..={max} are possible")]
+    FloodingOutOfRange {
+        /// Which parameter.
+        what: &'static str,
+        /// Asked for.
+        found: u32,
+        /// Smallest.
+        min: u32,
+        /// Largest.
+        max: u32,
+    },
+    /// The modulus has no room for the noise that would hide the computation.
+    #[error(
+        "flooded, the ciphertext takes {needed_bits:.1} bits of {room_bits:.1}; \
+         flood with fewer bits or compile for more primes"
+    )]
+    NoRoomToFlood {
+        /// log2 of the largest coefficient after flooding.
+        needed_bits: f64,
+        /// log2 of half the modulus.
+        room_bits: f64,
+    },
     /// Rescaling at level 0.
     #[error("no level left: rescale needs at least two limbs")]
     NoLevelLeft,

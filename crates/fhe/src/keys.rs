@@ -195,10 +195,27 @@ impl PublicKey {
         plaintext: &Plaintext,
         rng: &mut impl CryptoRng,
     ) -> Result<Ciphertext, Error> {
-        context.check_digest(self.digest)?;
         context.check_digest(plaintext.digest)?;
+        let [mut body, mask] = self.zero(context, plaintext.level, rng)?;
+        body.add_assign(context.ring(), &plaintext.poly);
+        Ok(Ciphertext {
+            parts: vec![body, mask],
+            level: plaintext.level,
+            scale: plaintext.scale,
+            key_id: self.key_id,
+            digest: self.digest,
+        })
+    }
+
+    /// A fresh encryption of zero: (b u + e_0, a u + e_1).
+    pub(crate) fn zero(
+        &self,
+        context: &Context,
+        level: usize,
+        rng: &mut impl CryptoRng,
+    ) -> Result<[Poly<Ntt>; 2], Error> {
+        context.check_digest(self.digest)?;
         let ring = context.ring();
-        let level = plaintext.level;
         let mut small = Zeroizing::new(vec![0i8; ring.degree()]);
         ternary(rng, &mut small);
         let mut u = Poly::from_small(ring, context.basis(level), &small).into_ntt(ring);
@@ -208,16 +225,9 @@ impl PublicKey {
             part.mul_add_assign(ring, &u, key);
             part
         };
-        let (mut body, mask) = (encrypt(&self.body), encrypt(&self.mask));
+        let parts = [encrypt(&self.body), encrypt(&self.mask)];
         // Whoever learns u learns the plaintext.
         u.zeroize();
-        body.add_assign(ring, &plaintext.poly);
-        Ok(Ciphertext {
-            parts: vec![body, mask],
-            level,
-            scale: plaintext.scale,
-            key_id: self.key_id,
-            digest: self.digest,
-        })
+        Ok(parts)
     }
 }

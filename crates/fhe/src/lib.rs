@@ -9,7 +9,7 @@
 //!
 //! Security: IND-CPA. Decryptions of approximate numbers must not be shown to anyone but the key's
 //! owner without further noise. Evaluation does not hide the evaluator's own constants from the
-//! key's owner.
+//! key's owner, unless the result is flooded ([`flooding`]).
 //! Timing: operations do not branch on coefficients, plaintexts or secrets; rejection sampling
 //!     depends on the stream only.
 
@@ -19,10 +19,12 @@ mod error;
 mod key_id;
 mod rlwe;
 
+pub mod bfv;
 pub mod bgv;
 pub mod circuits;
 pub mod ckks;
 pub mod codec;
+pub mod flooding;
 pub mod keys;
 pub mod noise;
 pub mod owner;

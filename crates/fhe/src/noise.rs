@@ -83,6 +83,7 @@ pub struct Operand {
 /// Predicts noise for one parameter set.
 #[derive(Debug, Clone)]
 pub struct NoiseModel {
+    degree: usize,
     embedding: f64,
     primes: Vec<f64>,
     special: f64,
@@ -98,11 +99,22 @@ impl NoiseModel {
             RingKind::Standard => n.sqrt(),
         };
         Self {
+            degree: parameters.n(),
             embedding,
             primes: parameters.q().iter().map(|&q| q as f64).collect(),
             special: parameters.p().iter().map(|&p| p as f64).product(),
             digit_limbs: parameters.digit_limbs(),
         }
+    }
+
+    /// N.
+    pub(crate) fn degree(&self) -> usize {
+        self.degree
+    }
+
+    /// Noise of independent coefficients of a deviation.
+    pub(crate) fn independent(&self, std: f64) -> Noise {
+        Noise::gaussian(std * self.embedding)
     }
 
     /// Slot deviation of a polynomial with coefficients of deviation 1.

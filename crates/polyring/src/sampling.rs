@@ -4,8 +4,12 @@
 //! All take their randomness as an argument, and give the same values on every kernel and every
 //! machine.
 
+mod wide;
+
 use rand_core::CryptoRng;
 use zeroize::Zeroize;
+
+pub use wide::{WIDE_BITS_MAX, WideIntegers};
 
 use crate::kernel::Kernel;
 use crate::modulus::Modulus;

@@ -2,7 +2,8 @@
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
-use scuro_polyring::{Kernel, Modulus, primes, sampling};
+use scuro_polyring::sampling::WideIntegers;
+use scuro_polyring::{Basis, Kernel, Modulus, Ring, RingKind, primes, sampling};
 
 const SAMPLES: usize = 1 << 18;
 
@@ -87,4 +88,80 @@ fn streams_differ_by_seed_domain_and_index_and_repeat_otherwise() {
     for other in [draw(2, "a", 0), draw(1, "b", 0), draw(1, "a", 1)] {
         assert_ne!(first, other);
     }
+}
+
+/// Samples of a wide sampler as numbers, read by their residues modulo three primes.
+fn wide_values(wide: &WideIntegers, log_n: u32) -> Vec<f64> {
+    let order = RingKind::Standard.root_order(log_n);
+    let moduli = primes::ntt_primes(50, order, 3, &[]).unwrap();
+    let ring = Ring::new(RingKind::Standard, log_n, &moduli, Kernel::detect()).unwrap();
+    let poly = wide.to_poly(&ring, Basis::range(0..3));
+    let rows: Vec<&[u64]> = poly.rows().map(|(_, row)| row).collect();
+    let mut values = vec![0.0; ring.degree()];
+    let radix = scuro_polyring::MixedRadix::new(&ring, Basis::range(0..3)).unwrap();
+    radix.to_f64(&ring, &mut values, &rows);
+    values
+}
+
+/// Largest distance between the empirical distribution and `expected`.
+fn kolmogorov_smirnov(values: &mut [f64], expected: impl Fn(f64) -> f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let n = values.len() as f64;
+    let distance = |(i, &x): (usize, &f64)| {
+        let (below, above) = (i as f64 / n, (i as f64 + 1.0) / n);
+        (expected(x) - below).abs().max((expected(x) - above).abs())
+    };
+    values.iter().enumerate().map(distance).fold(0.0, f64::max)
+}
+
+#[test]
+fn wide_uniform_integers_fill_their_range_above_and_below_a_word() {
+    for bits in [0, 1, 30, 47, 48, 49, 96, 130] {
+        let mut rng = ChaCha20Rng::seed_from_u64(6);
+        let wide = WideIntegers::uniform(&mut rng, bits, 1 << 14);
+        let (mut values, bound) = (wide_values(&wide, 14), 2f64.powi(bits as i32));
+        assert!(values.iter().all(|x| (-bound..=bound).contains(x)));
+        if bits < 30 {
+            let smallest = values.iter().filter(|&&x| x == -bound).count() as f64;
+            let expected = values.len() as f64 / (2.0 * bound);
+            assert!((smallest - expected).abs() < 5.0 * expected.sqrt());
+            continue;
+        }
+        let distance = kolmogorov_smirnov(&mut values, |x| (x / bound + 1.0) / 2.0);
+        // The 0.999999 quantile.
+        assert!(distance < 2.7 / 128.0, "{bits} bits: {distance}");
+    }
+}
+
+#[test]
+fn wide_gaussians_have_the_stated_distribution_above_and_below_a_word() {
+    for doublings in [3, 20, 46, 47, 48, 100, 140] {
+        let mut rng = ChaCha20Rng::seed_from_u64(7);
+        let wide = WideIntegers::gaussian(&mut rng, Kernel::detect(), doublings, 1 << 14);
+        let (mut values, sigma) = (
+            wide_values(&wide, 14),
+            WideIntegers::gaussian_deviation(doublings),
+        );
+        let variance = values.iter().map(|x| (x / sigma).powi(2)).sum::<f64>() / 16384.0;
+        assert!((variance - 1.0).abs() < 5.0 * (2.0f64 / 16384.0).sqrt());
+        // Half a step: the distribution is discrete.
+        let normal = |x: f64| 0.5 * (1.0 + error_function((x + 0.5) / sigma / 2f64.sqrt()));
+        let distance = kolmogorov_smirnov(&mut values, normal);
+        let steps = 1.0 / sigma;
+        assert!(distance < 2.7 / 128.0 + steps, "{doublings}: {distance}");
+    }
+}
+
+/// Abramowitz, Stegun 7.1.26, within 2e-7.
+fn error_function(x: f64) -> f64 {
+    let t = 1.0 / (1.0 + 0.327_591_1 * x.abs());
+    let coefficients = [
+        1.061_405_429,
+        -1.453_152_027,
+        1.421_413_741,
+        -0.284_496_736,
+        0.254_829_592,
+    ];
+    let tail = coefficients.iter().fold(0.0, |sum, c| (sum + c) * t);
+    (1.0 - tail * (-x * x).exp()).copysign(x)
 }

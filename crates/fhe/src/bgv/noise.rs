@@ -3,6 +3,7 @@
 use scuro_polyring::RingKind;
 
 use super::BgvContext;
+use crate::flooding::Flooding;
 use crate::noise::{self, Noise};
 
 /// Predicts noise for one parameter set and plaintext prime.
@@ -76,6 +77,27 @@ impl NoiseModel {
         noise
             .times(self.primes[level].recip())
             .plus(self.core.rescale_unrelinearized())
+    }
+
+    /// After [`super::Evaluator::flood`].
+    pub fn flooded(&self, noise: Noise, flooding: Flooding) -> Noise {
+        let message = self.plaintext();
+        let error = self.core.flooded(self.error(noise), flooding);
+        message.plus(error)
+    }
+
+    /// The error alone of a phase that is message and error: |t error| is at most the phase and the
+    /// centred message, whose coefficients have a norm of at most sqrt(N) t/2.
+    pub(crate) fn error(&self, noise: Noise) -> Noise {
+        Noise {
+            std: noise.std,
+            bound: noise.bound + (self.core.degree() as f64).sqrt() / 2.0,
+        }
+    }
+
+    /// Q_level.
+    pub(crate) fn modulus(&self, level: usize) -> f64 {
+        self.primes[..=level].iter().product()
     }
 
     /// Bits between the bound and Q/2 at `level`: a lower bound of the noise budget.

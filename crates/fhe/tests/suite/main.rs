@@ -1,11 +1,13 @@
 //! Homomorphic operations end to end, through the public interface only.
 
+mod bfv;
 mod bgv;
 mod ckks;
 mod codec;
 mod common;
 mod encrypted;
 mod exact_linear;
+mod flooding;
 mod linear;
 mod misuse;
 mod noise;

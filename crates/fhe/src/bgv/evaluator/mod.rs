@@ -4,10 +4,15 @@ mod keyed;
 
 use std::sync::Arc;
 
+use rand_core::CryptoRng;
+
 use super::factor::short_multipliers;
-use super::{BgvContext, Ciphertext, Plaintext};
+use super::{BgvContext, Ciphertext, NoiseModel, Plaintext};
 use crate::ckks;
 use crate::error::Error;
+use crate::flooding::Flooding;
+use crate::keys::PublicKey;
+use crate::noise::{Noise, Operand};
 
 /// Computes on ciphertexts under one parameter set and plaintext prime.
 ///
@@ -253,6 +258,37 @@ impl Evaluator {
         self.match_factors(&left, &right)
     }
 
+    /// Re-randomises a ciphertext and drowns its error, exactly: see [`crate::flooding`].
+    ///
+    /// `noise` is the bound of [`NoiseModel`] for the ciphertext.
+    ///
+    /// Level, factor: unchanged     Noise: [`NoiseModel::flooded`]
+    ///
+    /// # Errors
+    /// As [`ckks::Evaluator::flood`]; there is room where the result decrypts exactly.
+    pub fn flood(
+        &self,
+        ciphertext: &Ciphertext,
+        noise: Noise,
+        public: &PublicKey,
+        flooding: Flooding,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Ciphertext, Error> {
+        self.check(ciphertext)?;
+        let parameters = self.context.context().parameters();
+        let plain_bits = (self.context.plain_modulus().value() as f64).log2();
+        let room_bits = parameters.log_q(ciphertext.level()) - 1.0 - plain_bits;
+        // The centred message over t is at most 1/2.
+        let operand = Operand {
+            magnitude: 0.5,
+            noise: NoiseModel::new(&self.context).error(noise),
+        };
+        let core = &self.core;
+        let rlwe =
+            core.flood_within(&ciphertext.rlwe, operand, room_bits, public, flooding, rng)?;
+        Ok(with(ciphertext, rlwe))
+    }
+
     /// An operation of the ring that leaves the factor as it is.
     fn keep_factor(
         &self,
@@ -306,7 +342,7 @@ impl Evaluator {
         self.context.check_digest(ciphertext.digest)
     }
 
-    fn check_pair(&self, left: &Ciphertext, right: &Ciphertext) -> Result<(), Error> {
+    pub(crate) fn check_pair(&self, left: &Ciphertext, right: &Ciphertext) -> Result<(), Error> {
         self.check(left)?;
         self.check(right)?;
         right.rlwe.check_key(left.key_id())?;
