@@ -331,11 +331,10 @@ impl<A: Arithmetic> Run<'_, A> {
         })
     }
 
-    fn each(
-        &self,
-        operand: &[A::Ciphertext],
-        f: &(dyn Fn(usize, &A::Ciphertext) -> Result<A::Ciphertext, scuro_fhe::Error> + Sync),
-    ) -> Result<Vec<A::Ciphertext>, RuntimeError> {
+    fn each<F>(&self, operand: &[A::Ciphertext], f: &F) -> Result<Vec<A::Ciphertext>, RuntimeError>
+    where
+        F: Fn(usize, &A::Ciphertext) -> Result<A::Ciphertext, scuro_fhe::Error> + Sync,
+    {
         self.workers.map(operand.len(), |i| Ok(f(i, &operand[i])?))
     }
 
