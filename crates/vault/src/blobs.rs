@@ -79,7 +79,9 @@ impl Blobs {
         let mut file = File::open(&path).map_err(fail)?;
         file.seek(SeekFrom::Start(offset)).map_err(fail)?;
         let mut bytes = Vec::with_capacity(count);
-        file.take(count as u64).read_to_end(&mut bytes).map_err(fail)?;
+        file.take(count as u64)
+            .read_to_end(&mut bytes)
+            .map_err(fail)?;
         Ok(bytes)
     }
 
@@ -113,8 +115,14 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).expect("list").count(), 1);
         assert_eq!(blobs.piece(&digest, 3, 100).expect("piece"), b"ghts");
         std::fs::write(folder.path().join(digest.to_string()), b"weightz").expect("changed");
-        assert!(matches!(blobs.verify(&digest), Err(VaultError::Tampered { .. })));
-        assert!(matches!(blobs.read(&digest), Err(VaultError::Tampered { .. })));
+        assert!(matches!(
+            blobs.verify(&digest),
+            Err(VaultError::Tampered { .. })
+        ));
+        assert!(matches!(
+            blobs.read(&digest),
+            Err(VaultError::Tampered { .. })
+        ));
         blobs.put(b"weights").expect("repaired");
         assert_eq!(blobs.read(&digest).expect("whole"), b"weights");
     }

@@ -189,7 +189,8 @@ impl OpenModels {
         }
         let manifest = record.manifest.clone();
         let program = manifest.artefact(Role::Program);
-        let program = program.ok_or_else(|| VaultError::not_found("program of", record.reference()))?;
+        let program =
+            program.ok_or_else(|| VaultError::not_found("program of", record.reference()))?;
         let program = vault.blobs.read(&program.digest)?;
         let secret = vault.secret_key(&manifest)?;
         let model = Arc::new(OpenModel::new(manifest, &program, &secret)?);

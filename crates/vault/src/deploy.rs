@@ -233,7 +233,10 @@ impl Link {
     ) -> Result<Answer, VaultError> {
         let mut pause = PAUSE;
         for _ in 1..TRIES {
-            let sent = self.client.send(method.clone(), path, headers, body.to_vec()).await;
+            let sent = self
+                .client
+                .send(method.clone(), path, headers, body.to_vec())
+                .await;
             match sent {
                 Ok(answer) if !is_busy(answer.status) => return Ok(answer),
                 Ok(answer) => tracing::warn!(device = self.device, status = %answer.status, "busy"),
@@ -245,7 +248,10 @@ impl Link {
             tokio::time::sleep(pause).await;
             pause *= 2;
         }
-        Ok(self.client.send(method, path, headers, body.to_vec()).await?)
+        Ok(self
+            .client
+            .send(method, path, headers, body.to_vec())
+            .await?)
     }
 
     /// The answer, if it is a success.

@@ -194,8 +194,7 @@ impl Vault {
     }
 }
 
-const SELECT: &str =
-    "SELECT name, role, fingerprint, state, enrolled, expires, address FROM peers";
+const SELECT: &str = "SELECT name, role, fingerprint, state, enrolled, expires, address FROM peers";
 
 fn find(db: &Connection, name: &Name) -> Result<Option<PeerRecord>, VaultError> {
     let sql = format!("{SELECT} WHERE name = ?1");

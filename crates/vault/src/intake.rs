@@ -14,9 +14,7 @@ use scuro_wire::inference::{
     Inference, InferenceAck, InferenceBatch, InferenceBatchReply, Outcome,
 };
 use scuro_wire::metrics::Metrics;
-use scuro_wire::query::{
-    QueryAck, QueryBatch, QueryBatchReply, QueryRegistration, Registration,
-};
+use scuro_wire::query::{QueryAck, QueryBatch, QueryBatchReply, QueryRegistration, Registration};
 use scuro_wire::results::InferenceResult;
 use scuro_wire::{Digest, Name, QueryId};
 

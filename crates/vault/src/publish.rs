@@ -261,13 +261,17 @@ const MQTT_SINK: &str = "mqtt";
 pub async fn to_mqtt(mut source: Source, topic: Topic) {
     let mut backoff = BACKOFF;
     loop {
-        let before = source.metrics.count(PUBLISHED_METRIC, &[("sink", MQTT_SINK)]);
+        let before = source
+            .metrics
+            .count(PUBLISHED_METRIC, &[("sink", MQTT_SINK)]);
         let Err(error) = mqtt_session(&mut source, &topic).await else {
             return;
         };
         source.metrics.add(BROKER_LOST_METRIC, &[], 1);
         tracing::warn!(%error, "results wait for the MQTT broker");
-        let after = source.metrics.count(PUBLISHED_METRIC, &[("sink", MQTT_SINK)]);
+        let after = source
+            .metrics
+            .count(PUBLISHED_METRIC, &[("sink", MQTT_SINK)]);
         if after > before {
             backoff = BACKOFF;
         }
@@ -400,7 +404,13 @@ mod tests {
         assert_eq!((topic.port, topic.topic.as_str()), (2000, "scuro/results"));
         let plain: Topic = "mqtt://broker/a".parse().expect("a topic");
         assert_eq!(plain.port, 1883);
-        for bad in ["broker/a", "mqtt://broker", "mqtt:///a", "mqtt://b/a/#", "mqtt://b:x/a"] {
+        for bad in [
+            "broker/a",
+            "mqtt://broker",
+            "mqtt:///a",
+            "mqtt://b/a/#",
+            "mqtt://b:x/a",
+        ] {
             assert!(bad.parse::<Topic>().is_err(), "{bad}");
         }
     }

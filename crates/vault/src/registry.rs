@@ -224,7 +224,10 @@ fn check_keys(new: &NewModel<'_>) -> Result<(Digest, KeyId), VaultError> {
     let expected = SecretKey::from_bytes(new.secret_key, context)?.key_id();
     let public = PublicKey::from_bytes(new.public_key, context)?.key_id();
     let evaluation = EvaluationKeys::from_bytes(new.evaluation_keys, context)?.key_id();
-    for (what, found) in [("public key", public), ("set of evaluation keys", evaluation)] {
+    for (what, found) in [
+        ("public key", public),
+        ("set of evaluation keys", evaluation),
+    ] {
         if found != expected {
             return Err(VaultError::KeyMismatch {
                 what,
@@ -291,6 +294,8 @@ impl std::str::FromStr for ModelState {
 
     fn from_str(text: &str) -> Result<Self, ()> {
         let all = [Self::Active, Self::Superseded, Self::Retired];
-        all.into_iter().find(|state| state.as_str() == text).ok_or(())
+        all.into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or(())
     }
 }

@@ -98,8 +98,11 @@ impl VaultKey {
         let key = Self(Zeroizing::new(random()?));
         let mut text = Zeroizing::new(String::with_capacity(2 * KEY_BYTES + 1));
         for byte in key.0.iter() {
-            fmt::Write::write_fmt(&mut *text, format_args!("{byte:02x}"))
-                .map_err(|_| VaultError::Crypto { what: "writing a key" })?;
+            fmt::Write::write_fmt(&mut *text, format_args!("{byte:02x}")).map_err(|_| {
+                VaultError::Crypto {
+                    what: "writing a key",
+                }
+            })?;
         }
         text.push('\n');
         let mut options = File::options();

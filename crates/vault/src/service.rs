@@ -143,7 +143,10 @@ pub async fn serve(
     }
     // The last sender is gone with the routers, and sinks end once they have seen it. One that
     // waits for its broker is cut off: its results wait in the log.
-    let _ = timeout(SINKS_END, async { while sinks.join_next().await.is_some() {} }).await;
+    let _ = timeout(SINKS_END, async {
+        while sinks.join_next().await.is_some() {}
+    })
+    .await;
     tracing::info!("vault stopped");
     Ok(())
 }
@@ -174,7 +177,10 @@ fn router(service: Service) -> Router {
             paths::INFERENCES,
             post(accept).layer(bounded(limits::INFERENCE_BATCH_BYTES)),
         )
-        .route_layer(middleware::from_fn_with_state(service.clone(), admit_device));
+        .route_layer(middleware::from_fn_with_state(
+            service.clone(),
+            admit_device,
+        ));
     let reading = Router::new()
         .route(paths::RESULTS, get(results))
         .route(paths::METRICS, get(metrics))
@@ -301,9 +307,11 @@ async fn admit_device(
 ) -> Result<Response, Failed> {
     let record = authorise(&service, &peer, PeerRole::Device).await?;
     let Some(_place) = DevicePlace::take(&service, &record.name) else {
+        https::drain(request.into_body()).await;
         return Err(Failed::busy(StatusCode::TOO_MANY_REQUESTS));
     };
     let Ok(_permit) = service.requests.try_acquire() else {
+        https::drain(request.into_body()).await;
         return Err(Failed::busy(StatusCode::SERVICE_UNAVAILABLE));
     };
     request.extensions_mut().insert(record);
@@ -409,7 +417,9 @@ impl IntoResponse for Failed {
         );
         let mut response = (status, Json(problem)).into_response();
         if later {
-            response.headers_mut().insert(RETRY_AFTER, RETRY_SECONDS.into());
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, RETRY_SECONDS.into());
         }
         response
     }
@@ -427,7 +437,10 @@ impl From<VaultError> for Failed {
         if status.is_server_error() {
             // Paths and SQL are for our log, not for a device.
             tracing::error!(%error, code, "request failed");
-            return Self(status, Problem::new(code, "the vault cannot do it now", hint));
+            return Self(
+                status,
+                Problem::new(code, "the vault cannot do it now", hint),
+            );
         }
         Self(status, Problem::new(code, error.to_string(), hint))
     }

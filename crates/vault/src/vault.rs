@@ -314,7 +314,13 @@ fn issue(
         id: AUTHORITY_KEY_ID.to_string(),
     };
     let secret = std::str::from_utf8(&secret).map_err(damaged)?;
-    authority::issue(&String::from_utf8_lossy(&authority), secret, name, now, expires)
+    authority::issue(
+        &String::from_utf8_lossy(&authority),
+        secret,
+        name,
+        now,
+        expires,
+    )
 }
 
 fn renew_identity(db: &Connection, key: &VaultKey, now: u64) -> Result<(), VaultError> {

@@ -11,11 +11,24 @@ fn a_vault_is_made_once_and_opens_with_its_key_only() {
     let desk = tempfile::tempdir().expect("folder");
     let folder = desk.path().join("vault");
     let key = source(&folder);
-    assert!(matches!(Vault::open(&folder, &key), Err(VaultError::NotAVault { .. })));
+    assert!(matches!(
+        Vault::open(&folder, &key),
+        Err(VaultError::NotAVault { .. })
+    ));
     drop(Vault::init(&folder, &key, NOW).expect("made"));
-    assert!(matches!(Vault::init(&folder, &key, NOW), Err(VaultError::Exists { .. })));
+    assert!(matches!(
+        Vault::init(&folder, &key, NOW),
+        Err(VaultError::Exists { .. })
+    ));
     let vault = Vault::open(&folder, &key).expect("opens");
-    assert!(vault.identity(NOW).expect("identity").peer().expect("peer").is_vault());
+    assert!(
+        vault
+            .identity(NOW)
+            .expect("identity")
+            .peer()
+            .expect("peer")
+            .is_vault()
+    );
     let foreign = desk.path().join("foreign.key");
     VaultKey::create(&foreign).expect("a key");
     assert!(matches!(
@@ -25,7 +38,9 @@ fn a_vault_is_made_once_and_opens_with_its_key_only() {
     let passphrase = KeySource::passphrase("a passphrase for tests").expect("long");
     assert!(matches!(
         Vault::open(&folder, &passphrase),
-        Err(VaultError::KeyKind { expected: "key file" })
+        Err(VaultError::KeyKind {
+            expected: "key file"
+        })
     ));
 }
 
@@ -36,7 +51,9 @@ fn a_vault_moves_from_a_key_file_to_a_passphrase_and_back() {
     let passphrase = KeySource::passphrase("a passphrase for tests").expect("long");
     let mut vault = Vault::init(desk.path(), &file, NOW).expect("made");
     let write = |vault: &Vault| {
-        vault.database.write(|db| vault.store_secret(db, "model/a/1/x", b"secret"))
+        vault
+            .database
+            .write(|db| vault.store_secret(db, "model/a/1/x", b"secret"))
     };
     write(&vault).expect("stored");
     assert_eq!(vault.rekey(&passphrase).expect("changed"), 4);
@@ -44,7 +61,9 @@ fn a_vault_moves_from_a_key_file_to_a_passphrase_and_back() {
     let mut vault = Vault::open(desk.path(), &passphrase).expect("opens");
     vault.rekey(&file).expect("changed back");
     let vault = Vault::open(desk.path(), &file).expect("opens");
-    let secret = vault.database.read(|db| vault.open_secret(db, "model/a/1/x"));
+    let secret = vault
+        .database
+        .read(|db| vault.open_secret(db, "model/a/1/x"));
     assert_eq!(&secret.expect("there")[..], b"secret");
 }
 
