@@ -119,6 +119,10 @@ verbs! {
     Predict => predict,
     /// Score a model on a data set, clear, simulated or encrypted.
     Accuracy => accuracy,
+    /// Keep protected models, their keys and devices; decrypt what devices send.
+    Vault => vault,
+    /// Push a protected model to a device, or take it back.
+    Deploy => deploy,
     /// Measure every figure that Scuro promises.
     Bench => bench,
     /// Turn the JSON of a run or a benchmark into an HTML page.

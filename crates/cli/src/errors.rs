@@ -1,8 +1,10 @@
 //! Failures as the user sees them: code, exit code, message, and the cheapest fix.
 //!
-//! The crates below have typed errors; `conversions` is the one place that maps each of them.
+//! The crates below have typed errors; `conversions` and `services` are the place
+//! that maps each of them.
 
 mod conversions;
+mod services;
 
 use std::path::Path;
 

@@ -17,6 +17,7 @@ mod progress;
 mod report;
 mod scoring;
 mod secrets;
+mod services;
 mod session;
 mod style;
 mod table;

@@ -1,0 +1,139 @@
+//! `scuro deploy NAME[:VERSION] --device D`, `scuro deploy rollback --device D`
+
+use scuro_vault::Vault;
+use scuro_vault::deploy::DeployReport;
+use scuro_wire::{ModelReference, Name};
+use serde_json::json;
+
+use crate::context::Context;
+use crate::errors::{Exit, Failure};
+use crate::output::Reply;
+use crate::progress::Progress;
+use crate::verbs::vault::{self, Place};
+use crate::{services, units};
+
+/// Arguments of `scuro deploy`.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    action: Option<Action>,
+    /// Model; without a version, the newest that is active.
+    #[arg(value_name = "NAME[:VERSION]", required = true)]
+    model: Option<ModelReference>,
+    #[command(flatten)]
+    target: Option<Target>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Take a device back to the deployment before.
+    Rollback {
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+/// Which device, from which vault.
+#[derive(Debug, clap::Args)]
+struct Target {
+    /// Device; it must be enrolled.
+    #[arg(long)]
+    device: Name,
+    /// Where it listens, if not where it was enrolled for.
+    #[arg(long, value_name = "HOST:PORT")]
+    address: Option<String>,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Deploys or rolls back.
+pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Failure> {
+    let (model, target) = match arguments {
+        Arguments {
+            action: Some(Action::Rollback { target }),
+            ..
+        } => return roll_back(&target),
+        Arguments {
+            model: Some(model),
+            target: Some(target),
+            ..
+        } => (model, target),
+        _ => {
+            return Err(
+                Failure::bad_input("arguments.invalid", "no model and device")
+                    .hint("scuro deploy NAME[:VERSION] --device DEVICE"),
+            );
+        }
+    };
+    if context.verbose > 0 {
+        services::log_to_stderr(context);
+    }
+    let vault = vault::open(&target.place)?;
+    let report = deploy(&vault, &model, &target, context)?;
+    let rate = report.bytes_sent as f64 / report.took.as_secs_f64().max(1e-9);
+    let data = json!({
+        "model": report.model, "device": target.device.as_str(),
+        "deployment": report.deployment.to_string(), "bytes": report.bytes,
+        "bytes_sent": report.bytes_sent, "milliseconds": report.took.as_secs_f64() * 1e3,
+    });
+    let human = format!(
+        "{} runs on {}: {} sent of {} in {} ({}/s)\n",
+        report.model,
+        target.device,
+        units::bytes(report.bytes_sent),
+        units::bytes(report.bytes),
+        units::duration(report.took),
+        units::bytes(rate as u64)
+    );
+    Ok(Reply::new(data, human))
+}
+
+fn deploy(
+    vault: &Vault,
+    model: &ModelReference,
+    target: &Target,
+    context: &Context,
+) -> Result<DeployReport, Failure> {
+    const MIB: u64 = 1 << 20;
+    let total = vault.model(model)?.manifest.bytes().div_ceil(MIB);
+    let progress = Progress::bar(context, "deploying, MiB", total as usize);
+    let (device, address) = (&target.device, target.address.as_deref());
+    let now = scuro_vault::now();
+    let shown = |bytes: u64| progress.at((bytes / MIB) as usize);
+    let deployed = vault.deploy(model, device, address, now, shown);
+    Ok(services::runtime()?.block_on(deployed)?)
+}
+
+fn roll_back(target: &Target) -> Result<Reply, Failure> {
+    let vault = vault::open(&target.place)?;
+    let (device, address) = (&target.device, target.address.as_deref());
+    let back = vault.roll_back(device, address, scuro_vault::now());
+    let status = services::runtime()?
+        .block_on(back)
+        .map_err(nothing_before)?;
+    let model = format!("{}:{}", status.name, status.version);
+    let data = json!({
+        "model": model, "device": device.as_str(), "deployment": status.deployment.to_string(),
+    });
+    Ok(Reply::new(
+        data,
+        format!("{model} runs on {device} again\n"),
+    ))
+}
+
+/// The device's 409 has one meaning here.
+fn nothing_before(error: scuro_vault::VaultError) -> Failure {
+    match error {
+        scuro_vault::VaultError::Device {
+            device,
+            status: 409,
+            ..
+        } => {
+            let message = format!("{device} has no deployment before the present one");
+            Failure::new(Exit::Refused, "deploy.nothing-before", message)
+                .hint("deploy the version that you want: `scuro deploy NAME:VERSION --device ...`")
+        }
+        error => error.into(),
+    }
+}

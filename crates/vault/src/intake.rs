@@ -1,0 +1,468 @@
+//! The decryption agent: takes registrations and encrypted inferences of one device.
+//!
+//! An inference is decrypted only if this device registered its query, for a deployment that it
+//! was given and that is neither retired nor expired, with the same digest, and it was not answered
+//! before. The answer and the mark on the query are one transaction: what is acknowledged is on
+//! disk, and nothing is there twice.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use scuro_wire::inference::{
+    Inference, InferenceAck, InferenceBatch, InferenceBatchReply, Outcome,
+};
+use scuro_wire::metrics::Metrics;
+use scuro_wire::query::{QueryAck, QueryBatch, QueryBatchReply, QueryRegistration, Registration};
+use scuro_wire::results::InferenceResult;
+use scuro_wire::{Digest, Name, QueryId};
+
+use crate::decryption::{OpenModel, OpenModels};
+use crate::deploy::is_deployed;
+use crate::error::VaultError;
+use crate::results;
+use crate::vault::Vault;
+
+/// Most unanswered queries of one device.
+pub const OPEN_QUERIES: u64 = 1_000_000;
+/// Days that an unanswered query is kept.
+pub const OPEN_QUERY_DAYS: u64 = 30;
+/// Counter of inferences by device and outcome.
+pub const INFERENCES_METRIC: &str = "scuro_vault_inferences_total";
+/// Counter of registrations by device and outcome.
+pub const QUERIES_METRIC: &str = "scuro_vault_queries_total";
+/// Histogram of parsing, decrypting and decoding one reply.
+pub const DECRYPT_METRIC: &str = "scuro_vault_decrypt_seconds";
+
+/// What stands in the way of an inference.
+const NOT_REGISTERED: &str = "query.unknown";
+const OTHER_DEVICE: &str = "query.of-another-device";
+const OTHER_DIGEST: &str = "query.other-digest";
+const OTHER_DEPLOYMENT: &str = "query.other-deployment";
+const ID_TAKEN: &str = "query.id-taken";
+const NOT_DEPLOYED: &str = "deployment.not-on-this-device";
+const RETIRED: &str = "model.retired";
+const EXPIRED: &str = "model.key-expired";
+const UNREADABLE: &str = "model.unreadable";
+
+/// The agent; shared by all requests.
+#[derive(Debug)]
+pub struct Intake {
+    vault: Arc<Vault>,
+    metrics: Arc<Metrics>,
+    models: OpenModels,
+    /// Queries that a request is decrypting now.
+    under_way: Mutex<HashSet<QueryId>>,
+}
+
+/// A model that may decrypt for this device, or the code of why not.
+type Permission = Result<Arc<OpenModel>, Refused>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    /// For good.
+    Never(&'static str),
+    /// The vault cannot read its own files: the device keeps the inference.
+    Later(&'static str),
+}
+
+impl Intake {
+    /// An agent on a vault.
+    pub fn new(vault: Arc<Vault>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            vault,
+            metrics,
+            models: OpenModels::default(),
+            under_way: Mutex::default(),
+        }
+    }
+
+    /// Registers queries of `device`; they are on disk when this returns.
+    ///
+    /// # Errors
+    /// [`VaultError::TooManyQueries`], [`VaultError::DiskFull`], [`VaultError::Database`]: then
+    /// nothing of the batch is registered.
+    pub fn register(
+        &self,
+        device: &Name,
+        batch: &QueryBatch,
+        now_ms: u64,
+    ) -> Result<QueryBatchReply, VaultError> {
+        let acks = self.vault.database.write(|db| {
+            check_open_queries(db, device, batch.queries.len())?;
+            let mut known = HashMap::new();
+            let mut acks = Vec::with_capacity(batch.queries.len());
+            for query in &batch.queries {
+                let allowed = match known.get(&query.deployment) {
+                    Some(code) => *code,
+                    None => self.usable(db, device, &query.deployment, now_ms / 1000)?,
+                };
+                known.insert(query.deployment, allowed);
+                acks.push(register_one(db, device, query, allowed, now_ms)?);
+            }
+            Ok(acks)
+        })?;
+        for ack in &acks {
+            self.count_registration(device, ack);
+        }
+        Ok(QueryBatchReply { acks })
+    }
+
+    /// Decrypts what belongs to open queries of `device` and stores the answers; everything that is
+    /// acknowledged is on disk when this returns.
+    ///
+    /// # Errors
+    /// [`VaultError::DiskFull`], [`VaultError::Database`]: then nothing is acknowledged.
+    pub fn accept(
+        &self,
+        device: &Name,
+        batch: InferenceBatch,
+        now_ms: u64,
+    ) -> Result<InferenceBatchReply, VaultError> {
+        let claim = self.claim(&batch);
+        let permissions = self.permissions(device, &batch, now_ms / 1000)?;
+        let mut verdicts = Vec::with_capacity(batch.inferences.len());
+        for (place, inference) in batch.inferences.iter().enumerate() {
+            let owned = claim.owns(place);
+            verdicts.push(self.judge(device, inference, owned, &permissions, now_ms)?);
+        }
+        let acks = self.vault.database.write(|db| {
+            let each = batch.inferences.iter().zip(&verdicts);
+            each.map(|(inference, verdict)| settle(db, inference, verdict))
+                .collect::<Result<Vec<_>, _>>()
+        })?;
+        drop(claim);
+        for (ack, verdict) in acks.iter().zip(&verdicts) {
+            self.report(device, ack, verdict);
+        }
+        Ok(InferenceBatchReply { acks })
+    }
+
+    /// Forgets queries that were never answered.
+    ///
+    /// # Errors
+    /// [`VaultError::Database`].
+    pub fn prune(&self, now_ms: u64) -> Result<usize, VaultError> {
+        let oldest = now_ms.saturating_sub(OPEN_QUERY_DAYS * crate::authority::DAY * 1000);
+        let sql = "DELETE FROM queries WHERE result IS NULL AND registered_ms < ?1";
+        self.vault
+            .database
+            .write(|db| Ok(db.execute(sql, [oldest as i64])?))
+    }
+
+    /// Takes the batch's queries, so that no other request decrypts one of them meanwhile.
+    fn claim(&self, batch: &InferenceBatch) -> Claim<'_> {
+        let mut under_way = lock(&self.under_way);
+        let ids = batch.inferences.iter();
+        let owned = ids.map(|i| under_way.insert(i.query_id).then_some(i.query_id));
+        Claim {
+            owned: owned.collect(),
+            under_way: &self.under_way,
+        }
+    }
+
+    /// For every deployment of the batch: the open model, or why there is none.
+    fn permissions(
+        &self,
+        device: &Name,
+        batch: &InferenceBatch,
+        now: u64,
+    ) -> Result<HashMap<Digest, Permission>, VaultError> {
+        let mut permissions = HashMap::new();
+        for inference in &batch.inferences {
+            let deployment = inference.deployment;
+            if permissions.contains_key(&deployment) {
+                continue;
+            }
+            let database = &self.vault.database;
+            let allowed = database.read(|db| self.usable(db, device, &deployment, now))?;
+            let permission = match allowed {
+                Err(code) => Err(Refused::Never(code)),
+                Ok(()) => self.open(&deployment),
+            };
+            permissions.insert(deployment, permission);
+        }
+        Ok(permissions)
+    }
+
+    fn open(&self, deployment: &Digest) -> Permission {
+        let database = &self.vault.database;
+        let record = database.read(|db| self.vault.model_of(db, deployment));
+        let unreadable = |error: VaultError| {
+            tracing::error!(deployment = deployment.short(), %error, "model cannot be opened");
+            Refused::Later(UNREADABLE)
+        };
+        let record = record.map_err(unreadable)?;
+        let record = record.ok_or(Refused::Never(NOT_DEPLOYED))?;
+        self.models.open(&self.vault, &record).map_err(unreadable)
+    }
+
+    /// Whether a deployment may be used on a device; the inner error is the code of why not.
+    fn usable(
+        &self,
+        db: &Connection,
+        device: &Name,
+        deployment: &Digest,
+        now: u64,
+    ) -> Result<Result<(), &'static str>, VaultError> {
+        let Some(record) = self.vault.model_of(db, deployment)? else {
+            return Ok(Err(NOT_DEPLOYED));
+        };
+        if !is_deployed(db, device, deployment)? {
+            return Ok(Err(NOT_DEPLOYED));
+        }
+        Ok(match record.check_usable(now) {
+            Ok(()) => Ok(()),
+            Err(VaultError::Expired { .. }) => Err(EXPIRED),
+            Err(_) => Err(RETIRED),
+        })
+    }
+
+    fn judge(
+        &self,
+        device: &Name,
+        inference: &Inference,
+        owned: bool,
+        permissions: &HashMap<Digest, Permission>,
+        now_ms: u64,
+    ) -> Result<Verdict, VaultError> {
+        let query = self
+            .vault
+            .database
+            .read(|db| find_query(db, &inference.query_id))?;
+        if let Some(code) = mismatch(query.as_ref(), device, inference) {
+            return Ok(Verdict::Refused(code, None));
+        }
+        if query.is_some_and(|query| query.result.is_some()) {
+            return Ok(Verdict::Answered);
+        }
+        if !owned {
+            return Ok(Verdict::Busy);
+        }
+        let permission = permissions.get(&inference.deployment);
+        let model = match permission.unwrap_or(&Err(Refused::Never(NOT_DEPLOYED))) {
+            Ok(model) => model,
+            Err(Refused::Never(code)) => return Ok(Verdict::Refused(code, None)),
+            Err(Refused::Later(code)) => return Ok(Verdict::Unreadable(code)),
+        };
+        let start = Instant::now();
+        let answers = match model.decrypt(&inference.reply) {
+            Ok(answers) => answers,
+            Err(fault) => return Ok(Verdict::Refused(fault.code(), Some(fault.to_string()))),
+        };
+        self.metrics.observe(DECRYPT_METRIC, &[], start.elapsed());
+        Ok(Verdict::Decrypted(Box::new(InferenceResult {
+            seq: 0,
+            query_id: inference.query_id,
+            query_digest: inference.query_digest,
+            deployment: inference.deployment,
+            model: model.manifest().name.clone(),
+            version: model.manifest().version,
+            device: device.clone(),
+            answers,
+            timings: inference.timings,
+            received_ms: now_ms,
+            decrypt_us: start.elapsed().as_micros() as u64,
+        })))
+    }
+
+    fn count_registration(&self, device: &Name, ack: &QueryAck) {
+        let outcome = match ack.status {
+            Registration::Registered => "registered",
+            Registration::Known => "known",
+            Registration::Refused => "refused",
+        };
+        let labels = [("device", device.as_str()), ("outcome", outcome)];
+        self.metrics.add(QUERIES_METRIC, &labels, 1);
+        if let Some(code) = &ack.code {
+            tracing::warn!(%device, query = %ack.query_id, code, "registration refused");
+        }
+    }
+
+    fn report(&self, device: &Name, ack: &InferenceAck, verdict: &Verdict) {
+        let outcome = match ack.outcome {
+            Outcome::Accepted => "accepted",
+            Outcome::Duplicate => "duplicate",
+            Outcome::Refused => "refused",
+            Outcome::Retry => "retry",
+        };
+        let code = ack.code.as_deref().unwrap_or("none");
+        let labels = [
+            ("device", device.as_str()),
+            ("outcome", outcome),
+            ("code", code),
+        ];
+        self.metrics.add(INFERENCES_METRIC, &labels, 1);
+        let query = ack.query_id;
+        match verdict {
+            Verdict::Refused(code, detail) => {
+                let detail = detail.as_deref().unwrap_or("");
+                tracing::warn!(%device, %query, code, detail, "inference refused");
+            }
+            _ => tracing::debug!(%device, %query, outcome, "inference"),
+        }
+    }
+}
+
+/// What is to be done with one inference.
+enum Verdict {
+    /// Store it.
+    Decrypted(Box<InferenceResult>),
+    /// It was answered before.
+    Answered,
+    /// Another request, or another place of this one, has the same query.
+    Busy,
+    /// The vault cannot open the model now.
+    Unreadable(&'static str),
+    /// No. The text is for the log alone.
+    Refused(&'static str, Option<String>),
+}
+
+/// Queries that this request holds; given back when it is dropped.
+struct Claim<'a> {
+    owned: Vec<Option<QueryId>>,
+    under_way: &'a Mutex<HashSet<QueryId>>,
+}
+
+impl Claim<'_> {
+    fn owns(&self, place: usize) -> bool {
+        self.owned.get(place).is_some_and(Option::is_some)
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let mut under_way = lock(self.under_way);
+        for id in self.owned.iter().flatten() {
+            under_way.remove(id);
+        }
+    }
+}
+
+fn lock(ids: &Mutex<HashSet<QueryId>>) -> std::sync::MutexGuard<'_, HashSet<QueryId>> {
+    ids.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A registered query.
+struct Query {
+    device: String,
+    deployment: Digest,
+    digest: Digest,
+    result: Option<u64>,
+}
+
+fn find_query(db: &Connection, id: &QueryId) -> Result<Option<Query>, VaultError> {
+    let sql = "SELECT device, deployment, digest, result FROM queries WHERE id = ?1";
+    let found = db.query_row(sql, [id.0], |row| {
+        Ok(Query {
+            device: row.get(0)?,
+            deployment: Digest(row.get(1)?),
+            digest: Digest(row.get(2)?),
+            result: row.get::<_, Option<i64>>(3)?.map(|seq| seq as u64),
+        })
+    });
+    Ok(found.optional()?)
+}
+
+/// Why an inference does not belong to its query.
+fn mismatch(query: Option<&Query>, device: &Name, inference: &Inference) -> Option<&'static str> {
+    let Some(query) = query else {
+        return Some(NOT_REGISTERED);
+    };
+    if query.device != device.as_str() {
+        return Some(OTHER_DEVICE);
+    }
+    if query.deployment != inference.deployment {
+        return Some(OTHER_DEPLOYMENT);
+    }
+    (query.digest != inference.query_digest).then_some(OTHER_DIGEST)
+}
+
+/// Writes what was decrypted and says what the device may know of it.
+fn settle(
+    db: &Connection,
+    inference: &Inference,
+    verdict: &Verdict,
+) -> Result<InferenceAck, VaultError> {
+    let id = &inference.query_id;
+    let ack = |outcome, receipt, code: Option<&str>| InferenceAck {
+        query_id: *id,
+        outcome,
+        receipt,
+        code: code.map(str::to_string),
+    };
+    let answered = || -> Result<Option<u64>, VaultError> {
+        Ok(find_query(db, id)?.and_then(|query| query.result))
+    };
+    Ok(match verdict {
+        Verdict::Refused(code, _) => ack(Outcome::Refused, None, Some(code)),
+        Verdict::Unreadable(code) => ack(Outcome::Retry, None, Some(code)),
+        Verdict::Answered => ack(Outcome::Duplicate, answered()?, None),
+        // The same query twice in one batch is settled by now; in another request, not yet.
+        Verdict::Busy => match answered()? {
+            Some(receipt) => ack(Outcome::Duplicate, Some(receipt), None),
+            None => ack(Outcome::Retry, None, None),
+        },
+        Verdict::Decrypted(result) => match answered()? {
+            Some(receipt) => ack(Outcome::Duplicate, Some(receipt), None),
+            None => {
+                let seq = results::append(db, result)?;
+                let sql = "UPDATE queries SET result = ?2 WHERE id = ?1";
+                db.execute(sql, params![id.0, seq as i64])?;
+                ack(Outcome::Accepted, Some(seq), None)
+            }
+        },
+    })
+}
+
+fn check_open_queries(db: &Connection, device: &Name, more: usize) -> Result<(), VaultError> {
+    let sql = "SELECT count(*) FROM queries WHERE device = ?1 AND result IS NULL";
+    let open: i64 = db.query_row(sql, [device.as_str()], |row| row.get(0))?;
+    let found = open as u64 + more as u64;
+    if found > OPEN_QUERIES {
+        return Err(VaultError::TooManyQueries {
+            device: device.to_string(),
+            found,
+            limit: OPEN_QUERIES,
+        });
+    }
+    Ok(())
+}
+
+fn register_one(
+    db: &Connection,
+    device: &Name,
+    query: &QueryRegistration,
+    allowed: Result<(), &'static str>,
+    now_ms: u64,
+) -> Result<QueryAck, VaultError> {
+    let ack = |status, code: Option<&str>| QueryAck {
+        query_id: query.query_id,
+        status,
+        code: code.map(str::to_string),
+    };
+    if let Some(known) = find_query(db, &query.query_id)? {
+        let same = known.device == device.as_str()
+            && known.deployment == query.deployment
+            && known.digest == query.query_digest;
+        return Ok(match same {
+            true => ack(Registration::Known, None),
+            false => ack(Registration::Refused, Some(ID_TAKEN)),
+        });
+    }
+    if let Err(code) = allowed {
+        return Ok(ack(Registration::Refused, Some(code)));
+    }
+    db.execute(
+        "INSERT INTO queries VALUES (?1, ?2, ?3, ?4, ?5, NULL)",
+        params![
+            query.query_id.0,
+            device.as_str(),
+            query.deployment.0,
+            query.query_digest.0,
+            now_ms as i64,
+        ],
+    )?;
+    Ok(ack(Registration::Registered, None))
+}

@@ -1,0 +1,178 @@
+//! A device's server, small but real: files on disk, mutual TLS, and faults on demand.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use hyper::body::Bytes;
+use scuro_wire::deployment::{
+    ARTEFACT_BYTES_HEADER, ArtefactStatus, DeploymentList, DeploymentState, DeploymentStatus,
+};
+use scuro_wire::metrics::Metrics;
+use scuro_wire::tls::{Identity, Peer};
+use scuro_wire::{Digest, Manifest, limits, paths};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// A device that runs until it is dropped.
+pub(crate) struct Device {
+    pub(crate) state: Arc<Shelf>,
+    task: JoinHandle<()>,
+}
+
+/// What it holds.
+pub(crate) struct Shelf {
+    folder: PathBuf,
+    /// Newest last.
+    pub(crate) active: Mutex<Vec<DeploymentStatus>>,
+    /// Pieces that it takes before it goes dead; `usize::MAX` for never.
+    pub(crate) pieces_left: AtomicUsize,
+    /// Damages the next piece.
+    pub(crate) damage: AtomicUsize,
+}
+
+impl Device {
+    pub(crate) async fn start(identity: &Identity, listener: TcpListener, folder: &Path) -> Self {
+        let state = Arc::new(Shelf {
+            folder: folder.to_path_buf(),
+            active: Mutex::default(),
+            pieces_left: AtomicUsize::new(usize::MAX),
+            damage: AtomicUsize::new(0),
+        });
+        let router = Router::new()
+            .route(paths::ARTEFACT, get(status).put(store))
+            .route(paths::DEPLOYMENTS, get(list).post(activate))
+            .route(paths::ROLLBACK, post(roll_back))
+            .layer(DefaultBodyLimit::max(limits::CHUNK_BYTES))
+            .with_state(Arc::clone(&state));
+        let tls = identity.server_config().expect("server");
+        let metrics = Arc::new(Metrics::default());
+        let never = std::future::pending();
+        let serve = scuro_wire::https::serve(listener, tls, router, metrics, never);
+        Self {
+            state,
+            task: tokio::spawn(serve),
+        }
+    }
+
+    /// Bytes of the artefact that it holds.
+    pub(crate) fn stored(&self, digest: &Digest) -> u64 {
+        self.state.read(digest).len() as u64
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Shelf {
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.folder.join(digest.to_string())
+    }
+
+    fn read(&self, digest: &Digest) -> Vec<u8> {
+        std::fs::read(self.path(digest)).unwrap_or_default()
+    }
+
+    fn status(&self, digest: &Digest) -> ArtefactStatus {
+        let bytes = self.read(digest);
+        ArtefactStatus {
+            digest: *digest,
+            bytes_stored: bytes.len() as u64,
+            complete: Digest::of(&bytes) == *digest,
+        }
+    }
+}
+
+type Shared = State<Arc<Shelf>>;
+
+fn digest(path: &str) -> Digest {
+    path.parse().expect("a digest")
+}
+
+async fn status(
+    State(shelf): Shared,
+    axum::extract::Path(path): axum::extract::Path<String>,
+) -> Response {
+    let status = shelf.status(&digest(&path));
+    match status.bytes_stored {
+        0 => StatusCode::NOT_FOUND.into_response(),
+        _ => Json(status).into_response(),
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Place {
+    offset: u64,
+}
+
+async fn store(
+    State(shelf): Shared,
+    axum::extract::Path(path): axum::extract::Path<String>,
+    Query(place): Query<Place>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    assert!(peer.is_vault(), "only the vault pushes");
+    let whole = headers[ARTEFACT_BYTES_HEADER].to_str().expect("a number");
+    let whole: usize = whole.parse().expect("a number");
+    let order = Ordering::SeqCst;
+    let take = |left: usize| left.checked_sub(1);
+    if shelf.pieces_left.fetch_update(order, order, take).is_err() {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    let digest = digest(&path);
+    let mut bytes = shelf.read(&digest);
+    if bytes.len() as u64 != place.offset {
+        return (StatusCode::CONFLICT, Json(shelf.status(&digest))).into_response();
+    }
+    bytes.extend_from_slice(&body);
+    if shelf.damage.swap(0, Ordering::SeqCst) > 0 {
+        bytes[place.offset as usize] ^= 1;
+    }
+    std::fs::write(shelf.path(&digest), &bytes).expect("stored");
+    if bytes.len() == whole && Digest::of(&bytes) != digest {
+        std::fs::remove_file(shelf.path(&digest)).expect("thrown away");
+        return StatusCode::UNPROCESSABLE_ENTITY.into_response();
+    }
+    Json(shelf.status(&digest)).into_response()
+}
+
+async fn activate(State(shelf): Shared, body: Bytes) -> Response {
+    let manifest = Manifest::from_bytes(&body).expect("a manifest");
+    let whole = |digest: &Digest| shelf.status(digest).complete;
+    if !manifest.artefacts.iter().all(|a| whole(&a.digest)) {
+        return StatusCode::CONFLICT.into_response();
+    }
+    let status = DeploymentStatus {
+        deployment: manifest.digest(),
+        name: manifest.name.clone(),
+        version: manifest.version,
+        state: DeploymentState::Active,
+        activated: 1,
+    };
+    shelf.active.lock().expect("lock").push(status.clone());
+    Json(status).into_response()
+}
+
+async fn roll_back(State(shelf): Shared) -> Response {
+    let mut active = shelf.active.lock().expect("lock");
+    if active.len() < 2 {
+        return StatusCode::CONFLICT.into_response();
+    }
+    active.pop();
+    Json(active.last().cloned()).into_response()
+}
+
+async fn list(State(shelf): Shared) -> Json<DeploymentList> {
+    let deployments = shelf.active.lock().expect("lock").clone();
+    Json(DeploymentList { deployments })
+}

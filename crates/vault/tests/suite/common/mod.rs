@@ -1,0 +1,236 @@
+//! A small protected model and vaults that hold it.
+
+pub(crate) mod device;
+
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+use scuro_client::{Bundle, Client, KeySet, Model, Prediction};
+use scuro_compiler::{Options, compile};
+use scuro_fhe::ckks::Ciphertext;
+use scuro_nn::graph::{Graph, GraphBuilder, Op};
+use scuro_nn::tensor::Tensor;
+use scuro_runtime::encrypted::Prepared;
+use scuro_vault::devices::{Enrolment, PeerRole};
+use scuro_vault::registry::{ModelRecord, NewModel};
+use scuro_vault::{KeySource, Vault, VaultError};
+use scuro_wire::inference::{Inference, Timings};
+use scuro_wire::manifest::{Decryptor, EncryptedScope};
+use scuro_wire::query::{QueryBatch, QueryRegistration};
+use scuro_wire::tls::Identity;
+use scuro_wire::{Digest, Name, QueryId};
+
+/// When the tests take place: certificates are checked against the real clock.
+pub(crate) fn today() -> u64 {
+    static TODAY: LazyLock<u64> = LazyLock::new(scuro_vault::now);
+    *TODAY
+}
+
+pub(crate) const DAY: u64 = 86_400;
+
+/// Values of an image.
+pub(crate) const IMAGE: [f32; 8] = [0.9, -0.3, 0.5, 0.1, -0.7, 0.2, 0.0, 0.4];
+
+/// Keys of the model and what a device can make with them.
+pub(crate) struct Protected {
+    pub(crate) program: Vec<u8>,
+    pub(crate) model: Model,
+    pub(crate) keys: KeySet,
+    prepared: Prepared,
+}
+
+/// The model under two pairs of keys: ours, and those of a stranger.
+pub(crate) static OURS: LazyLock<Protected> = LazyLock::new(|| Protected::new(1, 5));
+pub(crate) static STRANGER: LazyLock<Protected> = LazyLock::new(|| Protected::new(2, 5));
+/// Another model, so another program.
+pub(crate) static OTHER: LazyLock<Protected> = LazyLock::new(|| Protected::new(3, 6));
+
+impl Protected {
+    fn new(key_seed: u64, hidden: usize) -> Self {
+        let graph = network(hidden);
+        let mut rng = ChaCha20Rng::seed_from_u64(9);
+        let examples: Vec<Tensor> = (0..8).map(|_| tensor(&mut rng, &[8, 1, 1])).collect();
+        let compiled = compile(&graph, &Options::default(), &examples).expect("compiles");
+        let program = compiled.program.to_bytes();
+        let model = Model::new(compiled.program).expect("a model");
+        let mut rng = ChaCha20Rng::seed_from_u64(key_seed);
+        let keys = KeySet::generate(&model, &mut rng).expect("keys");
+        let context = Arc::clone(model.context());
+        let prepared = Prepared::new(model.program(), context).expect("prepared");
+        Self {
+            program,
+            model,
+            keys,
+            prepared,
+        }
+    }
+
+    /// The encrypted answer to an image, as a device makes it.
+    pub(crate) fn reply(&self, seed: u64) -> Vec<u8> {
+        self.reply_bundle(seed).to_bytes()
+    }
+
+    pub(crate) fn reply_bundle(&self, seed: u64) -> Bundle {
+        let (query, answers) = self.evaluate(seed);
+        self.model.seal_reply(&query, &answers).expect("sealed")
+    }
+
+    /// The query itself under the label of a reply: right key, wrong level.
+    pub(crate) fn echo(&self, seed: u64) -> Vec<u8> {
+        let (query, answers) = self.evaluate(seed);
+        let runs = self.model.open_query(&query).expect("a query");
+        let echoed = vec![runs[0][..answers[0].len()].to_vec()];
+        let reply = self.model.seal_reply(&query, &echoed).expect("sealed");
+        reply.to_bytes()
+    }
+
+    fn evaluate(&self, seed: u64) -> (Bundle, Vec<Vec<Ciphertext>>) {
+        let client = self.client();
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let query = client.encrypt(&[&IMAGE], &mut rng).expect("encrypted");
+        let runs = self.model.open_query(&query).expect("a query");
+        let evaluate = |run: &Vec<Ciphertext>| {
+            let keys = &self.keys.evaluation;
+            self.prepared
+                .evaluate(keys, run, 1, &mut |_| {})
+                .expect("evaluated")
+        };
+        let answers = runs.iter().map(evaluate).collect();
+        (query, answers)
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::new(&self.model, Arc::clone(&self.keys.secret)).expect("client")
+    }
+
+    /// What the network answers, decrypted by the key holder.
+    pub(crate) fn expected(&self, seed: u64) -> Prediction {
+        let mut found = self
+            .client()
+            .decrypt(&self.reply_bundle(seed))
+            .expect("decrypts");
+        found.remove(0)
+    }
+
+    /// Stores it in a vault.
+    pub(crate) fn store(&self, vault: &Vault, now: u64) -> Result<ModelRecord, VaultError> {
+        self.store_with(vault, now, &self.keys.secret.to_bytes())
+    }
+
+    pub(crate) fn store_with(
+        &self,
+        vault: &Vault,
+        now: u64,
+        secret_key: &[u8],
+    ) -> Result<ModelRecord, VaultError> {
+        let context = self.model.context();
+        let new = NewModel {
+            name: name("digits"),
+            program: &self.program,
+            features: None,
+            weights: Some(b"encrypted weights"),
+            public_key: &self.keys.public.to_bytes(context),
+            evaluation_keys: &self.keys.evaluation.to_bytes(context),
+            secret_key,
+            labels: ["zero", "one", "two"].map(String::from).to_vec(),
+            encrypted: EncryptedScope::None,
+            decryptor: Decryptor::ModelOwner,
+            expires: now + 100 * DAY,
+        };
+        vault.store(&new, now)
+    }
+}
+
+fn network(hidden: usize) -> Graph {
+    let mut rng = ChaCha20Rng::seed_from_u64(4);
+    let mut net = GraphBuilder::new("small", [8, 1, 1]);
+    let mut dense = |outputs: usize, inputs: usize| Op::Dense {
+        weight: tensor(&mut rng, &[outputs, inputs]),
+        bias: Some(tensor(&mut rng, &[outputs])),
+    };
+    let (first, second) = (dense(hidden, 8), dense(3, hidden));
+    net.then(Op::Flatten)
+        .then(first)
+        .then(Op::Square)
+        .then(second);
+    net.finish().expect("a network")
+}
+
+fn tensor(rng: &mut ChaCha20Rng, shape: &[usize]) -> Tensor {
+    let value = |_| (rng.next_u32() >> 8) as f32 / (1u32 << 23) as f32 - 1.0;
+    let data = (0..shape.iter().product()).map(value).collect();
+    Tensor::new(shape.to_vec(), data).expect("a tensor")
+}
+
+pub(crate) fn name(text: &str) -> Name {
+    Name::new(text).expect("a name")
+}
+
+pub(crate) fn key_source(folder: &Path) -> KeySource {
+    KeySource::File(Vault::default_key_file(folder))
+}
+
+/// A vault in a temporary folder.
+pub(crate) struct Desk {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) vault: Arc<Vault>,
+}
+
+impl Desk {
+    pub(crate) fn new(now: u64) -> Self {
+        let folder = tempfile::tempdir().expect("folder");
+        let vault = Vault::init(folder.path(), &key_source(folder.path()), now);
+        Self {
+            vault: Arc::new(vault.expect("a vault")),
+            folder,
+        }
+    }
+
+    pub(crate) fn enrol(&self, who: &str, role: PeerRole, address: &str, now: u64) -> Identity {
+        let enrolment = Enrolment {
+            name: name(who),
+            role,
+            days: 300,
+            address: Some(address.to_string()),
+        };
+        let bundle = self.vault.enrol(&enrolment, now).expect("enrolled");
+        Identity::from_pem(
+            &bundle.authority_pem,
+            bundle.certificate_pem.as_bytes(),
+            bundle.key_pem.as_bytes(),
+        )
+        .expect("an identity")
+    }
+}
+
+/// A query id out of a number.
+pub(crate) fn query_id(number: u8) -> QueryId {
+    QueryId([number; 16])
+}
+
+pub(crate) fn query_digest(number: u8) -> Digest {
+    Digest([number; 32])
+}
+
+pub(crate) fn queries(deployment: Digest, numbers: &[u8]) -> QueryBatch {
+    let one = |number: &u8| QueryRegistration {
+        query_id: query_id(*number),
+        deployment,
+        query_digest: query_digest(*number),
+    };
+    QueryBatch {
+        queries: numbers.iter().map(one).collect(),
+    }
+}
+
+pub(crate) fn inference(deployment: Digest, number: u8, reply: Vec<u8>) -> Inference {
+    Inference {
+        query_id: query_id(number),
+        deployment,
+        query_digest: query_digest(number),
+        timings: Timings::default(),
+        reply,
+    }
+}

@@ -1,0 +1,392 @@
+//! What the decryption agent takes, and what it refuses.
+
+use std::sync::Arc;
+
+use scuro_client::Bundle;
+use scuro_vault::devices::PeerRole;
+use scuro_vault::intake::{INFERENCES_METRIC, Intake};
+use scuro_wire::inference::{Inference, InferenceAck, InferenceBatch, Outcome};
+use scuro_wire::metrics::Metrics;
+use scuro_wire::query::Registration;
+use scuro_wire::tls::Identity;
+use scuro_wire::{Digest, Role};
+use tokio::net::TcpListener;
+
+use crate::common::device::Device;
+use crate::common::{
+    DAY, Desk, OTHER, OURS, STRANGER, inference, name, queries, query_digest, query_id, today,
+};
+
+const MS: u64 = 1000;
+
+/// A vault with a model that is deployed on the device `cam-7`.
+struct Bench {
+    desk: Desk,
+    intake: Intake,
+    metrics: Arc<Metrics>,
+    deployment: Digest,
+    _device: Device,
+    _files: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let desk = Desk::new(today());
+        let record = OURS.store(&desk.vault, today()).expect("stored");
+        let (device, files) = device(&desk, "cam-7").await;
+        deploy(&desk, "digits:1", "cam-7").await;
+        desk.enrol("cam-8", PeerRole::Device, "127.0.0.1:1", today());
+        let metrics = Arc::new(Metrics::default());
+        Self {
+            intake: Intake::new(Arc::clone(&desk.vault), Arc::clone(&metrics)),
+            metrics,
+            deployment: record.deployment,
+            desk,
+            _device: device,
+            _files: files,
+        }
+    }
+
+    fn register(&self, numbers: &[u8]) {
+        let batch = queries(self.deployment, numbers);
+        let reply = self
+            .intake
+            .register(&name("cam-7"), &batch, today() * MS)
+            .expect("on disk");
+        assert!(
+            reply
+                .acks
+                .iter()
+                .all(|ack| ack.status == Registration::Registered)
+        );
+    }
+
+    fn send(&self, inferences: Vec<Inference>) -> Vec<InferenceAck> {
+        self.send_as("cam-7", inferences, today())
+    }
+
+    fn send_as(&self, device: &str, inferences: Vec<Inference>, now: u64) -> Vec<InferenceAck> {
+        let batch = InferenceBatch { inferences };
+        let reply = self.intake.accept(&name(device), batch, now * MS);
+        reply.expect("no failure of the disk").acks
+    }
+
+    fn results(&self) -> usize {
+        self.desk
+            .vault
+            .results(0, 1000)
+            .expect("page")
+            .results
+            .len()
+    }
+
+    /// The code of a refusal, which leaves no result and one count.
+    fn refused(&self, inference: Inference) -> String {
+        let before = self.results();
+        let ack = self.send(vec![inference]).remove(0);
+        assert_eq!((ack.outcome, ack.receipt), (Outcome::Refused, None));
+        assert_eq!(self.results(), before);
+        let code = ack.code.expect("a code");
+        let labels = [("device", "cam-7"), ("outcome", "refused"), ("code", &code)];
+        assert!(self.metrics.count(INFERENCES_METRIC, &labels) > 0);
+        code
+    }
+}
+
+pub(crate) async fn device(desk: &Desk, who: &str) -> (Device, tempfile::TempDir) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
+    let address = listener.local_addr().expect("address").to_string();
+    let identity: Identity = desk.enrol(who, PeerRole::Device, &address, today());
+    let files = tempfile::tempdir().expect("folder");
+    (
+        Device::start(&identity, listener, files.path()).await,
+        files,
+    )
+}
+
+pub(crate) async fn deploy(desk: &Desk, model: &str, who: &str) {
+    let model = model.parse().expect("a reference");
+    let deployed = desk
+        .vault
+        .deploy(&model, &name(who), None, today(), |_| ())
+        .await;
+    deployed.expect("deployed");
+}
+
+#[tokio::test]
+async fn a_reply_to_a_registered_query_is_decrypted_stored_and_receipted() {
+    let bench = Bench::new().await;
+    bench.register(&[1, 2]);
+    let reply = OURS.reply(50);
+    let sent = vec![
+        inference(bench.deployment, 1, reply.clone()),
+        inference(bench.deployment, 2, OURS.reply(51)),
+    ];
+    let acks = bench.send(sent);
+    assert!(
+        acks.iter()
+            .all(|ack| ack.outcome == Outcome::Accepted && ack.code.is_none())
+    );
+    assert_eq!((acks[0].receipt, acks[1].receipt), (Some(1), Some(2)));
+    let page = bench.desk.vault.results(0, 10).expect("page");
+    let (first, expected) = (&page.results[0], OURS.expected(50));
+    assert_eq!(first.query_id, query_id(1));
+    assert_eq!(
+        (first.device.as_str(), first.version, page.next_after),
+        ("cam-7", 1, 2)
+    );
+    assert_eq!(first.answers.len(), 1);
+    assert_eq!(first.answers[0].label as usize, expected.label);
+    let labels = ["zero", "one", "two"];
+    assert_eq!(
+        first.answers[0].label_name.as_deref(),
+        Some(labels[expected.label])
+    );
+    assert_eq!(first.answers[0].scores, expected.scores);
+}
+
+#[tokio::test]
+async fn a_replay_gets_the_first_receipt_and_is_not_decrypted_again() {
+    let bench = Bench::new().await;
+    bench.register(&[1]);
+    let reply = OURS.reply(50);
+    let first = bench.send(vec![inference(bench.deployment, 1, reply.clone())]);
+    // Even rubbish is not looked at once the query is answered.
+    for again in [reply.clone(), b"rubbish".to_vec()] {
+        let acks = bench.send(vec![inference(bench.deployment, 1, again)]);
+        assert_eq!(
+            (acks[0].outcome, acks[0].receipt),
+            (Outcome::Duplicate, first[0].receipt)
+        );
+    }
+    bench.register(&[2]);
+    let twice = vec![inference(bench.deployment, 2, reply); 2];
+    let acks = bench.send(twice);
+    assert_eq!(acks[0].outcome, Outcome::Accepted);
+    assert_eq!(
+        (acks[1].outcome, acks[1].receipt),
+        (Outcome::Duplicate, acks[0].receipt)
+    );
+    assert_eq!(bench.results(), 2);
+}
+
+#[tokio::test]
+async fn two_requests_with_one_query_give_one_result() {
+    let bench = Arc::new(Bench::new().await);
+    let numbers: Vec<u8> = (1..=20).collect();
+    bench.register(&numbers);
+    let reply = OURS.reply(50);
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let (bench, reply, numbers) = (Arc::clone(&bench), reply.clone(), numbers.clone());
+            std::thread::spawn(move || {
+                let one = |n: &u8| inference(bench.deployment, *n, reply.clone());
+                let mut left: Vec<Inference> = numbers.iter().map(one).collect();
+                while !left.is_empty() {
+                    let acks = bench.send(left.clone());
+                    let retry = acks.iter().filter(|ack| ack.outcome == Outcome::Retry);
+                    let retry: Vec<_> = retry.map(|ack| ack.query_id).collect();
+                    left.retain(|inference| retry.contains(&inference.query_id));
+                }
+            })
+        })
+        .collect();
+    threads
+        .into_iter()
+        .for_each(|thread| thread.join().expect("no panic"));
+    assert_eq!(bench.results(), 20);
+}
+
+#[tokio::test]
+async fn what_does_not_belong_to_its_query_is_refused() {
+    let bench = Bench::new().await;
+    bench.register(&[1]);
+    let good = inference(bench.deployment, 1, OURS.reply(50));
+    let unknown = inference(bench.deployment, 9, OURS.reply(50));
+    assert_eq!(bench.refused(unknown), "query.unknown");
+    let digest = Inference {
+        query_digest: query_digest(7),
+        ..good.clone()
+    };
+    assert_eq!(bench.refused(digest), "query.other-digest");
+    let deployment = Inference {
+        deployment: Digest([7; 32]),
+        ..good.clone()
+    };
+    assert_eq!(bench.refused(deployment), "query.other-deployment");
+    let stranger = bench.send_as("cam-8", vec![good.clone()], today());
+    assert_eq!(stranger[0].code.as_deref(), Some("query.of-another-device"));
+    assert_eq!(bench.results(), 0);
+    assert_eq!(bench.send(vec![good])[0].outcome, Outcome::Accepted);
+}
+
+#[tokio::test]
+async fn foreign_and_damaged_ciphertexts_are_refused_and_the_query_stays_open() {
+    let bench = Bench::new().await;
+    bench.register(&[1]);
+    let code = |reply: Vec<u8>| bench.refused(inference(bench.deployment, 1, reply));
+    assert_eq!(code(STRANGER.reply(50)), "reply.wrong-key");
+    assert_eq!(code(OTHER.reply(50)), "reply.wrong-program");
+    assert_eq!(code(OURS.echo(50)), "reply.wrong-level");
+    assert_eq!(code(Vec::new()), "reply.malformed");
+    let whole = OURS.reply(50);
+    for place in [0, 9, 60, whole.len() / 2, whole.len() - 1] {
+        let mut changed = whole.clone();
+        changed[place] ^= 1;
+        assert_eq!(code(changed), "reply.malformed", "byte {place}");
+    }
+    assert_eq!(code(whole[..whole.len() - 1].to_vec()), "reply.malformed");
+    assert_eq!(code(with_changed_parameters()), "reply.wrong-parameters");
+    let bundle = OURS.reply_bundle(50);
+    let doubled = Bundle {
+        group: 2 * bundle.group,
+        ciphertexts: [&bundle.ciphertexts[..], &bundle.ciphertexts].concat(),
+        ..bundle.clone()
+    };
+    assert_eq!(code(doubled.to_bytes()), "reply.wrong-count");
+    let crowd = Bundle {
+        images: 2,
+        ..bundle.clone()
+    };
+    assert_eq!(code(crowd.to_bytes()), "reply.wrong-count");
+    let acks = bench.send(vec![inference(bench.deployment, 1, bundle.to_bytes())]);
+    assert_eq!(acks[0].outcome, Outcome::Accepted);
+}
+
+/// A reply whose ciphertext claims other parameters, with a right checksum.
+fn with_changed_parameters() -> Vec<u8> {
+    let mut bundle = OURS.reply_bundle(50);
+    let object = &mut bundle.ciphertexts[0];
+    let end = object.len() - scuro_fhe::codec::CHECKSUM_BYTES;
+    // Magic, kind, reserved byte and version come first: 10 bytes.
+    object[10] ^= 1;
+    let checksum = blake3::hash(&object[..end]);
+    let length = object.len() - end;
+    object[end..].copy_from_slice(&checksum.as_bytes()[..length]);
+    bundle.to_bytes()
+}
+
+#[tokio::test]
+async fn retired_and_expired_models_are_not_decrypted() {
+    let bench = Bench::new().await;
+    bench.register(&[1, 2]);
+    let reply = OURS.reply(50);
+    let one = |number| vec![inference(bench.deployment, number, reply.clone())];
+    let late = bench.send_as("cam-7", one(1), today() + 100 * DAY);
+    assert_eq!(late[0].code.as_deref(), Some("model.key-expired"));
+    // Open in memory does not count.
+    assert_eq!(bench.send(one(1))[0].outcome, Outcome::Accepted);
+    let model = "digits:1".parse().expect("a reference");
+    bench.desk.vault.retire(&model, today()).expect("retired");
+    assert_eq!(bench.send(one(2))[0].code.as_deref(), Some("model.retired"));
+    let batch = queries(bench.deployment, &[3]);
+    let refused = bench
+        .intake
+        .register(&name("cam-7"), &batch, today() * MS)
+        .expect("answer");
+    assert_eq!(refused.acks[0].code.as_deref(), Some("model.retired"));
+    assert_eq!(bench.results(), 1);
+}
+
+#[tokio::test]
+async fn a_device_gets_nothing_decrypted_for_a_model_that_it_was_not_given() {
+    let bench = Bench::new().await;
+    let batch = queries(bench.deployment, &[1]);
+    let reply = bench
+        .intake
+        .register(&name("cam-8"), &batch, today() * MS)
+        .expect("answer");
+    assert_eq!(
+        reply.acks[0].code.as_deref(),
+        Some("deployment.not-on-this-device")
+    );
+    let unknown = queries(Digest([1; 32]), &[1]);
+    let reply = bench
+        .intake
+        .register(&name("cam-7"), &unknown, today() * MS)
+        .expect("answer");
+    assert_eq!(
+        reply.acks[0].code.as_deref(),
+        Some("deployment.not-on-this-device")
+    );
+}
+
+#[tokio::test]
+async fn a_registration_can_be_repeated_but_its_id_not_taken() {
+    let bench = Bench::new().await;
+    bench.register(&[1]);
+    let batch = queries(bench.deployment, &[1]);
+    let again = bench
+        .intake
+        .register(&name("cam-7"), &batch, today() * MS)
+        .expect("answer");
+    assert_eq!(again.acks[0].status, Registration::Known);
+    let mut other = queries(bench.deployment, &[1]);
+    other.queries[0].query_digest = query_digest(2);
+    let taken = bench
+        .intake
+        .register(&name("cam-7"), &other, today() * MS)
+        .expect("answer");
+    assert_eq!(taken.acks[0].code.as_deref(), Some("query.id-taken"));
+}
+
+#[tokio::test]
+async fn queries_without_an_answer_are_forgotten_after_a_month() {
+    let bench = Bench::new().await;
+    bench.register(&[1, 2]);
+    bench.send(vec![inference(bench.deployment, 1, OURS.reply(50))]);
+    assert_eq!(
+        bench
+            .intake
+            .prune((today() + 29 * DAY) * MS)
+            .expect("pruned"),
+        0
+    );
+    assert_eq!(
+        bench
+            .intake
+            .prune((today() + 31 * DAY) * MS)
+            .expect("pruned"),
+        1
+    );
+    let replay = bench.send(vec![inference(bench.deployment, 1, Vec::new())]);
+    assert_eq!(
+        replay[0].outcome,
+        Outcome::Duplicate,
+        "an answered one is kept"
+    );
+}
+
+#[tokio::test]
+async fn a_program_that_was_tampered_with_decrypts_nothing_and_loses_nothing() {
+    let bench = Bench::new().await;
+    bench.register(&[1]);
+    let record = bench.desk.vault.models().expect("list").remove(0);
+    let program = record
+        .manifest
+        .artefact(Role::Program)
+        .expect("there")
+        .digest;
+    let path = bench
+        .desk
+        .folder
+        .path()
+        .join("artefacts")
+        .join(program.to_string());
+    let good = std::fs::read(&path).expect("artefact");
+    let mut changed = good.clone();
+    changed[100] ^= 1;
+    std::fs::write(&path, changed).expect("tampered");
+    let send = || {
+        bench
+            .send(vec![inference(bench.deployment, 1, OURS.reply(50))])
+            .remove(0)
+    };
+    let ack = send();
+    assert_eq!(
+        (ack.outcome, ack.code.as_deref()),
+        (Outcome::Retry, Some("model.unreadable"))
+    );
+    std::fs::write(&path, good).expect("repaired");
+    assert_eq!(send().outcome, Outcome::Accepted);
+}

@@ -1,0 +1,7 @@
+//! The vault on real files, real ciphertexts and real connections.
+
+mod common;
+mod deployment;
+mod intake;
+mod registry;
+mod service;

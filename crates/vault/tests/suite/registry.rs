@@ -1,0 +1,194 @@
+//! Versions, states, and secrets at rest.
+
+use proptest::prelude::*;
+use scuro_vault::registry::ModelState;
+use scuro_vault::{KeySource, Vault, VaultError};
+use scuro_wire::{ModelReference, Role};
+
+use crate::common::{DAY, Desk, OTHER, OURS, STRANGER, key_source, today};
+
+fn reference(text: &str) -> ModelReference {
+    text.parse().expect("a reference")
+}
+
+#[test]
+fn a_new_version_supersedes_and_a_retired_one_is_out_of_use() {
+    let desk = Desk::new(today());
+    let first = OURS.store(&desk.vault, today()).expect("stored");
+    let second = STRANGER.store(&desk.vault, today() + 1).expect("stored");
+    assert_eq!((first.manifest.version, second.manifest.version), (1, 2));
+    assert_ne!(first.manifest.key_id, second.manifest.key_id);
+    assert_eq!(first.manifest.parameters, second.manifest.parameters);
+    let state = |text| desk.vault.model(&reference(text)).expect("there").state;
+    assert_eq!(state("digits:1"), ModelState::Superseded);
+    assert_eq!(state("digits"), ModelState::Active);
+    desk.vault
+        .retire(&reference("digits:2"), today() + 2)
+        .expect("retired");
+    assert_eq!(state("digits:2"), ModelState::Retired);
+    assert!(
+        desk.vault.model(&reference("digits")).is_err(),
+        "none is active"
+    );
+    assert!(
+        desk.vault
+            .retire(&reference("digits:2"), today() + 3)
+            .is_err()
+    );
+    assert!(
+        desk.vault
+            .retire(&reference("digits:9"), today() + 3)
+            .is_err()
+    );
+    let third = OURS.store(&desk.vault, today() + 4).expect("stored");
+    assert_eq!(third.manifest.version, 3);
+    assert_eq!(desk.vault.models().expect("list").len(), 3);
+}
+
+#[test]
+fn a_manifest_names_every_artefact_and_no_secret() {
+    let desk = Desk::new(today());
+    let record = OURS.store(&desk.vault, today()).expect("stored");
+    let roles: Vec<Role> = record.manifest.artefacts.iter().map(|a| a.role).collect();
+    let expected = [
+        Role::Program,
+        Role::Weights,
+        Role::PublicKey,
+        Role::EvaluationKeys,
+    ];
+    assert_eq!(roles, expected);
+    assert_eq!(record.deployment, record.manifest.digest());
+    let context = OURS.model.context();
+    assert_eq!(record.manifest.parameters.0, context.digest().0);
+    assert!(record.check_usable(today() + 99 * DAY).is_ok());
+    let late = record.check_usable(today() + 100 * DAY);
+    assert!(matches!(late, Err(VaultError::Expired { .. })));
+}
+
+#[test]
+fn keys_that_do_not_belong_together_are_not_stored() {
+    let desk = Desk::new(today());
+    let foreign = STRANGER.keys.secret.to_bytes();
+    let found = OURS.store_with(&desk.vault, today(), &foreign);
+    assert!(matches!(found, Err(VaultError::KeyMismatch { .. })));
+    let found = OURS.store_with(&desk.vault, today(), b"no key");
+    assert!(matches!(found, Err(VaultError::Model(_))));
+    assert!(desk.vault.models().expect("list").is_empty());
+}
+
+/// Every file of the store, one after the other.
+fn everything(desk: &Desk) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut folders = vec![desk.folder.path().to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("list") {
+            let path = entry.expect("entry").path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false => bytes.extend(std::fs::read(path).expect("file")),
+            }
+        }
+    }
+    bytes
+}
+
+/// Whether 16 bytes in a row of `secret` stand in `bytes`.
+fn holds(bytes: &[u8], secret: &[u8]) -> bool {
+    let windows: std::collections::HashSet<&[u8]> = secret.windows(16).collect();
+    bytes.windows(16).any(|window| windows.contains(window))
+}
+
+#[test]
+fn no_file_of_the_store_holds_a_piece_of_a_secret_key() {
+    let mut desk = Desk::new(today());
+    let record = OURS.store(&desk.vault, today()).expect("stored");
+    OTHER.store(&desk.vault, today()).expect("stored");
+    let whole = OURS.keys.secret.to_bytes();
+    // After the header (50 bytes) and the public key id come the coefficients; a checksum ends it.
+    let secret = &whole[66..whole.len() - 32];
+    let bytes = everything(&desk);
+    assert!(bytes.len() > 100_000 && !holds(&bytes, secret));
+    let evaluation = record
+        .manifest
+        .artefact(Role::EvaluationKeys)
+        .expect("there");
+    assert!(
+        bytes.len() as u64 > evaluation.bytes,
+        "the artefacts are among them"
+    );
+    let vault = std::sync::Arc::get_mut(&mut desk.vault).expect("the only one");
+    let passphrase = KeySource::passphrase("a passphrase for tests").expect("long");
+    vault.rekey(&passphrase).expect("changed");
+    let bytes = everything(&desk);
+    assert!(!holds(&bytes, secret));
+    assert!(!holds(&bytes, b"a passphrase for tests"));
+    // The search does find what is there.
+    assert!(holds(&bytes, &OURS.program[..64]));
+}
+
+#[test]
+fn a_vault_is_the_same_after_it_was_closed() {
+    let desk = Desk::new(today());
+    let record = OURS.store(&desk.vault, today()).expect("stored");
+    let again = Vault::open(desk.folder.path(), &key_source(desk.folder.path()));
+    assert_eq!(again.expect("opens").models().expect("list"), [record]);
+}
+
+/// What a step of the property test does.
+#[derive(Debug, Clone)]
+enum Step {
+    Store,
+    Retire(Option<u32>),
+    Reopen,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => Just(Step::Store),
+        1 => prop::option::of(1..6u32).prop_map(Step::Retire),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn states_follow_the_rules_whatever_the_order(steps in prop::collection::vec(step(), 1..12)) {
+        let mut desk = Desk::new(today());
+        let mut expected: Vec<ModelState> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Store => {
+                    OURS.store(&desk.vault, today()).expect("stored");
+                    for state in expected.iter_mut().filter(|s| **s == ModelState::Active) {
+                        *state = ModelState::Superseded;
+                    }
+                    expected.push(ModelState::Active);
+                }
+                Step::Retire(version) => {
+                    let reference = ModelReference { name: crate::common::name("digits"), version };
+                    let chosen = |i: usize| version.is_none_or(|v| v as usize == i + 1);
+                    let mut changed = 0;
+                    for (i, state) in expected.iter_mut().enumerate() {
+                        if chosen(i) && *state != ModelState::Retired {
+                            *state = ModelState::Retired;
+                            changed += 1;
+                        }
+                    }
+                    let found = desk.vault.retire(&reference, today()).unwrap_or(0);
+                    prop_assert_eq!(found, changed);
+                }
+                Step::Reopen => {
+                    let source = key_source(desk.folder.path());
+                    let vault = Vault::open(desk.folder.path(), &source).expect("opens");
+                    desk.vault = std::sync::Arc::new(vault);
+                }
+            }
+            let mut found = desk.vault.models().expect("list");
+            found.reverse();
+            let states: Vec<ModelState> = found.iter().map(|record| record.state).collect();
+            prop_assert_eq!(&states, &expected);
+        }
+    }
+}

@@ -1,0 +1,442 @@
+//! The API over real TLS: who may do what, limits, and publishing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::{Method, StatusCode};
+use scuro_vault::devices::PeerRole;
+use scuro_vault::service::{Listening, ServeOptions, serve};
+use scuro_wire::https::{Answer, Client};
+use scuro_wire::inference::{InferenceBatch, InferenceBatchReply, Outcome};
+use scuro_wire::query::{QueryBatchReply, Registration};
+use scuro_wire::results::{InferenceResult, ResultPage};
+use scuro_wire::tls::{Identity, VAULT_NAME};
+use scuro_wire::{Digest, limits, paths};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::common::device::Device;
+use crate::common::{Desk, OURS, inference, name, queries};
+
+/// A vault that serves, with `digits:1` on `cam-7`.
+struct Site {
+    desk: Desk,
+    listening: Listening,
+    deployment: Digest,
+    cam: Identity,
+    alice: Identity,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<Result<(), scuro_vault::VaultError>>,
+}
+
+impl Site {
+    async fn new(mqtt: Option<&str>) -> Self {
+        let now = scuro_vault::now();
+        let desk = Desk::new(now);
+        let record = OURS.store(&desk.vault, now).expect("stored");
+        let (cam, _device) = deployed(&desk, now).await;
+        let alice = desk.enrol("alice", PeerRole::User, "", now);
+        let options = ServeOptions {
+            listen: "127.0.0.1:0".parse().expect("address"),
+            metrics: Some("127.0.0.1:0".parse().expect("address")),
+            results_file: Some(desk.folder.path().join("results.jsonl")),
+            mqtt: mqtt.map(|url| url.parse().expect("a topic")),
+        };
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (started, listening) = oneshot::channel();
+        let vault = Arc::clone(&desk.vault);
+        let task = tokio::spawn(serve(
+            vault,
+            options,
+            |listening| started.send(listening).expect("awaited"),
+            async {
+                let _ = stopped.await;
+            },
+        ));
+        Self {
+            listening: listening.await.expect("started"),
+            deployment: record.deployment,
+            desk,
+            cam,
+            alice,
+            stop: Some(stop),
+            task,
+        }
+    }
+
+    fn client(&self, identity: &Identity) -> Client {
+        let tls = identity.client_config().expect("client");
+        Client::new(&self.listening.https.to_string(), VAULT_NAME, tls)
+    }
+
+    async fn register(&self, numbers: &[u8]) -> QueryBatchReply {
+        let body = serde_json::to_vec(&queries(self.deployment, numbers)).expect("JSON");
+        let mut client = self.client(&self.cam);
+        let answer = client.send(Method::POST, paths::QUERIES, &[], body).await;
+        answer.expect("answered").json().expect("a reply")
+    }
+
+    async fn send(&self, numbers: &[u8]) -> InferenceBatchReply {
+        let reply = OURS.reply(50);
+        let one = |n: &u8| inference(self.deployment, *n, reply.clone());
+        let inferences = numbers.iter().map(one).collect();
+        let body = InferenceBatch { inferences }.to_bytes();
+        let mut client = self.client(&self.cam);
+        let answer = client
+            .send(Method::POST, paths::INFERENCES, &[], body)
+            .await;
+        answer.expect("answered").json().expect("a reply")
+    }
+
+    async fn get(&self, identity: &Identity, path: &str) -> Answer {
+        let answer = self.client(identity).send(Method::GET, path, &[], "").await;
+        answer.expect("answered")
+    }
+
+    async fn metrics(&self) -> String {
+        let answer = self.get(&self.alice, paths::METRICS).await;
+        String::from_utf8(answer.body.to_vec()).expect("text")
+    }
+
+    async fn stop(&mut self) {
+        self.stop.take().expect("running").send(()).expect("runs");
+        let ended = tokio::time::timeout(Duration::from_secs(20), &mut self.task).await;
+        ended
+            .expect("in time")
+            .expect("no panic")
+            .expect("no error");
+    }
+}
+
+async fn deployed(desk: &Desk, now: u64) -> (Identity, Device) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("port");
+    let address = listener.local_addr().expect("address").to_string();
+    let identity = desk.enrol("cam-7", PeerRole::Device, &address, now);
+    let files = tempfile::tempdir().expect("folder");
+    let device = Device::start(&identity, listener, files.path()).await;
+    let model = "digits".parse().expect("a reference");
+    let sent = desk
+        .vault
+        .deploy(&model, &name("cam-7"), None, now, |_| ())
+        .await;
+    sent.expect("deployed");
+    (identity, device)
+}
+
+fn lines(path: &std::path::Path) -> Vec<InferenceResult> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let parse = |line: &str| serde_json::from_str(line).expect("a result");
+    text.lines().map(parse).collect()
+}
+
+async fn eventually(what: &str, mut check: impl FnMut() -> bool) {
+    for _ in 0..300 {
+        if check() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("never: {what}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inferences_come_in_and_results_go_to_users_and_the_file() {
+    let mut site = Site::new(None).await;
+    let registered = site.register(&[1, 2, 3]).await;
+    assert!(
+        registered
+            .acks
+            .iter()
+            .all(|ack| ack.status == Registration::Registered)
+    );
+    let acks = site.send(&[1, 2]).await.acks;
+    assert!(acks.iter().all(|ack| ack.outcome == Outcome::Accepted));
+    let page: ResultPage = site
+        .get(&site.alice, paths::RESULTS)
+        .await
+        .json()
+        .expect("page");
+    assert_eq!((page.results.len(), page.next_after), (2, 2));
+    site.send(&[3, 1]).await;
+    let path = format!("{}?after=2", paths::RESULTS);
+    let page: ResultPage = site.get(&site.alice, &path).await.json().expect("page");
+    assert_eq!((page.results.len(), page.results[0].seq), (1, 3));
+    let file = site.desk.folder.path().join("results.jsonl");
+    eventually("three lines", || lines(&file).len() == 3).await;
+    assert_eq!(
+        lines(&file)[..2],
+        site.desk.vault.results(0, 2).expect("page").results
+    );
+    let text = site.metrics().await;
+    let accepted = "scuro_vault_inferences_total\
+        {device=\"cam-7\",outcome=\"accepted\",code=\"none\"} 3";
+    assert!(text.contains(accepted), "{text}");
+    assert!(
+        text.contains("scuro_vault_decrypt_seconds_count 3"),
+        "{text}"
+    );
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_never_reads_results_and_a_user_never_sends_inferences() {
+    let mut site = Site::new(None).await;
+    site.register(&[1]).await;
+    site.send(&[1]).await;
+    for path in [paths::RESULTS, paths::METRICS] {
+        let answer = site.get(&site.cam, path).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN);
+        assert_eq!(answer.problem().code, "peer.role");
+        assert!(!String::from_utf8_lossy(&answer.body).contains("label"));
+    }
+    let mut alice = site.client(&site.alice);
+    for path in [paths::QUERIES, paths::INFERENCES] {
+        let answer = alice
+            .send(Method::POST, path, &[], "{}")
+            .await
+            .expect("answered");
+        assert_eq!(answer.status, StatusCode::FORBIDDEN);
+    }
+    let lost = site.get(&site.alice, "/v1/secrets").await;
+    assert_eq!(lost.problem().code, "http.not-found");
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_device_is_out_at_its_next_request_on_an_open_connection() {
+    let mut site = Site::new(None).await;
+    let mut open = site.client(&site.cam);
+    let body = serde_json::to_vec(&queries(site.deployment, &[1])).expect("JSON");
+    let before = open
+        .send(Method::POST, paths::QUERIES, &[], body.clone())
+        .await;
+    assert_eq!(before.expect("answered").status, StatusCode::OK);
+    site.desk.vault.revoke(&name("cam-7")).expect("revoked");
+    let after = open.send(Method::POST, paths::QUERIES, &[], body).await;
+    let after = after.expect("answered");
+    assert_eq!(
+        (after.status, after.problem().code.as_str()),
+        (StatusCode::FORBIDDEN, "peer.refused")
+    );
+    let text = site.metrics().await;
+    assert!(
+        text.contains("scuro_vault_peers_refused_total{reason=\"revoked\"} 1"),
+        "{text}"
+    );
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_above_their_limit_and_malformed_ones_are_refused() {
+    let mut site = Site::new(None).await;
+    let mut client = site.client(&site.cam);
+    let mut post = async |path: &str, body: Vec<u8>| {
+        let answer = client.send(Method::POST, path, &[], body).await;
+        answer.expect("answered").status
+    };
+    let large = vec![b' '; limits::QUERY_BATCH_BYTES + 1];
+    assert_eq!(
+        post(paths::QUERIES, large).await,
+        StatusCode::PAYLOAD_TOO_LARGE
+    );
+    assert_eq!(
+        post(paths::QUERIES, b"{}".to_vec()).await,
+        StatusCode::BAD_REQUEST
+    );
+    assert_eq!(
+        post(paths::INFERENCES, b"SCUROINF".to_vec()).await,
+        StatusCode::BAD_REQUEST
+    );
+    let many: Vec<u8> = (0..limits::QUERIES_PER_BATCH + 1)
+        .map(|i| i as u8)
+        .collect();
+    let many = serde_json::to_vec(&queries(site.deployment, &many)).expect("JSON");
+    assert_eq!(
+        post(paths::QUERIES, many).await,
+        StatusCode::PAYLOAD_TOO_LARGE
+    );
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_requests_at_once_than_a_device_may_have_are_told_to_wait() {
+    let mut site = Site::new(None).await;
+    site.register(&(1..=100).collect::<Vec<u8>>()).await;
+    let reply = OURS.reply(50);
+    let mut waiting = tokio::task::JoinSet::new();
+    for part in 0..20 {
+        let numbers = 1 + 5 * part..6 + 5 * part;
+        let one = |n| inference(site.deployment, n, reply.clone());
+        let inferences = numbers.map(one).collect();
+        let body = InferenceBatch { inferences }.to_bytes();
+        let mut client = site.client(&site.cam);
+        waiting.spawn(async move {
+            loop {
+                let sent = client
+                    .send(Method::POST, paths::INFERENCES, &[], body.clone())
+                    .await;
+                let answer = sent.expect("answered");
+                if answer.status == StatusCode::OK {
+                    return false;
+                }
+                assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+                assert_eq!(answer.retry_after(), Some(1));
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+    }
+    while let Some(done) = waiting.join_next().await {
+        done.expect("no panic");
+    }
+    let page = site.desk.vault.results(0, 1000).expect("page");
+    assert_eq!(page.results.len(), 100);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_needs_no_certificate_on_its_own_port() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut site = Site::new(None).await;
+    let address = site.listening.metrics.expect("a port");
+    for (path, expected) in [
+        (paths::READY, "200"),
+        (paths::METRICS, "200"),
+        (paths::RESULTS, "404"),
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(address)
+            .await
+            .expect("connects");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("read");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {expected}")),
+            "{path}: {answer}"
+        );
+    }
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_server_on_one_vault_is_refused() {
+    let mut site = Site::new(None).await;
+    let options = ServeOptions {
+        listen: "127.0.0.1:0".parse().expect("address"),
+        metrics: None,
+        results_file: None,
+        mqtt: None,
+    };
+    let vault = Arc::clone(&site.desk.vault);
+    let second = serve(vault, options, |_| (), std::future::pending()).await;
+    assert!(second.is_err());
+    site.stop().await;
+}
+
+/// A broker, if there is one on this machine.
+struct Broker {
+    process: std::process::Child,
+}
+
+impl Broker {
+    fn start(port: u16) -> Option<Self> {
+        let program = ["/usr/sbin/mosquitto", "/usr/bin/mosquitto"]
+            .into_iter()
+            .find(|path| std::path::Path::new(path).exists());
+        let Some(program) = program else {
+            assert!(std::env::var_os("CI").is_none(), "CI must have mosquitto");
+            return None;
+        };
+        let mut command = std::process::Command::new(program);
+        command.args(["-p", &port.to_string()]);
+        command.stdout(std::process::Stdio::null());
+        command.stderr(std::process::Stdio::null());
+        let process = command.spawn().expect("mosquitto runs");
+        Some(Self { process })
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("port");
+    listener.local_addr().expect("address").port()
+}
+
+/// Numbers of the results that a subscriber of the broker sees.
+async fn subscribe(port: u16) -> tokio::sync::mpsc::UnboundedReceiver<u64> {
+    let mut options = rumqttc::MqttOptions::new("subscriber", "127.0.0.1", port);
+    options.set_clean_session(false);
+    let (client, mut events) = rumqttc::AsyncClient::new(options, 10);
+    let topic = "scuro/results/+";
+    client
+        .subscribe(topic, rumqttc::QoS::AtLeastOnce)
+        .await
+        .expect("queued");
+    let (ready, subscribed) = oneshot::channel();
+    let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let _client = client;
+        let mut ready = Some(ready);
+        loop {
+            use rumqttc::{Event, Packet};
+            match events.poll().await {
+                Ok(Event::Incoming(Packet::SubAck(_))) => {
+                    ready.take().map(|ready| ready.send(()));
+                }
+                Ok(Event::Incoming(Packet::Publish(message))) => {
+                    assert_eq!(message.topic, "scuro/results/digits");
+                    let result: InferenceResult =
+                        serde_json::from_slice(&message.payload).expect("a result");
+                    if sender.send(result.seq).is_err() {
+                        return;
+                    }
+                }
+                Ok(_) => {}
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    });
+    subscribed.await.expect("subscribed");
+    receiver
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_wait_for_a_broker_that_is_away_and_none_is_lost() {
+    let port = free_port();
+    let url = format!("mqtt://127.0.0.1:{port}/scuro/results");
+    let Some(broker) = Broker::start(port) else {
+        return;
+    };
+    let mut seen = subscribe(port).await;
+    let mut site = Site::new(Some(&url)).await;
+    site.register(&(1..=30).collect::<Vec<u8>>()).await;
+    site.send(&(1..=10).collect::<Vec<u8>>()).await;
+    let mut numbers = std::collections::BTreeSet::new();
+    while numbers.len() < 10 {
+        let next = tokio::time::timeout(Duration::from_secs(20), seen.recv()).await;
+        numbers.insert(next.expect("in time").expect("a number"));
+    }
+    drop(broker);
+    let acks = site.send(&(11..=20).collect::<Vec<u8>>()).await.acks;
+    assert!(
+        acks.iter().all(|ack| ack.outcome == Outcome::Accepted),
+        "devices do not wait"
+    );
+    assert!(site.desk.vault.published("mqtt").expect("cursor") <= 10);
+    let _broker = Broker::start(port);
+    site.send(&(21..=30).collect::<Vec<u8>>()).await;
+    // The subscriber's session died with the broker: what came before it was back is not its own.
+    eventually("everything is published", || {
+        site.desk.vault.published("mqtt").expect("cursor") == 30
+    })
+    .await;
+    site.stop().await;
+}
