@@ -17,11 +17,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("compiler", &["nn", "program", "fhe"]),
     ("runtime", &["program", "fhe", "polyring"]),
     ("client", &["program", "fhe", "nn"]),
+    ("wire", &[]),
+    ("vault", &["program", "fhe", "client", "wire"]),
     ("testkit", &["polyring", "fhe", "nn", "program"]),
     (
         "cli",
         &[
-            "polyring", "fhe", "nn", "train", "program", "compiler", "runtime", "client",
+            "polyring", "fhe", "nn", "train", "program", "compiler", "runtime", "client", "wire",
+            "vault",
         ],
     ),
 ];

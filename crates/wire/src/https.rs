@@ -1,0 +1,317 @@
+//! HTTP/1.1 over mutual TLS: a server loop that knows its peers, and a client.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::IntoResponse;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::SendRequest;
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::service::Service;
+use hyper::{HeaderMap, Method, Request, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use rustls::pki_types::ServerName;
+use rustls::{CertificateError, ClientConfig, ServerConfig};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::error::WireError;
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::problem::Problem;
+use crate::tls::Peer;
+
+/// Counter of connections that ended before the first request, by reason.
+pub const REFUSED_METRIC: &str = "scuro_tls_refused_total";
+
+/// Answers requests over mutual TLS until `stop` is ready; then waits for those under way.
+///
+/// Every request carries a [`Peer`] as an axum `Extension`. Peers without a certificate of the
+/// authority do not get as far: a log line and [`REFUSED_METRIC`] say why.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    router: Router,
+    metrics: Arc<Metrics>,
+    stop: impl Future<Output = ()>,
+) {
+    let connections = Arc::new(Semaphore::new(limits::CONNECTIONS));
+    let graceful = Arc::new(GracefulShutdown::new());
+    let acceptor = TlsAcceptor::from(tls);
+    tokio::pin!(stop);
+    loop {
+        let permit = tokio::select! {
+            () = &mut stop => break,
+            permit = Arc::clone(&connections).acquire_owned() => permit,
+        };
+        let accepted = tokio::select! {
+            () = &mut stop => break,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, address)) = accepted else {
+            // Out of file descriptors, above all: the next try may succeed.
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            continue;
+        };
+        let (acceptor, router) = (acceptor.clone(), router.clone());
+        let (metrics, watcher) = (Arc::clone(&metrics), graceful.watcher());
+        tokio::spawn(async move {
+            let _permit = permit;
+            if let Some((peer, stream)) = accept(&acceptor, stream, address, &metrics).await {
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(limits::REQUEST_HEAD)
+                    .serve_connection(TokioIo::new(stream), PeerService { peer, router });
+                // A peer that hangs up is no error of ours.
+                let _ = watcher.watch(connection).await;
+            }
+        });
+    }
+    drop(listener);
+    if let Some(graceful) = Arc::into_inner(graceful) {
+        let _ = timeout(limits::REQUEST, graceful.shutdown()).await;
+    }
+}
+
+async fn accept(
+    acceptor: &TlsAcceptor,
+    stream: TcpStream,
+    address: SocketAddr,
+    metrics: &Metrics,
+) -> Option<(Peer, TlsStream<TcpStream>)> {
+    let _ = stream.set_nodelay(true);
+    let refuse = |reason: &'static str, message: String| {
+        metrics.add(REFUSED_METRIC, &[("reason", reason)], 1);
+        tracing::warn!(%address, reason, message, "connection refused");
+    };
+    let stream = match timeout(limits::HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            refuse(handshake_fault(&error), error.to_string());
+            return None;
+        }
+        Err(_) => {
+            refuse("timeout", "no handshake in time".to_string());
+            return None;
+        }
+    };
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    match Peer::of(chain) {
+        Ok(peer) => Some((peer, stream)),
+        Err(error) => {
+            refuse("name", error.to_string());
+            None
+        }
+    }
+}
+
+/// One word for why a handshake failed.
+fn handshake_fault(error: &std::io::Error) -> &'static str {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    match inner {
+        Some(rustls::Error::NoCertificatesPresented) => "no-certificate",
+        Some(rustls::Error::InvalidCertificate(fault)) => match fault {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "expired",
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "not-valid-yet"
+            }
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => "foreign-authority",
+            _ => "bad-certificate",
+        },
+        _ => "handshake",
+    }
+}
+
+/// Adds the peer to every request and bounds its time.
+#[derive(Clone)]
+struct PeerService {
+    peer: Peer,
+    router: Router,
+}
+
+impl Service<Request<Incoming>> for PeerService {
+    type Response = axum::response::Response;
+    type Error = std::convert::Infallible;
+    type Future = std::pin::Pin<
+        Box<dyn Future<Output = Result<Self::Response, std::convert::Infallible>> + Send>,
+    >;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.peer.clone());
+        let router = TowerToHyperService::new(self.router.clone());
+        Box::pin(async move {
+            let answer = router.call(request.map(Body::new));
+            match timeout(limits::REQUEST, answer).await {
+                Ok(answer) => answer,
+                Err(_) => Ok(StatusCode::REQUEST_TIMEOUT.into_response()),
+            }
+        })
+    }
+}
+
+/// A connection to one named peer, opened when it is first needed and again when it broke.
+#[derive(Debug)]
+pub struct Client {
+    address: String,
+    peer: String,
+    tls: Arc<ClientConfig>,
+    connection: Option<SendRequest<Full<Bytes>>>,
+}
+
+/// A whole answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Status.
+    pub status: StatusCode,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// Body, at most [`limits::ANSWER_BYTES`].
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The body as JSON.
+    ///
+    /// # Errors
+    /// [`WireError::Json`].
+    pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, WireError> {
+        WireError::json("answer", &self.body)
+    }
+
+    /// Why it is not a success.
+    pub fn problem(&self) -> Problem {
+        self.json().unwrap_or_else(|_| {
+            let message = format!("status {}", self.status);
+            Problem::new("http.status", message, "see the log of the other side")
+        })
+    }
+
+    /// Seconds to wait before the next try, if the answer says so.
+    pub fn retry_after(&self) -> Option<u64> {
+        let value = self.headers.get(hyper::header::RETRY_AFTER)?;
+        value.to_str().ok()?.parse().ok()
+    }
+}
+
+impl Client {
+    /// A client of the peer whose certificate is for `peer`, at `address` (`host:port`).
+    pub fn new(address: &str, peer: &str, tls: Arc<ClientConfig>) -> Self {
+        Self {
+            address: address.to_string(),
+            peer: peer.to_string(),
+            tls,
+            connection: None,
+        }
+    }
+
+    /// Sends one request and reads the whole answer, whatever its status.
+    ///
+    /// # Errors
+    /// [`WireError::Connection`], [`WireError::Timeout`]. The request may then have been carried
+    /// out: all requests of Scuro can be sent again.
+    pub async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, String)],
+        body: impl Into<Bytes>,
+    ) -> Result<Answer, WireError> {
+        let request = self.request(method, path, headers, body.into())?;
+        let mut connection = match self.connection.take() {
+            Some(open) if !open.is_closed() => open,
+            _ => self.connect().await?,
+        };
+        let answer = async {
+            connection
+                .ready()
+                .await
+                .map_err(|error| self.broken(&error))?;
+            let answer = connection.send_request(request).await;
+            self.collect(answer.map_err(|error| self.broken(&error))?)
+                .await
+        };
+        let answer = timeout(limits::REQUEST, answer).await;
+        let answer = answer.map_err(|_| self.late(limits::REQUEST.as_secs()))??;
+        self.connection = Some(connection);
+        Ok(answer)
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, String)],
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, WireError> {
+        let mut request = Request::builder().method(method).uri(path);
+        request = request.header(HOST, self.peer.as_str());
+        if !headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("content-type"))
+        {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        for (name, value) in headers {
+            request = request.header(*name, value.as_str());
+        }
+        request
+            .body(Full::new(body))
+            .map_err(|error| self.broken(&error))
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, WireError> {
+        let name = ServerName::try_from(self.peer.clone()).map_err(|e| self.broken(&e))?;
+        let opened = async {
+            let stream = TcpStream::connect(&self.address).await?;
+            stream.set_nodelay(true)?;
+            TlsConnector::from(Arc::clone(&self.tls))
+                .connect(name, stream)
+                .await
+        };
+        let stream = timeout(limits::CONNECT, opened).await;
+        let stream = stream.map_err(|_| self.late(limits::CONNECT.as_secs()))?;
+        let stream = TokioIo::new(stream.map_err(|error| self.broken(&error))?);
+        let shaken = hyper::client::conn::http1::handshake(stream).await;
+        let (sender, connection) = shaken.map_err(|error| self.broken(&error))?;
+        tokio::spawn(async move {
+            // Its errors come back through the sender.
+            let _ = connection.await;
+        });
+        Ok(sender)
+    }
+
+    async fn collect(&self, answer: hyper::Response<Incoming>) -> Result<Answer, WireError> {
+        let (parts, body) = answer.into_parts();
+        let body = Limited::new(body, limits::ANSWER_BYTES).collect().await;
+        let body = body.map_err(|error| self.broken(&error))?;
+        Ok(Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: body.to_bytes(),
+        })
+    }
+
+    fn broken(&self, error: &dyn std::fmt::Display) -> WireError {
+        WireError::Connection {
+            peer: self.peer.clone(),
+            address: self.address.clone(),
+            message: error.to_string(),
+        }
+    }
+
+    fn late(&self, seconds: u64) -> WireError {
+        WireError::Timeout {
+            peer: self.peer.clone(),
+            address: self.address.clone(),
+            seconds,
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Everything that travels between Scuro's services, and how it travels.
+//!
+//! * [`manifest`]: a protected model as a list of artefacts with digests; its own digest names the
+//!   deployment.
+//! * [`deployment`]: what a device's server and the vault's deployment agent say to each other.
+//! * [`query`], [`inference`]: query registrations, and encrypted replies in a binary frame.
+//! * [`results`]: decrypted answers, for users of the backend only.
+//! * [`paths`], [`limits`], [`problem`]: endpoints, bounds and the one error body.
+//! * [`tls`], [`https`]: TLS 1.3 with a certificate on both sides; a server loop and a client.
+//! * [`metrics`]: counters in Prometheus' text format.
+//!
+//! This is the only crate that derives serialisation for the network. Cryptographic objects travel
+//! inside as bytes of `scuro_fhe::codec`; nothing here opens them, and nothing here can name a
+//! secret key: [`manifest::Role`] has no such role.
+
+pub mod deployment;
+pub mod error;
+pub mod hex;
+pub mod https;
+pub mod inference;
+pub mod limits;
+pub mod manifest;
+pub mod metrics;
+pub mod name;
+pub mod paths;
+pub mod problem;
+pub mod query;
+pub mod results;
+pub mod tls;
+
+pub use error::WireError;
+pub use hex::{Digest, KeyId, QueryId};
+pub use manifest::{Artefact, Manifest, Role};
+pub use name::{ModelReference, Name};
+pub use problem::Problem;

@@ -1,0 +1,31 @@
+//! Endpoints.
+
+/// Vault: registers a batch of queries (`POST`, [`crate::query::QueryBatch`]).
+pub const QUERIES: &str = "/v1/queries";
+/// Vault: a batch of encrypted inferences (`POST`, [`crate::inference`]).
+pub const INFERENCES: &str = "/v1/inferences";
+/// Vault: decrypted results, for backend users only (`GET ?after=SEQ&limit=N`).
+pub const RESULTS: &str = "/v1/results";
+/// Device: one artefact, `{digest}` in hexadecimal. `HEAD` and `GET` answer
+/// [`crate::deployment::ArtefactStatus`], `PUT ?offset=N` appends a piece.
+pub const ARTEFACT: &str = "/v1/artefacts/{digest}";
+/// Device: `GET` lists deployments, `POST` with the bytes of a manifest activates one.
+pub const DEPLOYMENTS: &str = "/v1/deployments";
+/// Device: goes back to the deployment before (`POST`).
+pub const ROLLBACK: &str = "/v1/deployments/rollback";
+/// Both: Prometheus' text.
+pub const METRICS: &str = "/metrics";
+/// Both: the process runs.
+pub const LIVE: &str = "/v2/health/live";
+/// Both: the process can take work.
+pub const READY: &str = "/v2/health/ready";
+
+/// Path of one artefact.
+pub fn artefact(digest: &crate::Digest) -> String {
+    format!("/v1/artefacts/{digest}")
+}
+
+/// Header of a `HEAD` answer: bytes that the device holds of an artefact.
+pub const BYTES_STORED_HEADER: &str = "x-scuro-bytes-stored";
+/// Header of a `HEAD` answer: `true` once the digest of the whole is verified.
+pub const COMPLETE_HEADER: &str = "x-scuro-complete";
