@@ -12,6 +12,7 @@ mod encoding;
 mod error;
 mod model;
 mod prediction;
+mod public;
 mod session;
 
 pub use bundle::{
@@ -21,4 +22,5 @@ pub use encoding::{gather, scatter};
 pub use error::{BundleError, Error};
 pub use model::{Model, parameter_spec};
 pub use prediction::Prediction;
-pub use session::{Client, KeySet, PublicClient};
+pub use public::PublicClient;
+pub use session::{Client, KeySet};

@@ -8,10 +8,11 @@ use scuro_fhe::keys::{EvaluationKeys, PublicKey};
 use scuro_fhe::owner::{Decryptor, Encryptor, KeyGenerator, SecretKey};
 
 use crate::bundle::{Bundle, BundleKind};
-use crate::encoding::{gather, images_per_run, scatter};
+use crate::encoding::{images_per_run, scatter};
 use crate::error::Error;
 use crate::model::Model;
 use crate::prediction::Prediction;
+use crate::public::{encode, query};
 
 /// Fresh keys for a model.
 #[derive(Debug)]
@@ -72,7 +73,7 @@ impl Client {
     /// Encrypts images into one query; ciphertexts are seeded, so they are half as large.
     ///
     /// # Errors
-    /// As [`gather`], or [`Error::Fhe`].
+    /// As [`crate::gather`], or [`Error::Fhe`].
     pub fn encrypt(&self, images: &[&[f32]], rng: &mut impl CryptoRng) -> Result<Bundle, Error> {
         let encryptor = Encryptor::new(self.model.context(), &self.secret)?;
         let seal = |slots: &[f64], rng: &mut _| {
@@ -129,71 +130,4 @@ impl Client {
             .map(decrypt)
             .collect()
     }
-}
-
-/// Encrypts with the public key; cannot decrypt.
-#[derive(Debug)]
-pub struct PublicClient {
-    model: Model,
-    public: PublicKey,
-    encoder: Encoder,
-}
-
-impl PublicClient {
-    /// A client of `model` that holds the public key only.
-    pub fn new(model: &Model, public: PublicKey) -> Self {
-        Self {
-            model: model.clone(),
-            public,
-            encoder: Encoder::new(model.context()),
-        }
-    }
-
-    /// Encrypts images into one query.
-    ///
-    /// # Errors
-    /// As [`gather`], or [`Error::Fhe`].
-    pub fn encrypt(&self, images: &[&[f32]], rng: &mut impl CryptoRng) -> Result<Bundle, Error> {
-        let seal = |slots: &[f64], rng: &mut _| {
-            let plain = encode(&self.model, &self.encoder, slots)?;
-            let context = self.model.context();
-            Ok(self.public.encrypt(context, &plain, rng)?.to_bytes(context))
-        };
-        query(&self.model, images, rng, seal)
-    }
-}
-
-fn encode(
-    model: &Model,
-    encoder: &Encoder,
-    slots: &[f64],
-) -> Result<scuro_fhe::ckks::Plaintext, Error> {
-    let program = model.program();
-    let level = program.parameters.level_max() as usize;
-    Ok(encoder.encode(slots, level, program.input.scale_log2.exp2())?)
-}
-
-fn query<R: CryptoRng>(
-    model: &Model,
-    images: &[&[f32]],
-    rng: &mut R,
-    seal: impl Fn(&[f64], &mut R) -> Result<Vec<u8>, Error>,
-) -> Result<Bundle, Error> {
-    let program = model.program();
-    let mut ciphertexts = Vec::new();
-    if images.is_empty() {
-        return Err(Error::NoImages);
-    }
-    for run in images.chunks(images_per_run(program)) {
-        for slots in gather(program, run)? {
-            ciphertexts.push(seal(&slots, rng)?);
-        }
-    }
-    Ok(Bundle {
-        kind: BundleKind::Query,
-        program: model.digest(),
-        images: images.len() as u32,
-        group: program.input.ciphertexts() as u32,
-        ciphertexts,
-    })
 }
