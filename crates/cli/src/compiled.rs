@@ -312,7 +312,7 @@ pub(crate) fn open_model(path: &Path) -> Result<Compiled, Failure> {
 }
 
 fn from_program(program: Program, input: &InputArguments) -> Result<Compiled, Failure> {
-    let noted = preprocess_of(&program);
+    let noted = Preprocess::from_notes(|key| program.note(key));
     let preprocess = if input.is_default() {
         noted
     } else {
@@ -393,51 +393,16 @@ fn calibration_images(
     }
 }
 
-const NOTE_SCALE: &str = "input-scale";
-const NOTE_MEAN: &str = "input-mean";
-const NOTE_STD: &str = "input-std";
 /// Which images the ranges come from.
 pub(crate) const NOTE_CALIBRATION: &str = "calibration";
 
 /// Writes the preprocessing into the program, so that `encrypt` and `predict` need no flags.
 fn note_preprocess(program: &mut Program, preprocess: &Preprocess, images: &Examples) {
-    let list = |values: &[f32]| {
-        values
-            .iter()
-            .map(f32::to_string)
-            .collect::<Vec<_>>()
-            .join(",")
-    };
     let calibration = format!("{} images of {}", images.len(), images.data.name);
-    let notes = [
-        (NOTE_SCALE, preprocess.scale.to_string()),
-        (NOTE_MEAN, list(&preprocess.mean)),
-        (NOTE_STD, list(&preprocess.std)),
-        (NOTE_CALIBRATION, calibration),
-    ];
+    program.notes.extend(preprocess.to_notes());
     program
         .notes
-        .extend(notes.map(|(key, value)| (key.to_string(), value)));
-}
-
-/// The preprocessing that a program was calibrated with.
-fn preprocess_of(program: &Program) -> Preprocess {
-    let usual = Preprocess::default();
-    let list = |key: &str| -> Option<Vec<f32>> {
-        program
-            .note(key)?
-            .split(',')
-            .map(|value| value.parse().ok())
-            .collect()
-    };
-    Preprocess {
-        scale: program
-            .note(NOTE_SCALE)
-            .and_then(|v| v.parse().ok())
-            .unwrap_or(usual.scale),
-        mean: list(NOTE_MEAN).unwrap_or(usual.mean),
-        std: list(NOTE_STD).unwrap_or(usual.std),
-    }
+        .push((NOTE_CALIBRATION.to_string(), calibration));
 }
 
 /// Arguments that name a model.

@@ -11,8 +11,10 @@ mod bundle;
 mod encoding;
 mod error;
 mod model;
+mod owner;
 mod prediction;
 mod protect;
+mod public;
 mod scheme;
 mod session;
 
@@ -24,4 +26,5 @@ pub use error::{BundleError, Error};
 pub use model::{Model, parameter_spec};
 pub use prediction::Prediction;
 pub use protect::Protected;
-pub use session::{Client, KeySet, PublicClient};
+pub use public::PublicClient;
+pub use session::{Client, KeySet};

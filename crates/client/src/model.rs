@@ -129,8 +129,16 @@ impl Model {
     /// The evaluator's side: closes its answer to `query`.
     ///
     /// # Errors
-    /// [`Error::CiphertextCount`] if there is no answer, or runs differ in size.
+    /// As [`Model::reply`].
     pub fn seal_reply(&self, query: &Bundle, runs: &[Vec<AnyCiphertext>]) -> Result<Bundle, Error> {
+        self.reply(query.images, runs)
+    }
+
+    /// The answer for `images` images, from the results of the runs that they took.
+    ///
+    /// # Errors
+    /// [`Error::CiphertextCount`] if there is no answer, or runs differ in size.
+    pub fn reply(&self, images: u32, runs: &[Vec<AnyCiphertext>]) -> Result<Bundle, Error> {
         let group = runs.first().map_or(0, Vec::len);
         let uneven = runs
             .iter()
@@ -146,7 +154,7 @@ impl Model {
         Ok(Bundle {
             kind: BundleKind::Reply,
             program: self.digest,
-            images: query.images,
+            images,
             group: group as u32,
             ciphertexts: runs
                 .iter()

@@ -9,6 +9,7 @@ use scuro_program::{Program, Weights};
 use crate::bundle::{Bundle, BundleKind};
 use crate::error::Error;
 use crate::model::Model;
+use crate::owner;
 use crate::scheme::{self, Encoder};
 use crate::session::KeySet;
 
@@ -60,7 +61,7 @@ fn encrypt_weights(
     for place in &places {
         let slots = program.weight_slots(place);
         let plain = encoder.encode(&slots, place.level as usize, place.scale, place.factor)?;
-        ciphertexts.push(plain.seal(scheme, secret, rng)?);
+        ciphertexts.push(owner::seal(&plain, scheme, secret, rng)?);
     }
     Ok(Bundle {
         kind: BundleKind::Weights,

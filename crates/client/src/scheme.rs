@@ -1,12 +1,9 @@
-//! Slots to ciphertexts and back, whichever scheme the program uses.
-
-use std::sync::Arc;
+//! Slots to ciphertexts, whichever scheme the program uses. Nothing here can name a secret key.
 
 use rand_core::CryptoRng;
 use scuro_fhe::bgv::{self, BgvContext};
 use scuro_fhe::keys::PublicKey;
-use scuro_fhe::owner::{Decryptor, Encryptor, SecretKey, bgv as exact_owner};
-use scuro_fhe::{AnyCiphertext, AnyContext, Context, ckks};
+use scuro_fhe::{AnyCiphertext, AnyContext, ckks};
 
 use crate::error::Error;
 
@@ -58,86 +55,23 @@ impl Encoder {
 }
 
 impl Plaintext {
-    /// Encrypts under the secret key: seeded, half the size.
-    pub(crate) fn seal(
-        &self,
-        scheme: &AnyContext,
-        secret: &SecretKey,
-        rng: &mut impl CryptoRng,
-    ) -> Result<Vec<u8>, Error> {
-        match (self, scheme) {
-            (Self::Approximate(plain), AnyContext::Approximate(context)) => {
-                let encryptor = Encryptor::new(context, secret)?;
-                Ok(encryptor.encrypt(plain, rng)?.to_bytes(context))
-            }
-            (Self::Exact(plain), AnyContext::Exact(context)) => {
-                let encryptor = exact_owner::Encryptor::new(context, secret)?;
-                Ok(encryptor.encrypt(plain, rng)?.to_bytes(context))
-            }
-            _ => Err(Error::WrongScheme),
-        }
-    }
-
     /// Encrypts under the public key.
-    pub(crate) fn seal_public(
+    pub(crate) fn encrypt(
         &self,
         scheme: &AnyContext,
         public: &PublicKey,
         rng: &mut impl CryptoRng,
-    ) -> Result<Vec<u8>, Error> {
+    ) -> Result<AnyCiphertext, Error> {
         match (self, scheme) {
             (Self::Approximate(plain), AnyContext::Approximate(context)) => {
-                Ok(public.encrypt(context, plain, rng)?.to_bytes(context))
+                Ok(public.encrypt(context, plain, rng)?.into())
             }
             (Self::Exact(plain), AnyContext::Exact(context)) => {
-                Ok(public.encrypt_exact(context, plain, rng)?.to_bytes(context))
+                Ok(public.encrypt_exact(context, plain, rng)?.into())
             }
             _ => Err(Error::WrongScheme),
         }
     }
-}
-
-/// The slots of a ciphertext; those of an exact one divided by `scale`.
-pub(crate) fn reveal(
-    scheme: &AnyContext,
-    secret: &SecretKey,
-    ciphertext: &AnyCiphertext,
-    scale: f64,
-) -> Result<Vec<f64>, Error> {
-    match (ciphertext, scheme) {
-        (AnyCiphertext::Approximate(ciphertext), AnyContext::Approximate(context)) => {
-            let decryptor = Decryptor::new(context, secret)?;
-            Ok(ckks::Encoder::new(context).decode(&decryptor.decrypt(ciphertext)?)?)
-        }
-        (AnyCiphertext::Exact(ciphertext), AnyContext::Exact(context)) => {
-            let decryptor = exact_owner::Decryptor::new(context, secret)?;
-            let integers = decryptor.decrypt(ciphertext)?;
-            Ok(integers.into_iter().map(|v| v as f64 / scale).collect())
-        }
-        _ => Err(Error::WrongScheme),
-    }
-}
-
-/// Bits that the noise of a ciphertext may still grow by before it cannot be decrypted.
-pub(crate) fn noise_budget(
-    scheme: &AnyContext,
-    secret: &SecretKey,
-    ciphertext: &AnyCiphertext,
-) -> Result<Option<f64>, Error> {
-    match (ciphertext, scheme) {
-        (AnyCiphertext::Exact(ciphertext), AnyContext::Exact(context)) => {
-            let decryptor = exact_owner::Decryptor::new(context, secret)?;
-            Ok(Some(decryptor.noise_budget(ciphertext)?))
-        }
-        // Approximate numbers have no budget that runs out; their noise shows in the values.
-        _ => Ok(None),
-    }
-}
-
-/// Whether a key belongs to the parameters.
-pub(crate) fn check_key(context: &Arc<Context>, secret: &SecretKey) -> Result<(), Error> {
-    Decryptor::new(context, secret)?;
-    Ok(())
 }
 
 /// The plaintext prime of an exact scheme.

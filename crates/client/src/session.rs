@@ -8,11 +8,13 @@ use scuro_fhe::keys::{EvaluationKeys, PublicKey};
 use scuro_fhe::owner::{KeyGenerator, SecretKey};
 
 use crate::bundle::{Bundle, BundleKind};
-use crate::encoding::{gather, images_per_run, scatter};
+use crate::encoding::{images_per_run, scatter};
 use crate::error::Error;
 use crate::model::Model;
+use crate::owner;
 use crate::prediction::Prediction;
-use crate::scheme::{self, Encoder, Plaintext};
+use crate::public::{encode, query};
+use crate::scheme::Encoder;
 
 /// Fresh keys for a model.
 #[derive(Debug)]
@@ -57,7 +59,7 @@ impl Client {
     /// # Errors
     /// [`Error::Fhe`] if the key was made under other parameters.
     pub fn new(model: &Model, secret: Arc<SecretKey>) -> Result<Self, Error> {
-        scheme::check_key(model.context(), &secret)?;
+        owner::check_key(model.context(), &secret)?;
         Ok(Self {
             model: model.clone(),
             secret,
@@ -73,11 +75,11 @@ impl Client {
     /// Encrypts images into one query; ciphertexts are seeded, so they are half as large.
     ///
     /// # Errors
-    /// As [`gather`], or [`Error::Fhe`].
+    /// As [`crate::gather`], or [`Error::Fhe`].
     pub fn encrypt(&self, images: &[&[f32]], rng: &mut impl CryptoRng) -> Result<Bundle, Error> {
         let seal = |slots: &[f64], rng: &mut _| {
             let plain = encode(&self.model, &self.encoder, slots)?;
-            plain.seal(self.model.scheme(), &self.secret, rng)
+            owner::seal(&plain, self.model.scheme(), &self.secret, rng)
         };
         query(&self.model, images, rng, seal)
     }
@@ -115,7 +117,7 @@ impl Client {
     /// # Errors
     /// [`Error::Fhe`] for a ciphertext under another key.
     pub fn reveal(&self, ciphertext: &AnyCiphertext, scale: f64) -> Result<Vec<f64>, Error> {
-        scheme::reveal(self.model.scheme(), &self.secret, ciphertext, scale)
+        owner::reveal(self.model.scheme(), &self.secret, ciphertext, scale)
     }
 
     /// Bits that the noise of an exact program's ciphertext may still grow by; nothing for an
@@ -124,7 +126,7 @@ impl Client {
     /// # Errors
     /// [`Error::Fhe`] for a ciphertext under another key.
     pub fn noise_budget(&self, ciphertext: &AnyCiphertext) -> Result<Option<f64>, Error> {
-        scheme::noise_budget(self.model.scheme(), &self.secret, ciphertext)
+        owner::noise_budget(self.model.scheme(), &self.secret, ciphertext)
     }
 
     fn decrypt_run(&self, run: &[Vec<u8>]) -> Result<Vec<Vec<f64>>, Error> {
@@ -133,66 +135,4 @@ impl Client {
         let reveal = |ciphertext| self.reveal(ciphertext, scale);
         ciphertexts.iter().map(reveal).collect()
     }
-}
-
-/// Encrypts with the public key; cannot decrypt.
-#[derive(Debug)]
-pub struct PublicClient {
-    model: Model,
-    public: PublicKey,
-    encoder: Encoder,
-}
-
-impl PublicClient {
-    /// A client of `model` that holds the public key only.
-    pub fn new(model: &Model, public: PublicKey) -> Self {
-        Self {
-            model: model.clone(),
-            public,
-            encoder: Encoder::new(model.scheme()),
-        }
-    }
-
-    /// Encrypts images into one query.
-    ///
-    /// # Errors
-    /// As [`gather`], or [`Error::Fhe`].
-    pub fn encrypt(&self, images: &[&[f32]], rng: &mut impl CryptoRng) -> Result<Bundle, Error> {
-        let seal = |slots: &[f64], rng: &mut _| {
-            let plain = encode(&self.model, &self.encoder, slots)?;
-            plain.seal_public(self.model.scheme(), &self.public, rng)
-        };
-        query(&self.model, images, rng, seal)
-    }
-}
-
-fn encode(model: &Model, encoder: &Encoder, slots: &[f64]) -> Result<Plaintext, Error> {
-    let program = model.program();
-    let level = program.parameters.level_max() as usize;
-    encoder.encode(slots, level, program.input.scale_log2.exp2(), 1)
-}
-
-fn query<R: CryptoRng>(
-    model: &Model,
-    images: &[&[f32]],
-    rng: &mut R,
-    seal: impl Fn(&[f64], &mut R) -> Result<Vec<u8>, Error>,
-) -> Result<Bundle, Error> {
-    let program = model.program();
-    let mut ciphertexts = Vec::new();
-    if images.is_empty() {
-        return Err(Error::NoImages);
-    }
-    for run in images.chunks(images_per_run(program)) {
-        for slots in gather(program, run)? {
-            ciphertexts.push(seal(&slots, rng)?);
-        }
-    }
-    Ok(Bundle {
-        kind: BundleKind::Query,
-        program: model.digest(),
-        images: images.len() as u32,
-        group: program.input.ciphertexts() as u32,
-        ciphertexts,
-    })
 }

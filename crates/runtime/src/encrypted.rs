@@ -110,6 +110,14 @@ impl Prepared {
         }
     }
 
+    /// That `keys` hold every key that the program needs: what [`Prepared::evaluate`] asks first.
+    ///
+    /// # Errors
+    /// [`RuntimeError::MissingRotationKey`], [`RuntimeError::MissingRelinearizationKey`].
+    pub fn check_keys(&self, keys: &EvaluationKeys) -> Result<(), RuntimeError> {
+        check::keys(&self.program, keys)
+    }
+
     /// The reply to a query, on `threads` threads (1: the caller's own).
     ///
     /// # Errors

@@ -18,13 +18,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("runtime", &["program", "fhe", "polyring"]),
     ("client", &["program", "fhe", "nn"]),
     ("wire", &[]),
+    (
+        "server",
+        &["program", "fhe", "nn", "runtime", "client", "wire"],
+    ),
     ("vault", &["program", "fhe", "client", "wire"]),
     ("testkit", &["polyring", "fhe", "nn", "program"]),
     (
         "cli",
         &[
             "polyring", "fhe", "nn", "train", "program", "compiler", "runtime", "client", "wire",
-            "vault",
+            "vault", "server",
         ],
     ),
 ];

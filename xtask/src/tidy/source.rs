@@ -27,6 +27,9 @@ const GLOBAL_RANDOM_NAMES: &[&str] = &["OsRng", "ThreadRng", "getrandom", "threa
 /// Names of `scuro-fhe` that could lead to a secret key.
 const KEY_HOLDER_NAMES: &[&str] = &["Decryptor", "KeyGenerator", "SecretKey", "owner"];
 
+/// What the client's crate has for the holder of a secret key. Its `Client` cannot be made without.
+const KEY_SET_NAMES: &[&str] = &["KeySet"];
+
 /// The compiler plans; it never holds a ciphertext.
 const CIPHERTEXT_NAMES: &[&str] = &["Ciphertext", "Evaluator", "owner"];
 
@@ -84,7 +87,11 @@ fn forbidden_names(file: &File, tokens: &TokenStream, offences: &mut Vec<Offence
             GLOBAL_RANDOM_NAMES,
             "the random generator is an argument here",
         ),
-        "runtime" | "server" => add(KEY_HOLDER_NAMES, "the evaluator cannot name a secret key"),
+        "runtime" => add(KEY_HOLDER_NAMES, "the evaluator cannot name a secret key"),
+        "server" => {
+            add(KEY_HOLDER_NAMES, "a server cannot name a secret key");
+            add(KEY_SET_NAMES, "a server cannot make keys");
+        }
         "compiler" => add(CIPHERTEXT_NAMES, "the compiler touches no ciphertext"),
         _ => {}
     }

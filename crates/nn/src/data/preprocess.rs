@@ -34,7 +34,44 @@ pub struct Prepared {
     channels_last: bool,
 }
 
+/// Names under which a program notes its preprocessing.
+const NOTES: [&str; 3] = ["input-scale", "input-mean", "input-std"];
+
 impl Preprocess {
+    /// The preprocessing as notes, name and text.
+    pub fn to_notes(&self) -> [(String, String); 3] {
+        let list = |values: &[f32]| {
+            values
+                .iter()
+                .map(f32::to_string)
+                .collect::<Vec<_>>()
+                .join(",")
+        };
+        let [scale, mean, std] = NOTES.map(str::to_string);
+        [
+            (scale, self.scale.to_string()),
+            (mean, list(&self.mean)),
+            (std, list(&self.std)),
+        ]
+    }
+
+    /// The preprocessing of [`Preprocess::to_notes`]; the usual one where a note is missing.
+    pub fn from_notes<'a>(note: impl Fn(&str) -> Option<&'a str>) -> Self {
+        let usual = Self::default();
+        let list = |name: &str| -> Option<Vec<f32>> {
+            let numbers = note(name)?.split(',').map(|number| number.parse().ok());
+            numbers.collect()
+        };
+        let [scale, mean, std] = NOTES;
+        Self {
+            scale: note(scale)
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(usual.scale),
+            mean: list(mean).unwrap_or(usual.mean),
+            std: list(std).unwrap_or(usual.std),
+        }
+    }
+
     /// Raw pixels, 0 to 255, as they are.
     pub fn raw() -> Self {
         Self {
@@ -159,4 +196,27 @@ fn block_mean(map: &[u8], width: usize, i: usize) -> f64 {
     let first = i / (width / 2) * 2 * width + i % (width / 2) * 2;
     let block = [first, first + 1, first + width, first + width + 1];
     block.iter().map(|&p| f64::from(map[p])).sum::<f64>() / 4.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_keep_the_preprocessing() {
+        let preprocess = Preprocess {
+            scale: 1.0 / 255.0,
+            mean: vec![0.1, 0.2, 0.3],
+            std: vec![0.5],
+        };
+        let notes = preprocess.to_notes();
+        let find = |name: &str| {
+            notes
+                .iter()
+                .find(|note| note.0 == name)
+                .map(|note| &*note.1)
+        };
+        assert_eq!(Preprocess::from_notes(find), preprocess);
+        assert_eq!(Preprocess::from_notes(|_| None), Preprocess::default());
+    }
 }

@@ -1,0 +1,73 @@
+//! What takes the secret key, whichever scheme the program uses.
+
+use std::sync::Arc;
+
+use rand_core::CryptoRng;
+use scuro_fhe::owner::{Decryptor, Encryptor, SecretKey, bgv};
+use scuro_fhe::{AnyCiphertext, AnyContext, Context, ckks};
+
+use crate::error::Error;
+use crate::scheme::Plaintext;
+
+/// Encrypts under the secret key: seeded, half the size.
+pub(crate) fn seal(
+    plain: &Plaintext,
+    scheme: &AnyContext,
+    secret: &SecretKey,
+    rng: &mut impl CryptoRng,
+) -> Result<Vec<u8>, Error> {
+    match (plain, scheme) {
+        (Plaintext::Approximate(plain), AnyContext::Approximate(context)) => {
+            let encryptor = Encryptor::new(context, secret)?;
+            Ok(encryptor.encrypt(plain, rng)?.to_bytes(context))
+        }
+        (Plaintext::Exact(plain), AnyContext::Exact(context)) => {
+            let encryptor = bgv::Encryptor::new(context, secret)?;
+            Ok(encryptor.encrypt(plain, rng)?.to_bytes(context))
+        }
+        _ => Err(Error::WrongScheme),
+    }
+}
+
+/// The slots of a ciphertext; those of an exact one divided by `scale`.
+pub(crate) fn reveal(
+    scheme: &AnyContext,
+    secret: &SecretKey,
+    ciphertext: &AnyCiphertext,
+    scale: f64,
+) -> Result<Vec<f64>, Error> {
+    match (ciphertext, scheme) {
+        (AnyCiphertext::Approximate(ciphertext), AnyContext::Approximate(context)) => {
+            let decryptor = Decryptor::new(context, secret)?;
+            Ok(ckks::Encoder::new(context).decode(&decryptor.decrypt(ciphertext)?)?)
+        }
+        (AnyCiphertext::Exact(ciphertext), AnyContext::Exact(context)) => {
+            let decryptor = bgv::Decryptor::new(context, secret)?;
+            let integers = decryptor.decrypt(ciphertext)?;
+            Ok(integers.into_iter().map(|v| v as f64 / scale).collect())
+        }
+        _ => Err(Error::WrongScheme),
+    }
+}
+
+/// Bits that the noise of an exact ciphertext may still grow by before it cannot be decrypted.
+/// Approximate numbers have no budget that runs out; their noise shows in the values.
+pub(crate) fn noise_budget(
+    scheme: &AnyContext,
+    secret: &SecretKey,
+    ciphertext: &AnyCiphertext,
+) -> Result<Option<f64>, Error> {
+    match (ciphertext, scheme) {
+        (AnyCiphertext::Exact(ciphertext), AnyContext::Exact(context)) => {
+            let decryptor = bgv::Decryptor::new(context, secret)?;
+            Ok(Some(decryptor.noise_budget(ciphertext)?))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Whether a key belongs to the parameters.
+pub(crate) fn check_key(context: &Arc<Context>, secret: &SecretKey) -> Result<(), Error> {
+    Decryptor::new(context, secret)?;
+    Ok(())
+}

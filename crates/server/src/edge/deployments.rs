@@ -1,0 +1,211 @@
+//! Which versions the device has, and which one answers.
+//!
+//! `deployments.json` lists them, the active one first; it is replaced in one step, so after
+//! `kill -9` either the old version or the new one is active, never none and never half of one.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use scuro_wire::deployment::{DeploymentList, DeploymentState, DeploymentStatus};
+use scuro_wire::{Digest, Manifest, limits};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::artefacts::Artefacts;
+use super::version::Version;
+use super::{clock, disk};
+use crate::error::Error;
+
+const FILE: &str = "deployments.json";
+/// Versions kept: the active one and those before it.
+pub const KEPT: usize = 4;
+
+/// One version on disk.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Entry {
+    manifest: Manifest,
+    activated: u64,
+}
+
+/// The device's versions.
+#[derive(Debug)]
+pub struct Deployments {
+    path: PathBuf,
+    artefacts: Arc<Artefacts>,
+    /// The active one first.
+    entries: Mutex<Vec<Entry>>,
+    active: watch::Sender<Option<Arc<Version>>>,
+}
+
+impl Deployments {
+    /// Reads the list in `device` and loads the active version; one that cannot be loaded any more
+    /// is logged, and the device waits for another.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Wire`] for a list that is damaged.
+    pub fn open(device: &Path, artefacts: Arc<Artefacts>) -> Result<Self, Error> {
+        let path = device.join(FILE);
+        let entries = read_list(&path)?;
+        let (active, _) = watch::channel(None);
+        let deployments = Self {
+            path,
+            artefacts,
+            entries: Mutex::new(entries),
+            active,
+        };
+        deployments.load_active();
+        Ok(deployments)
+    }
+
+    /// The active version, now and after every change.
+    pub fn active(&self) -> watch::Receiver<Option<Arc<Version>>> {
+        self.active.subscribe()
+    }
+
+    /// Makes the version of a manifest's canonical bytes the active one; the one before is kept.
+    /// Returns once the switch is on disk.
+    ///
+    /// # Errors
+    /// [`Error::Wire`] for a bad manifest, [`Error::Expired`], everything that [`Version::load`]
+    /// finds, [`Error::StorageFull`]: the version before stays active.
+    pub fn activate(&self, manifest: &[u8]) -> Result<DeploymentStatus, Error> {
+        let manifest = Manifest::from_bytes(manifest)?;
+        check_expiry(&manifest)?;
+        self.switch(manifest)
+    }
+
+    /// Makes the version that was active before the active one.
+    ///
+    /// # Errors
+    /// [`Error::NoPrevious`], or as [`Deployments::activate`].
+    pub fn roll_back(&self) -> Result<DeploymentStatus, Error> {
+        let before = self.lock().get(1).map(|entry| entry.manifest.clone());
+        let manifest = before.ok_or(Error::NoPrevious)?;
+        check_expiry(&manifest)?;
+        self.switch(manifest)
+    }
+
+    /// Every version, the active one first.
+    pub fn list(&self) -> DeploymentList {
+        status_list(&self.lock())
+    }
+
+    fn switch(&self, manifest: Manifest) -> Result<DeploymentStatus, Error> {
+        let version = Arc::new(Version::load(&self.artefacts, &manifest)?);
+        let mut entries = self.lock();
+        let mut changed = entries.clone();
+        changed.retain(|entry| entry.manifest != manifest);
+        let activated = clock::now();
+        changed.insert(
+            0,
+            Entry {
+                manifest,
+                activated,
+            },
+        );
+        let dropped = changed.split_off(changed.len().min(KEPT));
+        let bytes = serde_json::to_vec(&changed).map_err(|error| list_fault(&error))?;
+        disk::replace(&self.path, &bytes)?;
+        *entries = changed;
+        self.active.send_replace(Some(version));
+        self.forget(&entries, &dropped);
+        Ok(status(&entries[0], 0))
+    }
+
+    /// Removes the artefacts that only dropped versions had.
+    fn forget(&self, kept: &[Entry], dropped: &[Entry]) {
+        let digests = |entries: &[Entry]| -> BTreeSet<Digest> {
+            let artefacts = entries.iter().flat_map(|entry| &entry.manifest.artefacts);
+            artefacts.map(|artefact| artefact.digest).collect()
+        };
+        for digest in digests(dropped).difference(&digests(kept)) {
+            if let Err(error) = self.artefacts.remove(digest) {
+                tracing::warn!(%error, "an old artefact stays on disk");
+            }
+        }
+    }
+
+    fn load_active(&self) {
+        let Some(manifest) = self.lock().first().map(|entry| entry.manifest.clone()) else {
+            return;
+        };
+        let (model, version) = (manifest.name.clone(), manifest.version);
+        match Version::load(&self.artefacts, &manifest) {
+            Ok(loaded) => {
+                tracing::info!(%model, version, "active version loaded");
+                self.active.send_replace(Some(Arc::new(loaded)));
+            }
+            Err(error) => {
+                tracing::error!(%model, version, %error, "the active version cannot be loaded");
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The versions in `device`, also while a service runs there.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Wire`].
+pub fn list(device: &Path) -> Result<DeploymentList, Error> {
+    Ok(status_list(&read_list(&device.join(FILE))?))
+}
+
+fn read_list(path: &Path) -> Result<Vec<Entry>, Error> {
+    if disk::length(path)?.is_none() {
+        return Ok(Vec::new());
+    }
+    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    let limit = KEPT * (limits::MANIFEST_BYTES + 1024);
+    let entries: Vec<Entry> = match bytes.len() <= limit {
+        true => serde_json::from_slice(&bytes).map_err(|error| list_fault(&error))?,
+        false => {
+            let (what, found) = ("list of deployments", bytes.len() as u64);
+            let limit = limit as u64;
+            return Err(scuro_wire::WireError::TooLarge { what, found, limit }.into());
+        }
+    };
+    entries
+        .iter()
+        .try_for_each(|entry| entry.manifest.validate())?;
+    Ok(entries)
+}
+
+fn list_fault(error: &serde_json::Error) -> Error {
+    Error::Wire(scuro_wire::WireError::Json {
+        what: "list of deployments",
+        message: error.to_string(),
+    })
+}
+
+fn check_expiry(manifest: &Manifest) -> Result<(), Error> {
+    let expires = manifest.expires;
+    match manifest.is_expired(clock::now()) {
+        true => Err(Error::Expired { expires }),
+        false => Ok(()),
+    }
+}
+
+fn status_list(entries: &[Entry]) -> DeploymentList {
+    let rows = entries.iter().enumerate();
+    DeploymentList {
+        deployments: rows.map(|(place, entry)| status(entry, place)).collect(),
+    }
+}
+
+fn status(entry: &Entry, place: usize) -> DeploymentStatus {
+    DeploymentStatus {
+        deployment: entry.manifest.digest(),
+        name: entry.manifest.name.clone(),
+        version: entry.manifest.version,
+        state: match place {
+            0 => DeploymentState::Active,
+            _ => DeploymentState::Previous,
+        },
+        activated: entry.activated,
+    }
+}

@@ -1,0 +1,546 @@
+//! The spool: frames that were accepted, encrypted inferences that wait for the vault, and what
+//! was refused, in one SQLite file that survives `kill -9` at any point.
+//!
+//! One thread writes. It takes all changes that wait, puts them into one transaction, and answers
+//! them after the commit is on disk (write-ahead log, `synchronous = FULL`): a frame is
+//! acknowledged only then, and many share one sync. A frame and its inference never exist at the
+//! same time: one transaction deletes the one and inserts the other.
+//!
+//! Bounds: frames, bytes of frames, bytes of inferences, bytes of the file ([`Limits`]); ids
+//! remembered ([`REMEMBERED_IDS`]); dead letters kept ([`DEAD_LETTERS`]).
+
+mod store;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use scuro_wire::QueryId;
+use scuro_wire::inference::Inference;
+use tokio::sync::{mpsc, oneshot};
+
+use super::bell::Bell;
+use super::clock;
+use super::frame::{Content, FrameFault, FrameId};
+use super::latency::Latencies;
+use crate::error::Error;
+use store::{Refused, Store};
+
+/// Name of the file in the device's folder.
+pub const FILE: &str = "spool.db";
+/// Ids of frames that are remembered after the frame is gone, so that nothing is taken twice.
+pub const REMEMBERED_IDS: u64 = 1_000_000;
+/// Dead letters kept; older ones make room.
+pub const DEAD_LETTERS: u64 = 100_000;
+
+/// Changes that may wait for the writer.
+const WAITING_COMMANDS: usize = 1024;
+/// Most changes of one transaction.
+const COMMANDS_PER_COMMIT: usize = 512;
+/// Most bytes of one transaction.
+const BYTES_PER_COMMIT: usize = 32 << 20;
+/// Pause before changes that must succeed are tried again.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Bounds of the spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most frames that wait to be processed.
+    pub frames: u64,
+    /// Most bytes of frames that wait to be processed.
+    pub frame_bytes: u64,
+    /// Bytes of encrypted inferences above which processing pauses.
+    pub inference_bytes: u64,
+    /// Most bytes of the file.
+    pub file_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            frames: 20_000,
+            frame_bytes: 1 << 30,
+            inference_bytes: 8 << 30,
+            file_bytes: 12 << 30,
+        }
+    }
+}
+
+/// A frame to be accepted.
+#[derive(Debug)]
+pub struct NewFrame {
+    /// Its name.
+    pub id: FrameId,
+    /// Where it came from.
+    pub source: &'static str,
+    /// Drawn for this frame.
+    pub query_id: QueryId,
+    /// When it came in, microseconds since 1970.
+    pub captured_us: u64,
+    /// Its content, as [`Content::to_record`].
+    pub record: Vec<u8>,
+}
+
+/// A frame that is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its place in the stream.
+    pub seq: u64,
+    /// The id of its query at the vault.
+    pub query_id: QueryId,
+    /// Whether it had been taken before.
+    pub again: bool,
+}
+
+/// A frame that waits to be processed.
+#[derive(Debug)]
+pub struct StoredFrame {
+    /// Its place in the stream.
+    pub seq: u64,
+    /// Its name.
+    pub id: FrameId,
+    /// The id of its query.
+    pub query_id: QueryId,
+    /// When it came in, microseconds since 1970.
+    pub captured_us: u64,
+    /// BLAKE3 of the record.
+    pub digest: scuro_wire::Digest,
+    /// Its content, or the fault of a damaged record.
+    pub content: Result<Content, FrameFault>,
+}
+
+/// An encrypted inference that waits for the vault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingInference {
+    /// Place of its frame in the stream.
+    pub seq: u64,
+    /// What is sent.
+    pub inference: Inference,
+}
+
+/// Why a frame or an inference was given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    /// `processing` or `vault`.
+    pub stage: &'static str,
+    /// Stable name of the reason.
+    pub code: String,
+    /// The reason for people.
+    pub message: String,
+}
+
+/// A frame as `scuro edge frames` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Its place in the stream.
+    pub seq: u64,
+    /// Its name.
+    pub id: String,
+    /// Its query.
+    pub query_id: QueryId,
+    /// `accepted`, `waiting` or `dead`.
+    pub state: &'static str,
+    /// When it came in, or was given up; milliseconds since 1970.
+    pub at_ms: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Code and reason of a dead letter.
+    pub reason: Option<String>,
+}
+
+/// What is in the spool.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Frames that wait to be processed.
+    pub frames: u64,
+    /// Their bytes.
+    pub frame_bytes: u64,
+    /// Inferences that wait for the vault.
+    pub inferences: u64,
+    /// Their bytes.
+    pub inference_bytes: u64,
+}
+
+enum Command {
+    Accept {
+        frame: NewFrame,
+        done: oneshot::Sender<Result<Accepted, Error>>,
+    },
+    Complete {
+        seq: u64,
+        captured_us: u64,
+        inference: Box<Inference>,
+    },
+    GiveUp {
+        seq: u64,
+        letter: Letter,
+    },
+    Settle {
+        sent: Vec<u64>,
+        dead: Vec<(u64, Letter)>,
+        done: oneshot::Sender<Result<(), Error>>,
+    },
+}
+
+impl Command {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Accept { frame, .. } => frame.record.len(),
+            Self::Complete { inference, .. } => inference.bytes(),
+            Self::GiveUp { .. } | Self::Settle { .. } => 0,
+        }
+    }
+
+    /// Whether it makes room.
+    fn shrinks(&self) -> bool {
+        matches!(self, Self::GiveUp { .. } | Self::Settle { .. })
+    }
+
+    /// Tells the caller, or gives the command back if it must succeed.
+    fn fail(self, error: &Error) -> Option<Self> {
+        let error = match error {
+            Error::StorageFull { what } => Error::StorageFull { what },
+            other => Error::Spool {
+                action: "write",
+                message: other.to_string(),
+            },
+        };
+        match self {
+            Self::Accept { done, .. } => {
+                // A caller that has gone away needs no answer.
+                let _ = done.send(Err(error));
+                None
+            }
+            Self::Settle { done, .. } => {
+                let _ = done.send(Err(error));
+                None
+            }
+            // Their frame is still there: nothing is lost while they are tried again.
+            kept => Some(kept),
+        }
+    }
+}
+
+/// Depth of the spool, kept by the writer.
+#[derive(Debug, Default)]
+struct Levels {
+    frames: AtomicU64,
+    frame_bytes: AtomicU64,
+    inferences: AtomicU64,
+    inference_bytes: AtomicU64,
+}
+
+impl Levels {
+    fn depth(&self) -> Depth {
+        Depth {
+            frames: self.frames.load(Ordering::Relaxed),
+            frame_bytes: self.frame_bytes.load(Ordering::Relaxed),
+            inferences: self.inferences.load(Ordering::Relaxed),
+            inference_bytes: self.inference_bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    fn store(&self, depth: Depth) {
+        self.frames.store(depth.frames, Ordering::Relaxed);
+        self.frame_bytes.store(depth.frame_bytes, Ordering::Relaxed);
+        self.inferences.store(depth.inferences, Ordering::Relaxed);
+        self.inference_bytes
+            .store(depth.inference_bytes, Ordering::Relaxed);
+    }
+}
+
+/// The spool of a running device; cheap to clone. The writer ends when the last clone is gone.
+#[derive(Clone)]
+pub struct Spool {
+    commands: mpsc::Sender<Command>,
+    levels: Arc<Levels>,
+    limits: Limits,
+    latencies: Arc<Latencies>,
+    /// Rung after every commit.
+    changed: Arc<Bell>,
+    reader: Arc<Reader>,
+}
+
+impl std::fmt::Debug for Spool {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_tuple("Spool").field(&self.depth()).finish()
+    }
+}
+
+impl Spool {
+    /// Opens or makes the spool in `folder`; a transaction that a crash cut off is undone.
+    ///
+    /// # Errors
+    /// [`Error::SpoolDamaged`], [`Error::Spool`], [`Error::StorageFull`].
+    pub fn open(folder: &Path, limits: Limits) -> Result<Self, Error> {
+        let path = folder.join(FILE);
+        let levels = Arc::new(Levels::default());
+        let store = Store::open(&path, limits)?;
+        levels.store(store.depth());
+        let changed = Arc::new(Bell::default());
+        let latencies = Arc::new(Latencies::default());
+        let (commands, inbox) = mpsc::channel(WAITING_COMMANDS);
+        let writer = Writer {
+            store,
+            inbox,
+            levels: Arc::clone(&levels),
+            latencies: Arc::clone(&latencies),
+            changed: Arc::clone(&changed),
+        };
+        std::thread::Builder::new()
+            .name("spool".to_string())
+            .spawn(move || writer.run())
+            .map_err(Error::io("start the writer of", &path))?;
+        Ok(Self {
+            commands,
+            levels,
+            limits,
+            latencies,
+            changed,
+            reader: Arc::new(Reader::open(folder)?),
+        })
+    }
+
+    /// Puts a frame on disk; returns once it is there.
+    ///
+    /// # Errors
+    /// [`Error::QueueFull`], [`Error::StorageFull`], [`FrameFault::IdReused`], [`Error::Spool`].
+    pub async fn accept(&self, frame: NewFrame) -> Result<Accepted, Error> {
+        let (done, answer) = oneshot::channel();
+        let command = Command::Accept { frame, done };
+        self.commands
+            .send(command)
+            .await
+            .map_err(|_| Error::Stopping)?;
+        answer.await.map_err(|_| Error::Stopping)?
+    }
+
+    /// Replaces a frame by its inference, from a worker's thread. Returns before it is on disk:
+    /// until then the frame is, and would be processed again after a crash.
+    pub fn complete(&self, seq: u64, captured_us: u64, inference: Inference) {
+        // The writer ends only after the workers did.
+        let _ = self.commands.blocking_send(Command::Complete {
+            seq,
+            captured_us,
+            inference: Box::new(inference),
+        });
+    }
+
+    /// Replaces a frame by a dead letter, from a worker's thread.
+    pub fn give_up(&self, seq: u64, letter: Letter) {
+        let _ = self.commands.blocking_send(Command::GiveUp { seq, letter });
+    }
+
+    /// Forgets inferences that the vault has, and turns those that it refuses into dead letters.
+    ///
+    /// # Errors
+    /// [`Error::StorageFull`], [`Error::Spool`]: nothing is forgotten then.
+    pub async fn settle(&self, sent: Vec<u64>, dead: Vec<(u64, Letter)>) -> Result<(), Error> {
+        let (done, answer) = oneshot::channel();
+        let command = Command::Settle { sent, dead, done };
+        self.commands
+            .send(command)
+            .await
+            .map_err(|_| Error::Stopping)?;
+        answer.await.map_err(|_| Error::Stopping)?
+    }
+
+    /// What waits.
+    pub fn depth(&self) -> Depth {
+        self.levels.depth()
+    }
+
+    /// Whether so many inferences wait that processing has to pause.
+    pub fn is_backed_up(&self) -> bool {
+        self.depth().inference_bytes >= self.limits.inference_bytes
+    }
+
+    /// Times from frame in to encrypted inference on disk, of the newest frames.
+    pub fn latencies(&self) -> &Latencies {
+        &self.latencies
+    }
+
+    /// The reading side.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Rung after every commit.
+    pub(super) fn changed(&self) -> &Bell {
+        &self.changed
+    }
+}
+
+/// Reads the spool; also while another process writes it.
+pub struct Reader {
+    connection: Mutex<Connection>,
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Reader")
+    }
+}
+
+impl Reader {
+    /// Opens the spool in `folder` for reading.
+    ///
+    /// # Errors
+    /// [`Error::Spool`], [`Error::SpoolDamaged`].
+    pub fn open(folder: &Path) -> Result<Self, Error> {
+        let connection = store::open_reader(&folder.join(FILE))?;
+        Ok(Self {
+            connection: Mutex::new(connection),
+        })
+    }
+
+    /// Frames after place `after`, in order.
+    ///
+    /// # Errors
+    /// [`Error::Spool`].
+    pub fn frames(&self, after: u64, limit: usize) -> Result<Vec<StoredFrame>, Error> {
+        store::frames(&self.lock(), after, limit)
+    }
+
+    /// Inferences that wait for the vault, in the order of their frames, as far as every frame
+    /// before them is done; at most `limit`, and no more than `bytes` unless the first alone is.
+    ///
+    /// # Errors
+    /// [`Error::Spool`].
+    pub fn inferences(&self, limit: usize, bytes: usize) -> Result<Vec<WaitingInference>, Error> {
+        store::inferences(&self.lock(), limit, bytes)
+    }
+
+    /// The newest frames of every state.
+    ///
+    /// # Errors
+    /// [`Error::Spool`].
+    pub fn rows(&self, limit: usize) -> Result<Vec<Row>, Error> {
+        store::rows(&self.lock(), limit)
+    }
+
+    /// Dead letters.
+    ///
+    /// # Errors
+    /// [`Error::Spool`].
+    pub fn dead_letters(&self) -> Result<u64, Error> {
+        store::dead_letters(&self.lock())
+    }
+
+    /// What waits.
+    ///
+    /// # Errors
+    /// [`Error::Spool`].
+    pub fn depth(&self) -> Result<Depth, Error> {
+        store::depth(&self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The one thread that writes.
+struct Writer {
+    store: Store,
+    inbox: mpsc::Receiver<Command>,
+    levels: Arc<Levels>,
+    latencies: Arc<Latencies>,
+    changed: Arc<Bell>,
+}
+
+impl Writer {
+    fn run(mut self) {
+        let mut kept = Vec::new();
+        while let Some(batch) = self.next_batch(std::mem::take(&mut kept)) {
+            kept = self.commit(batch);
+            if !kept.is_empty() {
+                std::thread::sleep(RETRY);
+            }
+        }
+    }
+
+    /// Everything that waits, up to the bounds of one transaction; nothing at the end.
+    fn next_batch(&mut self, kept: Vec<Command>) -> Option<Vec<Command>> {
+        let mut batch = kept;
+        if batch.is_empty() {
+            batch.push(self.inbox.blocking_recv()?);
+        } else if self.inbox.is_closed() && self.inbox.is_empty() {
+            return None;
+        }
+        let mut bytes: usize = batch.iter().map(Command::bytes).sum();
+        while batch.len() < COMMANDS_PER_COMMIT && bytes < BYTES_PER_COMMIT {
+            let Ok(command) = self.inbox.try_recv() else {
+                break;
+            };
+            bytes += command.bytes();
+            batch.push(command);
+        }
+        Some(batch)
+    }
+
+    /// Commits and answers; returns what must be tried again.
+    fn commit(&mut self, batch: Vec<Command>) -> Vec<Command> {
+        let kept = match self.store.apply(&batch) {
+            Ok(answers) => {
+                self.answer(batch, answers);
+                Vec::new()
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the spool could not be written");
+                self.make_room(batch, &error)
+            }
+        };
+        self.levels.store(self.store.depth());
+        self.changed.ring();
+        kept
+    }
+
+    /// A full disk may still have room for what makes room.
+    fn make_room(&mut self, batch: Vec<Command>, error: &Error) -> Vec<Command> {
+        let (shrinking, growing): (Vec<_>, Vec<_>) = batch.into_iter().partition(Command::shrinks);
+        let mut kept = Vec::new();
+        if !shrinking.is_empty() {
+            match self.store.apply(&shrinking) {
+                Ok(answers) => self.answer(shrinking, answers),
+                Err(error) => kept.extend(shrinking.into_iter().filter_map(|c| c.fail(&error))),
+            }
+        }
+        kept.extend(
+            growing
+                .into_iter()
+                .filter_map(|command| command.fail(error)),
+        );
+        kept
+    }
+
+    /// Tells the callers; one answer a command.
+    fn answer(&self, batch: Vec<Command>, answers: Vec<Result<Option<Accepted>, Refused>>) {
+        let now = clock::now_us();
+        for (command, answer) in batch.into_iter().zip(answers) {
+            // A caller that has gone away needs no answer.
+            match command {
+                Command::Accept { done, .. } => {
+                    let unplaced = || Error::Spool {
+                        action: "accept",
+                        message: "no place was given".to_string(),
+                    };
+                    let answer = answer.map_err(Error::from);
+                    let _ = done.send(answer.and_then(|place| place.ok_or_else(unplaced)));
+                }
+                Command::Settle { done, .. } => {
+                    let _ = done.send(Ok(()));
+                }
+                Command::Complete { captured_us, .. } => {
+                    let took = now.saturating_sub(captured_us);
+                    self.latencies.add(Duration::from_micros(took));
+                }
+                Command::GiveUp { .. } => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,497 @@
+//! The spool's tables.
+
+use std::path::Path;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, params};
+use scuro_wire::inference::{Inference, Timings};
+use scuro_wire::{Digest, QueryId};
+
+use super::{
+    Accepted, Command, DEAD_LETTERS, Depth, Letter, Limits, NewFrame, REMEMBERED_IDS, Row,
+    StoredFrame, WaitingInference,
+};
+use crate::edge::frame::{self, Content, FrameFault, FrameId};
+use crate::error::Error;
+
+/// Version of the tables.
+const SCHEMA_VERSION: i64 = 1;
+const PAGE_BYTES: u32 = 8192;
+/// Pages of the write-ahead log after which it is copied into the file.
+const CHECKPOINT_PAGES: u32 = 2048;
+/// Frames between two prunings of the remembered ids.
+const PRUNE_EVERY: u64 = 4096;
+/// Milliseconds to wait for another process that reads.
+const BUSY_MS: u64 = 10_000;
+
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS taken(
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,
+        query_id BLOB NOT NULL, digest BLOB NOT NULL) STRICT;
+    CREATE TABLE IF NOT EXISTS frames(
+        seq INTEGER PRIMARY KEY, id TEXT NOT NULL, source TEXT NOT NULL, query_id BLOB NOT NULL,
+        captured_us INTEGER NOT NULL, record BLOB NOT NULL) STRICT;
+    CREATE TABLE IF NOT EXISTS inferences(
+        seq INTEGER PRIMARY KEY, id TEXT NOT NULL, query_id BLOB NOT NULL,
+        deployment BLOB NOT NULL, query_digest BLOB NOT NULL, captured_ms INTEGER NOT NULL,
+        queue_us INTEGER NOT NULL, features_us INTEGER NOT NULL, encrypt_us INTEGER NOT NULL,
+        evaluate_us INTEGER NOT NULL, bytes INTEGER NOT NULL, reply BLOB NOT NULL) STRICT;
+    CREATE TABLE IF NOT EXISTS dead(
+        seq INTEGER PRIMARY KEY, id TEXT NOT NULL, query_id BLOB NOT NULL, at_ms INTEGER NOT NULL,
+        stage TEXT NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL) STRICT;
+";
+
+/// Why a frame is not accepted although the disk would take it.
+pub(super) enum Refused {
+    Full(Depth),
+    IdReused,
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Full(depth) => Self::QueueFull {
+                frames: depth.frames,
+                bytes: depth.frame_bytes,
+            },
+            Refused::IdReused => Self::Frame(FrameFault::IdReused),
+        }
+    }
+}
+
+/// The writing side.
+pub(super) struct Store {
+    connection: Connection,
+    limits: Limits,
+    depth: Depth,
+    pruned_at: u64,
+}
+
+impl Store {
+    pub(super) fn open(path: &Path, limits: Limits) -> Result<Self, Error> {
+        let damaged = |error: rusqlite::Error| opening(path, &error);
+        let connection = Connection::open(path).map_err(damaged)?;
+        configure(&connection, limits).map_err(damaged)?;
+        let version: i64 = connection
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .map_err(damaged)?;
+        if version > SCHEMA_VERSION {
+            let message = format!("tables of version {version}; this build has {SCHEMA_VERSION}");
+            let path = path.to_path_buf();
+            return Err(Error::SpoolDamaged { path, message });
+        }
+        connection.execute_batch(SCHEMA).map_err(damaged)?;
+        connection
+            .pragma_update(None, "user_version", SCHEMA_VERSION)
+            .map_err(damaged)?;
+        let depth = depth(&connection)?;
+        Ok(Self {
+            connection,
+            limits,
+            depth,
+            pruned_at: 0,
+        })
+    }
+
+    pub(super) fn depth(&self) -> Depth {
+        self.depth
+    }
+
+    /// Carries out all commands in one transaction: an answer for each, or nothing is done.
+    pub(super) fn apply(
+        &mut self,
+        commands: &[Command],
+    ) -> Result<Vec<Result<Option<Accepted>, Refused>>, Error> {
+        let failed = |error: rusqlite::Error| failure("write", &error);
+        let transaction = self.connection.transaction().map_err(failed)?;
+        let mut change = Change {
+            transaction: &transaction,
+            limits: self.limits,
+            depth: self.depth,
+            newest: self.pruned_at,
+        };
+        let answers = commands.iter().map(|command| change.apply(command));
+        let answers = answers.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        let (depth, newest) = (change.depth, change.newest);
+        if newest >= self.pruned_at + PRUNE_EVERY {
+            prune(&transaction, newest).map_err(failed)?;
+        }
+        transaction.commit().map_err(failed)?;
+        if newest >= self.pruned_at + PRUNE_EVERY {
+            self.pruned_at = newest;
+        }
+        self.depth = depth;
+        Ok(answers)
+    }
+}
+
+fn configure(connection: &Connection, limits: Limits) -> rusqlite::Result<()> {
+    connection.busy_timeout(std::time::Duration::from_millis(BUSY_MS))?;
+    connection.pragma_update(None, "page_size", PAGE_BYTES)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    let pages = limits.file_bytes.div_ceil(PAGE_BYTES.into()).max(1);
+    // The answer is the number in force.
+    connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
+}
+
+/// Opens the file for reading, while another connection may write.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection =
+        Connection::open_with_flags(path, flags).map_err(|error| opening(path, &error))?;
+    let settings = connection
+        .busy_timeout(std::time::Duration::from_millis(BUSY_MS))
+        .and_then(|()| connection.pragma_update(None, "query_only", true));
+    settings.map_err(|error| opening(path, &error))?;
+    Ok(connection)
+}
+
+/// One transaction under way.
+struct Change<'a> {
+    transaction: &'a Transaction<'a>,
+    limits: Limits,
+    depth: Depth,
+    newest: u64,
+}
+
+impl Change<'_> {
+    fn apply(&mut self, command: &Command) -> rusqlite::Result<Result<Option<Accepted>, Refused>> {
+        match command {
+            Command::Accept { frame, .. } => return Ok(self.accept(frame)?.map(Some)),
+            Command::Complete { seq, inference, .. } => self.complete(*seq, inference)?,
+            Command::GiveUp { seq, letter } => self.bury_frame(*seq, letter)?,
+            Command::Settle { sent, dead, .. } => {
+                for &seq in sent {
+                    self.take_inference(seq)?;
+                }
+                for (seq, letter) in dead {
+                    self.bury_inference(*seq, letter)?;
+                }
+            }
+        }
+        Ok(Ok(None))
+    }
+
+    fn accept(&mut self, frame: &NewFrame) -> rusqlite::Result<Result<Accepted, Refused>> {
+        let digest = Digest::of(&frame.record);
+        if let Some((accepted, before)) = self.taken(&frame.id)? {
+            let same = before == digest;
+            return Ok(if same {
+                Ok(accepted)
+            } else {
+                Err(Refused::IdReused)
+            });
+        }
+        let bytes = frame.record.len() as u64;
+        if self.depth.frames >= self.limits.frames
+            || self.depth.frame_bytes + bytes > self.limits.frame_bytes
+        {
+            return Ok(Err(Refused::Full(self.depth)));
+        }
+        let mut insert = self
+            .transaction
+            .prepare("INSERT INTO taken(id, query_id, digest) VALUES (?, ?, ?)")?;
+        let (id, query) = (frame.id.as_str(), frame.query_id);
+        let seq = insert.insert(params![id, query.0, digest.0])?;
+        let mut insert = self
+            .transaction
+            .prepare("INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?)")?;
+        let captured = frame.captured_us as i64;
+        insert.execute(params![
+            seq,
+            id,
+            frame.source,
+            query.0,
+            captured,
+            frame.record
+        ])?;
+        self.depth.frames += 1;
+        self.depth.frame_bytes += bytes;
+        self.newest = seq as u64;
+        Ok(Ok(Accepted {
+            seq: seq as u64,
+            query_id: query,
+            again: false,
+        }))
+    }
+
+    fn taken(&self, id: &FrameId) -> rusqlite::Result<Option<(Accepted, Digest)>> {
+        let mut find = self
+            .transaction
+            .prepare("SELECT seq, query_id, digest FROM taken WHERE id = ?")?;
+        let found = find.query_row([id.as_str()], |row| {
+            let accepted = Accepted {
+                seq: row.get::<_, i64>(0)? as u64,
+                query_id: QueryId(row.get(1)?),
+                again: true,
+            };
+            Ok((accepted, Digest(row.get(2)?)))
+        });
+        found.optional()
+    }
+
+    fn complete(&mut self, seq: u64, inference: &Inference) -> rusqlite::Result<()> {
+        let Some((id, _)) = self.take_frame(seq)? else {
+            return Ok(());
+        };
+        let reply = frame::seal(inference.reply.clone());
+        let times = inference.timings;
+        let mut insert = self
+            .transaction
+            .prepare("INSERT INTO inferences VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
+        insert.execute(params![
+            seq as i64,
+            id,
+            inference.query_id.0,
+            inference.deployment.0,
+            inference.query_digest.0,
+            times.captured_ms as i64,
+            times.queue_us as i64,
+            times.features_us as i64,
+            times.encrypt_us as i64,
+            times.evaluate_us as i64,
+            reply.len() as i64,
+            reply,
+        ])?;
+        self.depth.inferences += 1;
+        self.depth.inference_bytes += reply.len() as u64;
+        Ok(())
+    }
+
+    fn bury_frame(&mut self, seq: u64, letter: &Letter) -> rusqlite::Result<()> {
+        match self.take_frame(seq)? {
+            Some((id, query)) => self.bury(seq, &id, query, letter),
+            None => Ok(()),
+        }
+    }
+
+    fn bury_inference(&mut self, seq: u64, letter: &Letter) -> rusqlite::Result<()> {
+        match self.take_inference(seq)? {
+            Some((id, query)) => self.bury(seq, &id, query, letter),
+            None => Ok(()),
+        }
+    }
+
+    fn bury(
+        &mut self,
+        seq: u64,
+        id: &str,
+        query: QueryId,
+        letter: &Letter,
+    ) -> rusqlite::Result<()> {
+        let mut insert = self
+            .transaction
+            .prepare("INSERT OR REPLACE INTO dead VALUES (?, ?, ?, ?, ?, ?, ?)")?;
+        let at = super::super::clock::now_ms() as i64;
+        let (stage, code, message) = (letter.stage, &letter.code, &letter.message);
+        insert.execute(params![seq as i64, id, query.0, at, stage, code, message])?;
+        Ok(())
+    }
+
+    fn take_frame(&mut self, seq: u64) -> rusqlite::Result<Option<(String, QueryId)>> {
+        let mut delete = self
+            .transaction
+            .prepare("DELETE FROM frames WHERE seq = ? RETURNING id, query_id, length(record)")?;
+        let taken = delete.query_row([seq as i64], named_bytes).optional()?;
+        if let Some((_, _, bytes)) = &taken {
+            self.depth.frames = self.depth.frames.saturating_sub(1);
+            self.depth.frame_bytes = self.depth.frame_bytes.saturating_sub(*bytes);
+        }
+        Ok(taken.map(|(id, query, _)| (id, query)))
+    }
+
+    fn take_inference(&mut self, seq: u64) -> rusqlite::Result<Option<(String, QueryId)>> {
+        let mut delete = self
+            .transaction
+            .prepare("DELETE FROM inferences WHERE seq = ? RETURNING id, query_id, bytes")?;
+        let taken = delete.query_row([seq as i64], named_bytes).optional()?;
+        if let Some((_, _, bytes)) = &taken {
+            self.depth.inferences = self.depth.inferences.saturating_sub(1);
+            self.depth.inference_bytes = self.depth.inference_bytes.saturating_sub(*bytes);
+        }
+        Ok(taken.map(|(id, query, _)| (id, query)))
+    }
+}
+
+fn named_bytes(row: &rusqlite::Row<'_>) -> rusqlite::Result<(String, QueryId, u64)> {
+    let bytes: i64 = row.get(2)?;
+    Ok((row.get(0)?, QueryId(row.get(1)?), bytes as u64))
+}
+
+/// Forgets ids of frames that are long gone, and the oldest dead letters.
+fn prune(transaction: &Transaction<'_>, newest: u64) -> rusqlite::Result<()> {
+    let oldest_taken = newest.saturating_sub(REMEMBERED_IDS) as i64;
+    transaction.execute(
+        "DELETE FROM taken WHERE seq < min(?1,
+             coalesce((SELECT min(seq) FROM frames), ?1),
+             coalesce((SELECT min(seq) FROM inferences), ?1))",
+        [oldest_taken],
+    )?;
+    transaction.execute(
+        "DELETE FROM dead WHERE seq <=
+             (SELECT seq FROM dead ORDER BY seq DESC LIMIT 1 OFFSET ?)",
+        [DEAD_LETTERS as i64],
+    )?;
+    Ok(())
+}
+
+pub(super) fn frames(
+    connection: &Connection,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<StoredFrame>, Error> {
+    let read = || {
+        let mut find = connection.prepare(
+            "SELECT seq, id, query_id, captured_us, record FROM frames
+             WHERE seq > ? ORDER BY seq LIMIT ?",
+        )?;
+        let rows = find.query_map(params![after as i64, limit as i64], stored_frame)?;
+        rows.collect::<rusqlite::Result<Vec<_>>>()
+    };
+    read().map_err(|error| failure("read", &error))
+}
+
+fn stored_frame(row: &rusqlite::Row<'_>) -> rusqlite::Result<StoredFrame> {
+    let id: String = row.get(1)?;
+    let record: Vec<u8> = row.get(4)?;
+    let unnamed = FrameId::of_bytes("damaged", id.as_bytes());
+    Ok(StoredFrame {
+        seq: row.get::<_, i64>(0)? as u64,
+        id: FrameId::new(id).unwrap_or(unnamed),
+        query_id: QueryId(row.get(2)?),
+        captured_us: row.get::<_, i64>(3)? as u64,
+        digest: Digest::of(&record),
+        content: Content::from_record(&record),
+    })
+}
+
+pub(super) fn inferences(
+    connection: &Connection,
+    limit: usize,
+    bytes: usize,
+) -> Result<Vec<WaitingInference>, Error> {
+    let read = || {
+        let mut find = connection.prepare(
+            "SELECT seq, query_id, deployment, query_digest, captured_ms, queue_us, features_us,
+                 encrypt_us, evaluate_us, reply FROM inferences
+             WHERE seq < coalesce((SELECT min(seq) FROM frames), 9223372036854775807)
+             ORDER BY seq LIMIT ?",
+        )?;
+        let mut rows = find.query([limit as i64])?;
+        let (mut found, mut taken) = (Vec::new(), 0);
+        while let Some(row) = rows.next()? {
+            let waiting = waiting_inference(row)?;
+            taken += waiting.inference.bytes();
+            if taken > bytes && !found.is_empty() {
+                break;
+            }
+            found.push(waiting);
+        }
+        Ok(found)
+    };
+    read().map_err(|error: rusqlite::Error| failure("read", &error))
+}
+
+/// A reply whose checksum is wrong comes back empty: the vault refuses it with a reason.
+fn waiting_inference(row: &rusqlite::Row<'_>) -> rusqlite::Result<WaitingInference> {
+    let number = |place: usize| row.get::<_, i64>(place).map(|number| number as u64);
+    let reply: Vec<u8> = row.get(9)?;
+    Ok(WaitingInference {
+        seq: number(0)?,
+        inference: Inference {
+            query_id: QueryId(row.get(1)?),
+            deployment: Digest(row.get(2)?),
+            query_digest: Digest(row.get(3)?),
+            timings: Timings {
+                captured_ms: number(4)?,
+                queue_us: number(5)?,
+                features_us: number(6)?,
+                encrypt_us: number(7)?,
+                evaluate_us: number(8)?,
+            },
+            reply: frame::open(&reply).unwrap_or_default().to_vec(),
+        },
+    })
+}
+
+pub(super) fn rows(connection: &Connection, limit: usize) -> Result<Vec<Row>, Error> {
+    let read = || {
+        let mut find = connection.prepare(
+            "SELECT * FROM (
+                 SELECT seq, id, query_id, 'accepted', captured_us / 1000, length(record), NULL
+                     FROM frames
+                 UNION ALL
+                 SELECT seq, id, query_id, 'waiting', captured_ms, bytes, NULL FROM inferences
+                 UNION ALL
+                 SELECT seq, id, query_id, 'dead', at_ms, 0, code || ': ' || message FROM dead)
+             ORDER BY seq DESC LIMIT ?",
+        )?;
+        let rows = find.query_map([limit as i64], |row| {
+            let state: String = row.get(3)?;
+            Ok(Row {
+                seq: row.get::<_, i64>(0)? as u64,
+                id: row.get(1)?,
+                query_id: QueryId(row.get(2)?),
+                state: match state.as_str() {
+                    "accepted" => "accepted",
+                    "waiting" => "waiting",
+                    _ => "dead",
+                },
+                at_ms: row.get::<_, i64>(4)? as u64,
+                bytes: row.get::<_, i64>(5)? as u64,
+                reason: row.get(6)?,
+            })
+        })?;
+        rows.collect::<rusqlite::Result<Vec<_>>>()
+    };
+    read().map_err(|error| failure("read", &error))
+}
+
+pub(super) fn dead_letters(connection: &Connection) -> Result<u64, Error> {
+    let count = connection.query_row("SELECT count(*) FROM dead", [], |row| row.get::<_, i64>(0));
+    let count = count.map_err(|error| failure("read", &error))?;
+    Ok(count as u64)
+}
+
+pub(super) fn depth(connection: &Connection) -> Result<Depth, Error> {
+    let sums = connection.query_row(
+        "SELECT (SELECT count(*) FROM frames),
+                (SELECT coalesce(sum(length(record)), 0) FROM frames),
+                (SELECT count(*) FROM inferences),
+                (SELECT coalesce(sum(bytes), 0) FROM inferences)",
+        [],
+        |row| {
+            let number = |place| row.get::<_, i64>(place).map(|number| number as u64);
+            Ok(Depth {
+                frames: number(0)?,
+                frame_bytes: number(1)?,
+                inferences: number(2)?,
+                inference_bytes: number(3)?,
+            })
+        },
+    );
+    sums.map_err(|error| failure("read", &error))
+}
+
+/// An error of a database that was open.
+fn failure(action: &'static str, error: &rusqlite::Error) -> Error {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => Error::StorageFull { what: "the spool" },
+        _ => Error::Spool {
+            action,
+            message: error.to_string(),
+        },
+    }
+}
+
+/// An error of opening a database.
+fn opening(path: &Path, error: &rusqlite::Error) -> Error {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Error::SpoolDamaged {
+            path: path.to_path_buf(),
+            message: error.to_string(),
+        },
+        _ => failure("open", error),
+    }
+}

@@ -1,0 +1,306 @@
+//! The way to the vault: registers queries and sends encrypted inferences, in batches and in the
+//! order of their frames.
+//!
+//! An inference leaves the spool when the vault says that it has it (now or from before), or that
+//! it never will. As long as the vault is away, or answers anything else, it waits: with
+//! exponential backoff and jitter, one log line when the connection is lost and one when it is
+//! back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+use scuro_wire::https::{Answer, Client};
+use scuro_wire::inference::{CONTENT_TYPE, InferenceBatch, InferenceBatchReply, Outcome};
+use scuro_wire::metrics::Metrics;
+use scuro_wire::query::{QueryBatch, QueryBatchReply, QueryRegistration, Registration};
+use scuro_wire::{QueryId, paths};
+use tokio::sync::watch;
+
+use super::counters::{DEAD, SENT, UPLINK_FAILURES, UPLINK_UP};
+use super::spool::{Letter, Spool, WaitingInference};
+use crate::error::Error;
+
+/// Most inferences of one request.
+const BATCH: usize = 128;
+/// Most bytes of one request.
+const BATCH_BYTES: usize = 16 << 20;
+/// Longest time without a look at the spool.
+const LOOK: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Statuses that say that the request itself is wrong: sent again it stays so.
+const WRONG_REQUEST: [u16; 3] = [400, 413, 422];
+
+/// The sending side.
+pub(super) struct Uplink {
+    pub(super) spool: Spool,
+    pub(super) client: Client,
+    pub(super) stop: watch::Receiver<bool>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) backoff: Backoff,
+}
+
+/// What the vault said to a batch.
+#[derive(Debug, Default)]
+struct Verdict {
+    sent: Vec<u64>,
+    dead: Vec<(u64, Letter)>,
+    /// To be sent again later.
+    kept: usize,
+    retry_after: Option<u64>,
+}
+
+impl Uplink {
+    /// Sends until the end.
+    pub(super) async fn run(mut self) {
+        let mut up = true;
+        while !*self.stop.borrow() {
+            let seen = self.spool.changed().rings();
+            match self.step().await {
+                Ok(Step::Nothing) => self.wait_for_work(seen).await,
+                Ok(Step::Progress) => {
+                    if !up {
+                        tracing::info!("the vault is back");
+                    }
+                    up = true;
+                    self.backoff.reset();
+                }
+                Ok(Step::Later(after)) => self.rest(after).await,
+                Err(error) => {
+                    if up {
+                        tracing::warn!(%error, "the vault cannot take inferences; they wait");
+                    }
+                    up = false;
+                    let reason = error.code();
+                    self.metrics.add(UPLINK_FAILURES, &[("reason", reason)], 1);
+                    self.rest(None).await;
+                }
+            }
+            self.metrics.set(UPLINK_UP, &[], if up { 1.0 } else { 0.0 });
+        }
+    }
+
+    async fn step(&mut self) -> Result<Step, Error> {
+        let spool = self.spool.clone();
+        let read = move || spool.reader().inferences(BATCH, BATCH_BYTES);
+        let waiting = tokio::task::spawn_blocking(read).await;
+        let waiting = waiting.map_err(|_| Error::Panicked)??;
+        if waiting.is_empty() {
+            return Ok(Step::Nothing);
+        }
+        let verdict = match self.deliver(&waiting).await {
+            Err(Error::Vault {
+                status, message, ..
+            }) if WRONG_REQUEST.contains(&status) => self.deliver_singly(waiting, &message).await?,
+            verdict => verdict?,
+        };
+        self.count(&verdict);
+        let progress = verdict.sent.len() + verdict.dead.len();
+        self.spool.settle(verdict.sent, verdict.dead).await?;
+        if verdict.kept > 0 || progress == 0 {
+            return Ok(Step::Later(verdict.retry_after));
+        }
+        Ok(Step::Progress)
+    }
+
+    /// One inference that the vault cannot read must not hold up the others.
+    async fn deliver_singly(
+        &mut self,
+        waiting: Vec<WaitingInference>,
+        reason: &str,
+    ) -> Result<Verdict, Error> {
+        tracing::warn!(reason, "the vault refuses a batch; sending one at a time");
+        let mut all = Verdict::default();
+        for one in waiting {
+            let seq = one.seq;
+            match self.deliver(std::slice::from_ref(&one)).await {
+                Ok(verdict) => {
+                    all.sent.extend(verdict.sent);
+                    all.dead.extend(verdict.dead);
+                    all.kept += verdict.kept;
+                }
+                Err(Error::Vault {
+                    status, message, ..
+                }) if WRONG_REQUEST.contains(&status) => {
+                    all.dead
+                        .push((seq, letter(format!("http.{status}"), message)));
+                }
+                // What was settled so far is settled; the others are sent again.
+                Err(_) if !all.sent.is_empty() || !all.dead.is_empty() => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Registers and sends; `waiting` is not empty.
+    async fn deliver(&mut self, waiting: &[WaitingInference]) -> Result<Verdict, Error> {
+        let mut verdict = Verdict::default();
+        let mut places: BTreeMap<QueryId, u64> = waiting
+            .iter()
+            .map(|waiting| (waiting.inference.query_id, waiting.seq))
+            .collect();
+        for ack in self.register(waiting).await?.acks {
+            if ack.status == Registration::Refused
+                && let Some(seq) = places.remove(&ack.query_id)
+            {
+                let code = ack.code.unwrap_or_else(|| "query.refused".to_string());
+                let message = "the vault refuses to register the query";
+                verdict.dead.push((seq, letter(code, message)));
+            }
+        }
+        let inferences: Vec<_> = waiting
+            .iter()
+            .filter(|waiting| places.contains_key(&waiting.inference.query_id))
+            .map(|waiting| waiting.inference.clone())
+            .collect();
+        if inferences.is_empty() {
+            return Ok(verdict);
+        }
+        let answer = self.send(InferenceBatch { inferences }).await?;
+        verdict.retry_after = answer.retry_after();
+        for ack in answer.json::<InferenceBatchReply>()?.acks {
+            let settles = ack.outcome != Outcome::Retry;
+            let Some(seq) = places.remove(&ack.query_id).filter(|_| settles) else {
+                continue;
+            };
+            match ack.outcome {
+                Outcome::Refused => {
+                    let code = ack.code.unwrap_or_else(|| "inference.refused".to_string());
+                    let message = "the vault refuses the inference";
+                    verdict.dead.push((seq, letter(code, message)));
+                }
+                _ => verdict.sent.push(seq),
+            }
+        }
+        verdict.kept = waiting.len() - verdict.sent.len() - verdict.dead.len();
+        Ok(verdict)
+    }
+
+    async fn register(&mut self, waiting: &[WaitingInference]) -> Result<QueryBatchReply, Error> {
+        let registration = |waiting: &WaitingInference| QueryRegistration {
+            query_id: waiting.inference.query_id,
+            deployment: waiting.inference.deployment,
+            query_digest: waiting.inference.query_digest,
+        };
+        let batch = QueryBatch {
+            queries: waiting.iter().map(registration).collect(),
+        };
+        let body = serde_json::to_vec(&batch).map_err(|error| {
+            Error::Wire(scuro_wire::WireError::Json {
+                what: "query batch",
+                message: error.to_string(),
+            })
+        })?;
+        let answer = self
+            .client
+            .send(hyper::Method::POST, paths::QUERIES, &[], body)
+            .await?;
+        Ok(success(paths::QUERIES, answer)?.json()?)
+    }
+
+    async fn send(&mut self, batch: InferenceBatch) -> Result<Answer, Error> {
+        let headers = [("content-type", CONTENT_TYPE.to_string())];
+        let sent = self.client.send(
+            hyper::Method::POST,
+            paths::INFERENCES,
+            &headers,
+            batch.to_bytes(),
+        );
+        success(paths::INFERENCES, sent.await?)
+    }
+
+    fn count(&self, verdict: &Verdict) {
+        self.metrics.add(SENT, &[], verdict.sent.len() as u64);
+        for (seq, letter) in &verdict.dead {
+            let (code, reason) = (letter.code.as_str(), letter.message.as_str());
+            tracing::warn!(seq, code, reason, "inference given up");
+            let labels = [("reason", code), ("stage", letter.stage)];
+            self.metrics.add(DEAD, &labels, 1);
+        }
+    }
+
+    async fn wait_for_work(&self, seen: u64) {
+        self.spool.changed().wait_async(seen, LOOK).await;
+    }
+
+    async fn rest(&mut self, after: Option<u64>) {
+        let pause = match after {
+            Some(seconds) => Duration::from_secs(seconds).min(LONGEST_PAUSE),
+            None => self.backoff.next(),
+        };
+        // A sender that is gone means the end as well.
+        let _ = tokio::time::timeout(pause, self.stop.wait_for(|stop| *stop)).await;
+    }
+}
+
+enum Step {
+    Nothing,
+    Progress,
+    Later(Option<u64>),
+}
+
+fn letter(code: String, message: impl Into<String>) -> Letter {
+    Letter {
+        stage: "vault",
+        code,
+        message: message.into(),
+    }
+}
+
+/// The answer, if it is a success.
+fn success(path: &'static str, answer: Answer) -> Result<Answer, Error> {
+    if answer.status.is_success() {
+        return Ok(answer);
+    }
+    Err(Error::Vault {
+        status: answer.status.as_u16(),
+        path,
+        message: answer.problem().to_string(),
+    })
+}
+
+/// Pauses that double, each drawn between half of it and the whole.
+pub(super) struct Backoff {
+    pause: Duration,
+    rng: ChaCha20Rng,
+}
+
+impl Backoff {
+    pub(super) fn new(seed: [u8; 32]) -> Self {
+        Self {
+            pause: FIRST_PAUSE,
+            rng: ChaCha20Rng::from_seed(seed),
+        }
+    }
+
+    pub(super) fn next(&mut self) -> Duration {
+        let pause = self.pause;
+        self.pause = (2 * pause).min(LONGEST_PAUSE);
+        let share = f64::from(self.rng.next_u32()) / f64::from(u32::MAX);
+        pause.mul_f64(0.5 + 0.5 * share)
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.pause = FIRST_PAUSE;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound_and_never_vanish() {
+        let mut backoff = Backoff::new([7; 32]);
+        let pauses: Vec<Duration> = (0..20).map(|_| backoff.next()).collect();
+        assert!(pauses[0] >= FIRST_PAUSE / 2 && pauses[0] <= FIRST_PAUSE);
+        assert!(pauses.iter().all(|pause| *pause >= FIRST_PAUSE / 2));
+        assert!(pauses[19] >= LONGEST_PAUSE / 2 && pauses[19] <= LONGEST_PAUSE);
+        backoff.reset();
+        assert!(backoff.next() <= FIRST_PAUSE);
+    }
+}
