@@ -161,9 +161,6 @@ pub enum Error {
         /// Images of one run.
         found: usize,
     },
-    /// Encrypted weights in a build that cannot use them.
-    #[error("this build does not run encrypted weights")]
-    Weights,
     /// A roll-back without a version before.
     #[error("there is no deployment before the active one")]
     NoPrevious,
@@ -258,7 +255,6 @@ impl Error {
             Self::ForeignKey { .. } => "deployment.key",
             Self::Expired { .. } => "deployment.expired",
             Self::Features { .. } | Self::Packing { .. } => "deployment.shape",
-            Self::Weights => "deployment.weights",
             Self::NoPrevious => "deployment.no-previous",
             Self::Model(_) | Self::Runtime(_) | Self::Network(_) => "model.invalid",
             Self::Panicked => "internal.bug",
@@ -294,7 +290,6 @@ impl Error {
             Self::Features { .. } | Self::Packing { .. } => {
                 "compile the classifier for the extractor's output, with --packing image"
             }
-            Self::Weights => "deploy a version with clear weights",
             Self::NoPrevious => "deploy a version; the one before it is then kept",
             Self::Model(_) | Self::Runtime(_) | Self::Network(_) => {
                 "compile and protect the model again with this version of Scuro"

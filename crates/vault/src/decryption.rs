@@ -3,9 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use scuro_client::{Bundle, Client, Model, Prediction};
-use scuro_fhe::ckks::Ciphertext;
-use scuro_fhe::codec;
 use scuro_fhe::owner::SecretKey;
+use scuro_fhe::{AnyCiphertext, codec};
 use scuro_program::Program;
 use scuro_wire::results::Answer;
 use scuro_wire::{Digest, Manifest, Role};
@@ -134,12 +133,12 @@ impl OpenModel {
     }
 
     fn check_ciphertext(&self, bytes: &[u8]) -> Result<(), ReplyFault> {
-        let context = self.client.model().context();
+        let scheme = self.client.model().scheme();
         let header = codec::describe(bytes).map_err(|_| ReplyFault::Malformed)?;
-        if header.parameters != context.digest() {
+        if header.parameters != scheme.digest() {
             return Err(ReplyFault::WrongParameters);
         }
-        let ciphertext = Ciphertext::from_bytes(bytes, context);
+        let ciphertext = AnyCiphertext::from_bytes(bytes, scheme);
         let ciphertext = ciphertext.map_err(|_| ReplyFault::Malformed)?;
         if ciphertext.key_id().0 != self.manifest.key_id.0 {
             return Err(ReplyFault::WrongKey);

@@ -4,6 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use scuro_client::Protected;
+use scuro_vault::Vault;
+use scuro_vault::registry::{ModelRecord, NewModel};
+use scuro_wire::Name;
+use scuro_wire::manifest::{Decryptor, EncryptedScope};
 use serde_json::json;
 
 use crate::compiled::{self, CompileArguments, Compiled, EncryptChoice, ModelArguments};
@@ -14,6 +18,7 @@ use crate::inputs::InputArguments;
 use crate::output::Reply;
 use crate::progress::Progress;
 use crate::table::Table;
+use crate::verbs::vault::KeyArguments;
 use crate::verbs::{keygen, plan};
 use crate::{secrets, units};
 
@@ -30,6 +35,8 @@ pub(crate) const WEIGHTS: &str = "weights.ct";
 /// The program with its weights, to simulate and to score.
 pub(crate) const PRIVATE: &str = "private.scuro";
 
+const SECONDS_A_DAY: u64 = 86_400;
+
 /// Arguments of `scuro protect`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -43,11 +50,22 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     compile: CompileArguments,
     /// Folder for `device/` (goes to the machine that computes) and `owner/` (stays).
-    #[arg(long, short, value_name = "DIR")]
-    out: PathBuf,
+    #[arg(long, short, value_name = "DIR", required_unless_present = "vault")]
+    out: Option<PathBuf>,
     /// Replace what is there already: with the old key, old replies cannot be read any more.
-    #[arg(long)]
+    #[arg(long, requires = "out")]
     force: bool,
+    /// Vault that takes model and keys as the next version of `--name`.
+    #[arg(long, value_name = "DIR", requires = "name")]
+    vault: Option<PathBuf>,
+    #[command(flatten)]
+    key: KeyArguments,
+    /// Name in the vault.
+    #[arg(long, requires = "vault")]
+    name: Option<Name>,
+    /// Days until the key expires.
+    #[arg(long, value_name = "DAYS", default_value_t = 365)]
+    expires: u64,
 }
 
 /// One file of a protected model.
@@ -68,9 +86,19 @@ pub(crate) fn run(mut arguments: Arguments, context: &Context) -> Result<Reply, 
         true => Overwrite::Allow,
         false => Overwrite::Refuse,
     };
-    files::refuse_existing(&arguments.out.join(OWNER).join(keygen::SECRET), overwrite)?;
-    let choice = arguments.compile.encrypt;
-    arguments.compile.encrypt = choice.or(Some(EncryptChoice::Classifier));
+    if let Some(out) = &arguments.out {
+        files::refuse_existing(&out.join(OWNER).join(keygen::SECRET), overwrite)?;
+    }
+    // Asked before the work, not after.
+    let vault = match &arguments.vault {
+        Some(folder) => Some(Vault::open(folder, &arguments.key.source(folder)?)?),
+        None => None,
+    };
+    let choice = arguments
+        .compile
+        .encrypt
+        .unwrap_or(EncryptChoice::Classifier);
+    arguments.compile.encrypt = Some(choice);
     let compiled = compiled::compile(
         context,
         arguments.model.source().network()?,
@@ -79,8 +107,54 @@ pub(crate) fn run(mut arguments: Arguments, context: &Context) -> Result<Reply, 
         &arguments.compile,
     )?;
     let files = protected_files(context, &compiled)?;
-    write_all(&arguments.out, &files, overwrite)?;
-    Ok(reply(context, &arguments.out, &compiled, &files))
+    let mut reply = reply(context, arguments.out.as_deref(), &compiled, &files);
+    if let Some(out) = &arguments.out {
+        write_all(out, &files, overwrite)?;
+    }
+    if let (Some(vault), Some(name)) = (vault, arguments.name) {
+        let record = store(&vault, name, &files, choice, arguments.expires)?;
+        reply.data["stored"] = json!({
+            "model": record.reference(), "deployment": record.deployment.to_string(),
+        });
+        reply
+            .human
+            .push_str(&format!("stored as {}\n", record.reference()));
+    }
+    Ok(reply)
+}
+
+/// Stores the files as the next version of a name.
+fn store(
+    vault: &Vault,
+    name: Name,
+    files: &[File],
+    choice: EncryptChoice,
+    days: u64,
+) -> Result<ModelRecord, Failure> {
+    let file = |folder, name| {
+        let found = files.iter().find(|file| file.place == [folder, name]);
+        found.map(|file| file.bytes.as_slice())
+    };
+    let needed = |folder, name| file(folder, name).unwrap_or_default();
+    let now = scuro_vault::now();
+    let new = NewModel {
+        name,
+        program: needed(DEVICE, PROGRAM),
+        features: file(DEVICE, FEATURES),
+        weights: file(DEVICE, WEIGHTS),
+        public_key: needed(DEVICE, keygen::PUBLIC),
+        evaluation_keys: needed(DEVICE, keygen::EVALUATION),
+        secret_key: needed(OWNER, keygen::SECRET),
+        labels: Vec::new(),
+        encrypted: match choice {
+            EncryptChoice::Last => EncryptedScope::Last,
+            EncryptChoice::Classifier => EncryptedScope::Classifier,
+            EncryptChoice::All => EncryptedScope::All,
+        },
+        decryptor: Decryptor::ModelOwner,
+        expires: now.saturating_add(days.saturating_mul(SECONDS_A_DAY)),
+    };
+    Ok(vault.store(&new, now)?)
 }
 
 /// Makes keys, encrypts the weights, and gives every file of the protected model.
@@ -135,9 +209,10 @@ fn write_all(folder: &Path, files: &[File], overwrite: Overwrite) -> Result<(), 
     Ok(())
 }
 
-fn reply(context: &Context, folder: &Path, compiled: &Compiled, files: &[File]) -> Reply {
+fn reply(context: &Context, folder: Option<&Path>, compiled: &Compiled, files: &[File]) -> Reply {
     let mut table = Table::new(&["file", "size", ""]);
     let mut rows = Vec::new();
+    let folder = folder.unwrap_or(Path::new(""));
     for file in files {
         let path = folder.join(file.place[0]).join(file.place[1]);
         let bytes = file.bytes.len() as u64;

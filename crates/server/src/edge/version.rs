@@ -1,8 +1,6 @@
 //! One deployed version of a model, ready to process frames.
 
-use std::sync::Arc;
-
-use scuro_client::{Model, PublicClient};
+use scuro_client::{Bundle, Model, PublicClient};
 use scuro_fhe::codec;
 use scuro_fhe::keys::{EvaluationKeys, PublicKey};
 use scuro_nn::data::{Prepared as Preprocessing, Preprocess};
@@ -35,7 +33,7 @@ impl Version {
     /// # Errors
     /// [`Error::ArtefactMissing`], [`Error::ArtefactBytes`], [`Error::ArtefactDigest`],
     /// [`Error::Parameters`], [`Error::ForeignKey`], [`Error::Features`], [`Error::Packing`],
-    /// [`Error::Weights`], or the fault of a part that cannot be read.
+    /// or the fault of a part that cannot be read.
     pub fn load(artefacts: &Artefacts, manifest: &Manifest) -> Result<Self, Error> {
         let bytes = |role| match manifest.artefact(role) {
             Some(artefact) => artefacts.read(artefact).map(Some),
@@ -55,7 +53,7 @@ impl Version {
         }
         let evaluation = evaluation_keys(manifest, &model, &needed(Role::EvaluationKeys)?)?;
         let public = public_key(manifest, &model, &needed(Role::PublicKey)?)?;
-        let prepared = prepare(&model, bytes(Role::Weights)?.as_deref())?;
+        let prepared = prepare(manifest, &model, bytes(Role::Weights)?.as_deref())?;
         prepared.check_keys(&evaluation)?;
         let features = match bytes(Role::Features)? {
             Some(onnx) => Some(features(&model, &onnx)?),
@@ -125,12 +123,18 @@ impl Version {
     }
 }
 
-/// The program with its weights: the one place that will take encrypted ones.
-fn prepare(model: &Model, weights: Option<&[u8]>) -> Result<Prepared, Error> {
-    if weights.is_some() {
-        return Err(Error::Weights);
+/// The program with its weights, encrypted ones from their own artefact.
+fn prepare(manifest: &Manifest, model: &Model, weights: Option<&[u8]>) -> Result<Prepared, Error> {
+    let scheme = model.scheme().clone();
+    let Some(bytes) = weights else {
+        return Ok(Prepared::new(model.program(), scheme)?);
+    };
+    let bundle = Bundle::from_bytes(bytes).map_err(scuro_client::Error::from)?;
+    let weights = model.open_weights(&bundle)?;
+    for weight in &weights {
+        check_key(manifest, Role::Weights.as_str(), KeyId(weight.key_id().0))?;
     }
-    Ok(Prepared::new(model.program(), Arc::clone(model.context()))?)
+    Ok(Prepared::with_weights(model.program(), scheme, weights)?)
 }
 
 fn check_parameters(manifest: &Manifest, role: &'static str, found: Digest) -> Result<(), Error> {
