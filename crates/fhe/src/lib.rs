@@ -18,6 +18,7 @@ mod error;
 mod key_id;
 mod rlwe;
 
+pub mod bfv;
 pub mod bgv;
 pub mod circuits;
 pub mod ckks;

@@ -177,6 +177,18 @@ impl BgvContext {
         out
     }
 
+    /// The polynomial over `basis` whose centred coefficients are `factor * row` modulo t.
+    pub(crate) fn lift_row(&self, mut row: Vec<u64>, factor: u64, basis: Basis) -> Poly<Ntt> {
+        let (ring, plain) = (self.context.ring(), self.plain_ring());
+        let t = plain.modulus();
+        plain.mul_scalar_assign(&mut row, t.multiplier(factor));
+        let mut poly = Poly::recycled(ring, basis);
+        for (i, out) in poly.rows_mut() {
+            ring.prime(i).forward_lifted(out, &row, t);
+        }
+        poly
+    }
+
     pub(crate) fn check_factor(&self, found: u64) -> Result<(), Error> {
         if found == 0 || found >= self.plain_modulus().value() {
             return Err(Error::BadFactor { found });

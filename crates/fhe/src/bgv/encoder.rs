@@ -71,21 +71,20 @@ impl Encoder {
         factor: u64,
         basis: Basis,
     ) -> Result<Poly<Ntt>, Error> {
-        let (context, plain) = (&*self.context, self.context.plain_ring());
-        let (ring, t) = (context.context().ring(), plain.modulus());
+        Ok(self.context.lift_row(self.row(values)?, factor, basis))
+    }
+
+    /// The coefficients modulo t of the polynomial with these slots.
+    pub(crate) fn row(&self, values: &[i64]) -> Result<Vec<u64>, Error> {
+        let plain = self.context.plain_ring();
         self.check_values(values)?;
         let (mut row, mut residues) = (vec![0; self.slots()], vec![0; values.len()]);
         plain.reduce_signed(&mut residues, values);
-        for (&residue, &position) in residues.iter().zip(context.positions()) {
+        for (&residue, &position) in residues.iter().zip(self.context.positions()) {
             row[position as usize] = residue;
         }
         plain.inverse(&mut row);
-        plain.mul_scalar_assign(&mut row, t.multiplier(factor));
-        let mut poly = Poly::recycled(ring, basis);
-        for (i, out) in poly.rows_mut() {
-            ring.prime(i).forward_lifted(out, &row, t);
-        }
-        Ok(poly)
+        Ok(row)
     }
 
     /// The slots of a plaintext, in [-t/2, t/2].

@@ -95,6 +95,11 @@ impl NoiseModel {
         }
     }
 
+    /// Q_level.
+    pub(crate) fn modulus(&self, level: usize) -> f64 {
+        self.primes[..=level].iter().product()
+    }
+
     /// Bits between the bound and Q/2 at `level`: a lower bound of the noise budget.
     pub fn budget(&self, noise: Noise, level: usize) -> f64 {
         let log_q: f64 = self.primes[..=level].iter().map(|q| q.log2()).sum();

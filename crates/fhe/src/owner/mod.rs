@@ -3,6 +3,7 @@
 //!
 //! An evaluator never imports this module.
 
+pub mod bfv;
 pub mod bgv;
 mod codec;
 mod decrypt;

@@ -1,5 +1,6 @@
 //! Homomorphic operations end to end, through the public interface only.
 
+mod bfv;
 mod bgv;
 mod ckks;
 mod codec;

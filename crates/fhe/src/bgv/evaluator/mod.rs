@@ -342,7 +342,7 @@ impl Evaluator {
         self.context.check_digest(ciphertext.digest)
     }
 
-    fn check_pair(&self, left: &Ciphertext, right: &Ciphertext) -> Result<(), Error> {
+    pub(crate) fn check_pair(&self, left: &Ciphertext, right: &Ciphertext) -> Result<(), Error> {
         self.check(left)?;
         self.check(right)?;
         right.rlwe.check_key(left.key_id())?;

@@ -1,0 +1,26 @@
+//! BFV: exact arithmetic modulo t whose products keep the scale of the message.
+//!
+//! A ciphertext has the phase c_0 + c_1 s = (Q/t) m + e modulo Q. It is a [`crate::bgv`]
+//! ciphertext of factor -Q mod t: as integers both phases are (Q/t) m and an error, so that
+//! encryption, keys, sums, plain products, rotations, modulus switches, decryption and codec are
+//! those of BGV. What differs is the product of ciphertexts: t/Q times the product over the
+//! integers, rounded, which keeps the factor and needs no modulus switch to keep noise small.
+//!
+//! The product: both operands are extended from Q to QB with auxiliary primes B > 2 t N Q,
+//! multiplied there, and x becomes round(t x / Q) = (t x - \[t x\]_Q) / Q modulo B, exactly, which
+//! is brought back to Q.
+//!
+//! Source: Brakerski 2012; Fan, Vercauteren 2012; Bajard, Eynard, Hasan, Zucca 2016 and Halevi,
+//!     Polyakov, Shoup 2019 (products in residues); differs in that all conversions are of centred
+//!     integers and exact.
+
+mod ciphertext;
+mod context;
+mod evaluator;
+mod noise;
+mod product;
+
+pub use ciphertext::{Ciphertext, Encoder, Plaintext, SeededCiphertext};
+pub use context::{BfvContext, SUM_TERMS_MAX};
+pub use evaluator::Evaluator;
+pub use noise::NoiseModel;
