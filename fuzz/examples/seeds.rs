@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use scuro_client::{Bundle, BundleKind};
-use scuro_fhe::bgv;
 use scuro_fhe::ckks::Encoder;
 use scuro_fhe::codec;
 use scuro_fhe::keys::KeyManifest;
 use scuro_fhe::owner::{self, Encryptor, KeyGenerator, SecretKey};
-use scuro_fuzz::{CONTEXT, EXACT};
+use scuro_fhe::{bfv, bgv};
+use scuro_fuzz::{CONTEXT, EXACT, EXACT_REAL, INVARIANT};
 use scuro_program::{
     Diagonal, Estimate, GaloisStep, Gather, InputSpec, KeyManifest as ProgramKeys, Linear,
     Operation, OutputSpec, Packing, ParameterPlan, PostOperation, Program, Ring, Scheme, SecurityTable,
@@ -241,16 +241,27 @@ fn fhe() -> Outcome {
     exact()
 }
 
-/// Ciphertexts of integers.
+/// Ciphertexts of integers, of both rings and both schemes.
 fn exact() -> Outcome {
-    let context = &*EXACT;
     let mut rng = ChaCha20Rng::seed_from_u64(2);
+    for (name, context) in [("exact", &*EXACT), ("exact_real", &*EXACT_REAL)] {
+        let secret = SecretKey::generate(context.context(), &mut rng);
+        let plain = bgv::Encoder::new(context).encode(&[1, -2, 3], 0)?;
+        let seeded = owner::bgv::Encryptor::new(context, &secret)?.encrypt(&plain, &mut rng)?;
+        let full = seeded.expand(context)?.to_bytes(context);
+        write_object(&format!("{name}_ciphertext"), &full)?;
+        write_object(
+            &format!("{name}_seeded_ciphertext"),
+            &seeded.to_bytes(context),
+        )?;
+    }
+    let context = &*INVARIANT;
     let secret = SecretKey::generate(context.context(), &mut rng);
-    let plain = bgv::Encoder::new(context).encode(&[1, -2, 3], 0)?;
-    let seeded = owner::bgv::Encryptor::new(context, &secret)?.encrypt(&plain, &mut rng)?;
+    let plain = bfv::Encoder::new(context).encode(&[1, -2, 3])?;
+    let seeded = owner::bfv::Encryptor::new(context, &secret)?.encrypt(&plain, 0, &mut rng)?;
     let full = seeded.expand(context)?.to_bytes(context);
-    write_object("exact_ciphertext", &full)?;
-    write_object("exact_seeded_ciphertext", &seeded.to_bytes(context))?;
+    write_object("invariant_ciphertext", &full)?;
+    write_object("invariant_seeded_ciphertext", &seeded.to_bytes(context))?;
     Ok(())
 }
 

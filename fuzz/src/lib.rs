@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use scuro_client::Bundle;
+use scuro_fhe::bfv::{self, BfvContext};
 use scuro_fhe::bgv::{self, BgvContext};
 use scuro_fhe::ckks::{Ciphertext, SeededCiphertext};
 use scuro_fhe::codec::{self, CHECKSUM_BYTES, HEADER_BYTES};
@@ -24,11 +25,41 @@ use scuro_program::Program;
 const DIGEST_BYTES: usize = 32;
 /// Place of the kind in the header of a cryptographic object.
 const KIND_AT: usize = 6;
+/// Place of the digest in the same header.
+const DIGEST_AT: usize = 10;
+
+/// Which parameters an object is of.
+#[derive(Clone, Copy)]
+enum Owner {
+    Approximate,
+    Exact,
+    ExactReal,
+}
+
+impl Owner {
+    fn digest(self) -> [u8; 32] {
+        match self {
+            Self::Approximate => CONTEXT.digest().0,
+            Self::Exact => EXACT.digest().0,
+            Self::ExactReal => EXACT_REAL.digest().0,
+        }
+    }
+}
+
 /// Kinds of cryptographic objects: parameters, public key, evaluation keys, ciphertext, seeded
-/// ciphertext, exact ciphertext, exact seeded ciphertext, secret key.
-const KINDS: [u8; 8] = [1, 2, 3, 4, 5, 6, 7, 64];
-/// Those of exact ciphertexts.
-const EXACT_KINDS: [u8; 2] = [6, 7];
+/// ciphertext, exact ciphertext and exact seeded ciphertext of both rings, secret key.
+const KINDS: [(u8, Owner); 10] = [
+    (1, Owner::Approximate),
+    (2, Owner::Approximate),
+    (3, Owner::Approximate),
+    (4, Owner::Approximate),
+    (5, Owner::Approximate),
+    (6, Owner::Exact),
+    (7, Owner::Exact),
+    (6, Owner::ExactReal),
+    (7, Owner::ExactReal),
+    (64, Owner::Approximate),
+];
 
 /// A target: its name and what it does.
 pub type Target = (&'static str, fn(&[u8]));
@@ -54,7 +85,7 @@ pub static CONTEXT: LazyLock<Arc<Context>> = LazyLock::new(|| {
     Context::new(parameters).expect("it is usable")
 });
 
-/// The same for exact integers, which need the standard ring.
+/// The same for exact integers, over the standard ring.
 pub static EXACT: LazyLock<Arc<BgvContext>> = LazyLock::new(|| {
     let mut spec = ParameterSpec::new(11, &[27], &[26]);
     spec.ring = RingKind::Standard;
@@ -62,6 +93,14 @@ pub static EXACT: LazyLock<Arc<BgvContext>> = LazyLock::new(|| {
     let context = Context::new(parameters).expect("it is usable");
     BgvContext::new(&context, 12_289).expect("12289 = 3·4096 + 1 is prime")
 });
+
+/// Exact integers over the conjugate-invariant ring.
+pub static EXACT_REAL: LazyLock<Arc<BgvContext>> =
+    LazyLock::new(|| BgvContext::new(&CONTEXT, 40_961).expect("40961 = 5·8192 + 1 is prime"));
+
+/// The scale-invariant face of the former.
+pub static INVARIANT: LazyLock<Arc<BfvContext>> =
+    LazyLock::new(|| BfvContext::new(&EXACT).expect("there are auxiliary primes"));
 
 /// Bytes of a file that claims to hold a key, a ciphertext or parameters.
 pub fn fhe_file(bytes: &[u8]) {
@@ -86,11 +125,19 @@ pub fn fhe_file(bytes: &[u8]) {
     if let Ok(ciphertext) = SeededCiphertext::from_bytes(bytes, context) {
         same(ciphertext.to_bytes(context));
     }
-    if let Ok(ciphertext) = bgv::Ciphertext::from_bytes(bytes, &EXACT) {
-        same(ciphertext.to_bytes(&EXACT));
+    for context in [&*EXACT, &*EXACT_REAL] {
+        if let Ok(ciphertext) = bgv::Ciphertext::from_bytes(bytes, context) {
+            same(ciphertext.to_bytes(context));
+        }
+        if let Ok(ciphertext) = bgv::SeededCiphertext::from_bytes(bytes, context) {
+            same(ciphertext.to_bytes(context));
+        }
     }
-    if let Ok(ciphertext) = bgv::SeededCiphertext::from_bytes(bytes, &EXACT) {
-        same(ciphertext.to_bytes(&EXACT));
+    if let Ok(ciphertext) = bfv::Ciphertext::from_bytes(bytes, &INVARIANT) {
+        same(ciphertext.to_bytes(&INVARIANT));
+    }
+    if let Ok(ciphertext) = bfv::SeededCiphertext::from_bytes(bytes, &INVARIANT) {
+        same(ciphertext.to_bytes(&INVARIANT));
     }
     if let Ok(key) = SecretKey::from_bytes(bytes, context) {
         same(key.to_bytes().to_vec());
@@ -102,7 +149,7 @@ pub fn fhe_object(bytes: &[u8]) {
     let Some((kind, content)) = bytes.split_first() else {
         return;
     };
-    let kind = KINDS[usize::from(*kind) % KINDS.len()];
+    let (kind, owner) = KINDS[usize::from(*kind) % KINDS.len()];
     let magic = if kind == 64 {
         codec::SECRET_MAGIC
     } else {
@@ -111,11 +158,7 @@ pub fn fhe_object(bytes: &[u8]) {
     let mut object = magic.to_vec();
     object.extend_from_slice(&[kind, 0]);
     object.extend_from_slice(&codec::VERSION.to_le_bytes());
-    let digest = match EXACT_KINDS.contains(&kind) {
-        true => EXACT.digest(),
-        false => CONTEXT.digest(),
-    };
-    object.extend_from_slice(&digest.0);
+    object.extend_from_slice(&owner.digest());
     object.extend_from_slice(&(content.len() as u64).to_le_bytes());
     object.extend_from_slice(content);
     let checksum = blake3::hash(&object);
@@ -127,8 +170,10 @@ pub fn fhe_object(bytes: &[u8]) {
 pub fn fhe_object_input(object: &[u8]) -> Vec<u8> {
     let kind = KINDS
         .iter()
-        .position(|kind| *kind == object[KIND_AT])
-        .expect("a known kind");
+        .position(|(kind, owner)| {
+            *kind == object[KIND_AT] && object[DIGEST_AT..].starts_with(&owner.digest())
+        })
+        .expect("a known kind and owner");
     let content = &object[HEADER_BYTES..object.len() - CHECKSUM_BYTES];
     [&[kind as u8], content].concat()
 }

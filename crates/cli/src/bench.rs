@@ -3,6 +3,7 @@
 mod case;
 mod clock;
 mod he;
+mod layers;
 mod mnist;
 mod page;
 mod peers;
@@ -12,7 +13,8 @@ pub(crate) use page::{Results, page};
 
 /// Every case of every group, in the order of the listing.
 pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
-    he::CASES.iter().chain(mnist::CASES)
+    let cases = he::CASES.iter().chain(layers::CASES);
+    cases.chain(mnist::CASES)
 }
 
 /// The cases whose id is `wanted` or lies below it (`he`, `he.ntt`, `he.ntt.n8192`).

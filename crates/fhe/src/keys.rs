@@ -28,6 +28,25 @@ pub struct KeyManifest {
     pub relinearized_rotations: BTreeMap<usize, usize>,
 }
 
+impl KeyManifest {
+    /// Adds what another computation needs: every key at the higher of both levels.
+    pub fn include(&mut self, other: &Self) {
+        self.relinearization = self.relinearization.max(other.relinearization);
+        self.conjugation = self.conjugation.max(other.conjugation);
+        let raise = |own: &mut BTreeMap<usize, usize>, other: &BTreeMap<usize, usize>| {
+            for (&step, &level) in other {
+                let own = own.entry(step).or_insert(level);
+                *own = level.max(*own);
+            }
+        };
+        raise(&mut self.rotations, &other.rotations);
+        raise(
+            &mut self.relinearized_rotations,
+            &other.relinearized_rotations,
+        );
+    }
+}
+
 /// Relinearisation and rotation keys of one secret key.
 #[derive(Clone)]
 pub struct EvaluationKeys {

@@ -187,6 +187,16 @@ impl NoiseModel {
         }
     }
 
+    /// After a sum of rotated and relinearised terms with one division by P: `noise` is that of the
+    /// sum of the terms, and `switches` counts two key switches for each rotated term of three
+    /// parts, one for every other term that takes a key.
+    pub fn merged_sum(&self, noise: Noise, switches: usize, level: usize) -> Noise {
+        let mut added = self.key_switch_exact(level);
+        added.std *= (switches as f64).sqrt();
+        added.bound *= switches as f64;
+        noise.plus(added).plus(self.rescale())
+    }
+
     /// Product with a plaintext.
     pub fn mul_plain(&self, ciphertext: Operand, plaintext: Operand) -> Noise {
         product(ciphertext, plaintext)

@@ -1,5 +1,6 @@
 //! Reads `vectors/`; its README.md describes the files.
 
+use std::ops::Deref;
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -10,10 +11,10 @@ const RESIDUE_BYTES: usize = 5;
 /// Residues as `[limb][coefficient]`.
 pub type Limbs = Vec<Vec<u64>>;
 
-/// One folder of `vectors/ckks`.
+/// A folder of ciphertexts under one key.
 ///
 /// Reading panics on a damaged folder: a test that cannot read its vectors has failed.
-pub struct CkksSet {
+pub struct CiphertextSet {
     folder: PathBuf,
     record: Value,
     /// log2 of the ring degree.
@@ -22,30 +23,22 @@ pub struct CkksSet {
     pub q: Vec<u64>,
     /// Special primes.
     pub p: Vec<u64>,
-    /// Scale of the fresh ciphertexts.
-    pub scale: f64,
-    /// Scale of the product after division by the last prime.
-    pub rescaled_scale: f64,
 }
 
-impl CkksSet {
-    /// Reads `vectors/ckks/<name>`; `name` is `standard` or `real`.
-    pub fn load(name: &str) -> Self {
-        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../vectors/ckks");
-        let folder = PathBuf::from(root).join(name);
+impl CiphertextSet {
+    fn load(path: &str) -> Self {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../vectors");
+        let folder = PathBuf::from(root).join(path);
         let text = std::fs::read_to_string(folder.join("set.json")).expect("set.json is readable");
         let record: Value = serde_json::from_str(&text).expect("set.json is JSON");
         let log_n = number(&record["log_n"]) as u32;
         let (q, p) = (primes(&record["q"]), primes(&record["p"]));
-        let (scale, rescaled_scale) = (number(&record["scale"]), number(&record["rescaled_scale"]));
         Self {
             folder,
             record,
             log_n,
             q,
             p,
-            scale,
-            rescaled_scale,
         }
     }
 
@@ -90,6 +83,37 @@ impl CkksSet {
             .map(<[Vec<u64>]>::to_vec)
             .collect()
     }
+}
+
+/// One folder of `vectors/ckks`.
+pub struct CkksSet {
+    set: CiphertextSet,
+    /// Scale of the fresh ciphertexts.
+    pub scale: f64,
+    /// Scale of the product after division by the last prime.
+    pub rescaled_scale: f64,
+}
+
+impl Deref for CkksSet {
+    type Target = CiphertextSet;
+
+    fn deref(&self) -> &CiphertextSet {
+        &self.set
+    }
+}
+
+impl CkksSet {
+    /// Reads `vectors/ckks/<name>`; `name` is `standard` or `real`.
+    pub fn load(name: &str) -> Self {
+        let set = CiphertextSet::load(&format!("ckks/{name}"));
+        let scale = |key| number(&set.record[key]);
+        let (scale, rescaled_scale) = (scale("scale"), scale("rescaled_scale"));
+        Self {
+            set,
+            scale,
+            rescaled_scale,
+        }
+    }
 
     /// The first slots, as `(real, imaginary)`, that the other implementation decrypts from a
     /// result.
@@ -114,6 +138,60 @@ impl CkksSet {
         (0..slots)
             .map(|j| (sample(j, 53, 241, 7), sample(j, 107, 235, 7)))
             .collect()
+    }
+}
+
+/// `vectors/bgv` or `vectors/bfv`.
+pub struct ExactSet {
+    set: CiphertextSet,
+    /// Plaintext prime.
+    pub t: u64,
+    /// Step of the rotation.
+    pub step: usize,
+}
+
+impl Deref for ExactSet {
+    type Target = CiphertextSet;
+
+    fn deref(&self) -> &CiphertextSet {
+        &self.set
+    }
+}
+
+impl ExactSet {
+    /// Reads `vectors/<name>`.
+    pub fn load(name: &str) -> Self {
+        let set = CiphertextSet::load(name);
+        let (t, step) = (number(&set.record["t"]), number(&set.record["step"]));
+        Self {
+            set,
+            t: t as u64,
+            step: step as usize,
+        }
+    }
+
+    /// The first slots that the other implementation decrypts from a result.
+    pub fn slots(&self, name: &str) -> Vec<i64> {
+        let rows = self.record["slots"][name].as_array();
+        let rows = rows.expect("slots are a list").iter();
+        rows.map(|slot| number(slot) as i64).collect()
+    }
+
+    /// j^2 stride + j shift + 5 for every slot j, modulo t.
+    pub fn values(&self, stride: i64, shift: i64) -> Vec<i64> {
+        let value = |j: i64| self.centred(j * j * stride + j * shift + 5);
+        (0..1 << self.log_n).map(value).collect()
+    }
+
+    /// x modulo t in (-t/2, t/2).
+    pub fn centred(&self, x: i64) -> i64 {
+        let residue = x.rem_euclid(self.t as i64);
+        residue
+            - if residue > self.t as i64 / 2 {
+                self.t as i64
+            } else {
+                0
+            }
     }
 }
 

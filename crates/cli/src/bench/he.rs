@@ -125,22 +125,27 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// Ring degree, data primes and special prime of a measurement, in bits.
-type Shape = (u32, usize, u32, u32);
-const SMALL: Shape = (13, 4, 41, 50);
-const LARGE: Shape = (14, 8, 47, 50);
+pub(super) type Shape = (u32, usize, u32, u32);
+/// Four primes and a special one.
+pub(super) const SMALL: Shape = (13, 4, 41, 50);
+/// Eight primes and a special one.
+pub(super) const LARGE: Shape = (14, 8, 47, 50);
 
 /// Everything that the cases need, with fixed randomness.
-struct Bench {
-    context: Arc<Context>,
-    secret: SecretKey,
-    keys: EvaluationKeys,
-    encoder: Encoder,
-    evaluator: Evaluator,
-    rng: ChaCha20Rng,
+pub(super) struct Bench {
+    pub(super) context: Arc<Context>,
+    pub(super) secret: SecretKey,
+    pub(super) keys: EvaluationKeys,
+    pub(super) encoder: Encoder,
+    pub(super) evaluator: Evaluator,
+    pub(super) rng: ChaCha20Rng,
 }
 
 impl Bench {
-    fn new((log_n, limbs, q_bits, p_bits): Shape, rotations: &[usize]) -> Result<Self, Failure> {
+    pub(super) fn new(
+        (log_n, limbs, q_bits, p_bits): Shape,
+        rotations: &[usize],
+    ) -> Result<Self, Failure> {
         let mut rng = ChaCha20Rng::from_seed([7; 32]);
         let mut spec = ParameterSpec::new(log_n, &vec![q_bits; limbs], &[p_bits]);
         spec.ring = RingKind::ConjugateInvariant;
@@ -171,7 +176,7 @@ impl Bench {
             .collect()
     }
 
-    fn ciphertext(&mut self) -> Result<Ciphertext, Failure> {
+    pub(super) fn ciphertext(&mut self) -> Result<Ciphertext, Failure> {
         let level = self.context.parameters().max_level();
         let values = self.values();
         let plain = self.encoder.encode(&values, level, SCALE)?;
@@ -181,12 +186,12 @@ impl Bench {
 }
 
 /// Microseconds of a fallible operation; its first call says whether it works at all.
-fn time<T, E: Into<Failure>>(
-    settings: &Settings<'_>,
+pub(super) fn time<T, E: Into<Failure>>(
+    samples: usize,
     mut work: impl FnMut() -> Result<T, E>,
 ) -> Result<Sampling, Failure> {
     work().map_err(Into::into)?;
-    Ok(clock::microseconds(settings.samples(SAMPLES), || {
+    Ok(clock::microseconds(samples, || {
         let _ = black_box(work());
     }))
 }
@@ -198,7 +203,7 @@ fn ntt(settings: &Settings<'_>, log_n: u32) -> Result<Sampling, Failure> {
     let ring = scuro_polyring::Ring::new(kind, log_n, &primes, kernel)?;
     let counted: Vec<u64> = (0..1u64 << log_n).collect();
     let mut values = scuro_polyring::AlignedBuffer::from_slice(&counted);
-    time(settings, || {
+    time(settings.samples(SAMPLES), || {
         ring.prime(0).forward(black_box(&mut values));
         Ok::<(), Failure>(())
     })
@@ -207,7 +212,7 @@ fn ntt(settings: &Settings<'_>, log_n: u32) -> Result<Sampling, Failure> {
 fn rotate(settings: &Settings<'_>, shape: Shape) -> Result<Sampling, Failure> {
     let mut bench = Bench::new(shape, &[5])?;
     let ciphertext = bench.ciphertext()?;
-    let sampling = time(settings, || {
+    let sampling = time(settings.samples(SAMPLES), || {
         bench.evaluator.rotate(&ciphertext, 5, &bench.keys)
     })?;
     Ok(sampling.scaled(1e-3))
@@ -217,7 +222,7 @@ fn relinearize(settings: &Settings<'_>, shape: Shape) -> Result<Sampling, Failur
     let mut bench = Bench::new(shape, &[])?;
     let ciphertext = bench.ciphertext()?;
     let square = bench.evaluator.square(&ciphertext)?;
-    let sampling = time(settings, || {
+    let sampling = time(settings.samples(SAMPLES), || {
         bench.evaluator.relinearize(&square, &bench.keys)
     })?;
     Ok(sampling.scaled(1e-3))
@@ -227,7 +232,7 @@ fn hoisted(settings: &Settings<'_>) -> Result<Sampling, Failure> {
     let steps: Vec<usize> = (1..=16).collect();
     let mut bench = Bench::new(SMALL, &steps)?;
     let ciphertext = bench.ciphertext()?;
-    let sampling = time(settings, || {
+    let sampling = time(settings.samples(SAMPLES), || {
         bench
             .evaluator
             .rotate_hoisted(&ciphertext, &steps, &bench.keys)
@@ -238,7 +243,7 @@ fn hoisted(settings: &Settings<'_>) -> Result<Sampling, Failure> {
 fn multiply(settings: &Settings<'_>) -> Result<Sampling, Failure> {
     let mut bench = Bench::new(SMALL, &[])?;
     let (a, b) = (bench.ciphertext()?, bench.ciphertext()?);
-    time(settings, || bench.evaluator.mul(&a, &b))
+    time(settings.samples(SAMPLES), || bench.evaluator.mul(&a, &b))
 }
 
 fn inner_product(settings: &Settings<'_>) -> Result<Sampling, Failure> {
@@ -250,21 +255,27 @@ fn inner_product(settings: &Settings<'_>) -> Result<Sampling, Failure> {
     };
     let (a, b) = (row()?, row()?);
     let (a, b): (Vec<&Ciphertext>, Vec<&Ciphertext>) = (a.iter().collect(), b.iter().collect());
-    let sampling = time(settings, || bench.evaluator.inner_product(&a, &b))?;
+    let sampling = time(settings.samples(SAMPLES), || {
+        bench.evaluator.inner_product(&a, &b)
+    })?;
     Ok(sampling.scaled(1.0 / TERMS as f64))
 }
 
 fn rescale(settings: &Settings<'_>) -> Result<Sampling, Failure> {
     let mut bench = Bench::new(SMALL, &[])?;
     let ciphertext = bench.ciphertext()?;
-    time(settings, || bench.evaluator.rescale(&ciphertext))
+    time(settings.samples(SAMPLES), || {
+        bench.evaluator.rescale(&ciphertext)
+    })
 }
 
 fn encode(settings: &Settings<'_>) -> Result<Sampling, Failure> {
     let mut bench = Bench::new(SMALL, &[])?;
     let values = bench.values();
     let level = bench.context.parameters().max_level();
-    time(settings, || bench.encoder.encode(&values, level, SCALE))
+    time(settings.samples(SAMPLES), || {
+        bench.encoder.encode(&values, level, SCALE)
+    })
 }
 
 fn decode(settings: &Settings<'_>) -> Result<Sampling, Failure> {
@@ -272,7 +283,7 @@ fn decode(settings: &Settings<'_>) -> Result<Sampling, Failure> {
     let ciphertext = bench.ciphertext()?;
     let low = bench.evaluator.mod_drop(&ciphertext, 1)?;
     let plain = Decryptor::new(&bench.context, &bench.secret)?.decrypt(&low)?;
-    time(settings, || bench.encoder.decode(&plain))
+    time(settings.samples(SAMPLES), || bench.encoder.decode(&plain))
 }
 
 fn encrypt(settings: &Settings<'_>) -> Result<Sampling, Failure> {
@@ -282,5 +293,5 @@ fn encrypt(settings: &Settings<'_>) -> Result<Sampling, Failure> {
     let plain = bench.encoder.encode(&values, level, SCALE)?;
     let encryptor = Encryptor::new(&bench.context, &bench.secret)?;
     let rng = &mut bench.rng;
-    time(settings, || encryptor.encrypt(&plain, rng))
+    time(settings.samples(SAMPLES), || encryptor.encrypt(&plain, rng))
 }

@@ -64,6 +64,24 @@ const FIGURES: &[(&str, &str, f64, &str)] = &[
     ),
     ("he.encrypt-secret.n8192", "Lattigo 6.2", 1715.0, ZEN5),
     (
+        "he.bfv-multiply.n8192",
+        "SEAL 4.4.3 + HEXL 1.2.6",
+        4.5,
+        ZEN5,
+    ),
+    (
+        "he.bfv-multiply.n16384",
+        "SEAL 4.4.3 + HEXL 1.2.6",
+        20.9,
+        ZEN5,
+    ),
+    (
+        "he.bgv-multiply.n8192",
+        "SEAL 4.4.3 + HEXL 1.2.6",
+        28.3,
+        ZEN5,
+    ),
+    (
         "mnist.cryptonets.latency",
         "hand-packed SEAL 4.4.3 + HEXL 1.2.6",
         24.1,

@@ -47,8 +47,8 @@ impl NoiseModel {
     /// with coefficients up to Q/2, so t/Q times the product is (Q/t) m_1 m_2 and
     /// (m_1 + t k_1) e_2 + (m_2 + t k_2) e_1 + (t/Q) e_1 e_2, up to multiples of Q, and rounding.
     pub fn mul_ciphertexts(&self, left: Noise, right: Noise, level: usize) -> Noise {
-        // k is (c_0 + c_1 s) / Q - m/t - e/Q, and the parts over Q have coefficients of at most 1/2,
-        // as rounding errors do.
+        // k is (c_0 + c_1 s) / Q - m/t - e/Q, and the parts over Q have coefficients of at most
+        // 1/2, as rounding errors do.
         let (message, wrap) = (self.exact.plaintext(), self.core.rescale());
         let around = message.plus(message).plus(wrap);
         let factor = Noise {

@@ -61,6 +61,49 @@ pub struct Ciphertext {
 }
 
 impl Ciphertext {
+    /// A ciphertext of parts over Q_level in the form of this type, as a computation outside this
+    /// crate made them.
+    ///
+    /// # Errors
+    /// [`Error::BadFactor`]; else as [`ckks::Ciphertext::from_parts`].
+    pub fn from_parts(
+        context: &BgvContext,
+        parts: Vec<Poly<Ntt>>,
+        factor: u64,
+        key_id: KeyId,
+    ) -> Result<Self, Error> {
+        context.check_factor(factor)?;
+        Ok(Self {
+            rlwe: ckks::Ciphertext::from_parts(context.context(), parts, 1.0, key_id)?,
+            factor,
+            digest: context.digest(),
+        })
+    }
+
+    /// A textbook BGV ciphertext, c_0 + c_1 s = factor * message + t * error, as other
+    /// implementations make them.
+    ///
+    /// # Errors
+    /// As [`Ciphertext::from_parts`].
+    pub fn from_textbook(
+        context: &BgvContext,
+        parts: Vec<Poly<Ntt>>,
+        factor: u64,
+        key_id: KeyId,
+    ) -> Result<Self, Error> {
+        let mut ciphertext = Self::from_parts(context, parts, factor, key_id)?;
+        let parts = ciphertext.rlwe.parts.iter_mut();
+        parts.for_each(|part| context.divide(part));
+        Ok(ciphertext)
+    }
+
+    /// The parts of the textbook ciphertext.
+    pub fn textbook_parts(&self, context: &BgvContext) -> Vec<Poly<Ntt>> {
+        let mut parts = self.rlwe.parts.clone();
+        parts.iter_mut().for_each(|part| context.multiply(part));
+        parts
+    }
+
     /// The parts, c_0 first.
     pub fn parts(&self) -> &[Poly<Ntt>] {
         self.rlwe.parts()

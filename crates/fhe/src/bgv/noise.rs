@@ -67,6 +67,11 @@ impl NoiseModel {
         noise.plus(self.core.key_switch(level))
     }
 
+    /// As [`noise::NoiseModel::merged_sum`].
+    pub fn merged_sum(&self, noise: Noise, switches: usize, level: usize) -> Noise {
+        self.core.merged_sum(noise, switches, level)
+    }
+
     /// After a modulus switch from `level` of a two-part ciphertext.
     pub fn mod_switch(&self, noise: Noise, level: usize) -> Noise {
         self.core.divided(noise, self.primes[level])

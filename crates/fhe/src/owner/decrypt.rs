@@ -104,6 +104,15 @@ impl<'a> Decryptor<'a> {
         })
     }
 
+    /// log2(Q/2) less log2 of the largest coefficient of message and error: the bits that a
+    /// ciphertext may still grow by before it overflows. Needs no knowledge of the message.
+    ///
+    /// # Errors
+    /// As [`Decryptor::decrypt`].
+    pub fn headroom_bits(&self, ciphertext: &Ciphertext) -> Result<f64, Error> {
+        Ok(self.headroom(&self.decrypt(ciphertext)?))
+    }
+
     fn headroom(&self, plaintext: &Plaintext) -> f64 {
         let coefficients = crate::ckks::centred_coefficients(&self.context, plaintext.poly.clone());
         let largest = coefficients.iter().fold(1.0f64, |max, x| max.max(x.abs()));

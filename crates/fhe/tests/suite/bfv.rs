@@ -288,7 +288,8 @@ proptest! {
                 0 | 1 => {
                     let raw = evaluator.square(&x).unwrap();
                     let found = evaluator.relinearize(&raw, keys).unwrap();
-                    let predicted = model.key_switch(model.mul_ciphertexts(noise, noise, level), level);
+                    let product = model.mul_ciphertexts(noise, noise, level);
+                    let predicted = model.key_switch(product, level);
                     (found, ring.exact.zip(&values, &values, |a, b| a * b), predicted)
                 }
                 2 => {
@@ -302,7 +303,8 @@ proptest! {
                 _ => {
                     let plain = ring.encoder.encode(&start).unwrap();
                     let found = evaluator.mul_plain(&x, &plain).unwrap();
-                    (found, ring.exact.zip(&values, &start, |a, b| a * b), model.mul_plain(noise))
+                    let product = ring.exact.zip(&values, &start, |a, b| a * b);
+                    (found, product, model.mul_plain(noise))
                 }
             };
             if model.budget(predicted, next.level()) <= 0.0 {

@@ -231,6 +231,13 @@ fn the_key_manifest_is_what_an_evaluation_needs() {
     let merged: Vec<usize> = manifest.relinearized_rotations.keys().copied().collect();
     assert_eq!(merged, [64, 128, slots - 64]);
     assert_eq!(manifest.relinearization, Some(case.level));
+    let mut both = case.transform.plain_key_manifest();
+    both.rotations.insert(3, 1);
+    both.rotations.insert(64, 0);
+    both.include(&manifest);
+    let mut expected = manifest.clone();
+    expected.rotations.insert(3, 1);
+    assert_eq!(both, expected);
     let inputs = case.encrypted();
     let inputs: Vec<&Ciphertext> = inputs.iter().collect();
     let parameters = case.ring.context.parameters().clone();

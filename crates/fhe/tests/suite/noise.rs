@@ -1,11 +1,17 @@
 //! Measured noise against the predicted bound, over random and adversarial inputs.
 
+use crate::common::exact::{Exact, core};
 use crate::common::{Keyring, assert_noise_below, rng, test_values};
-use scuro_fhe::circuits::linear::{Diagonal, LinearTransform, SlotValues};
+use scuro_fhe::Kernel;
+use scuro_fhe::bfv::{self, BfvContext};
+use scuro_fhe::bgv;
+use scuro_fhe::circuits::linear::encrypted::{EncryptedDiagonal, EncryptedTransform};
+use scuro_fhe::circuits::linear::{Diagonal, LinearTransform, SlotValues, exact};
 use scuro_fhe::ckks::Ciphertext;
+use scuro_fhe::keys::KeyManifest;
 use scuro_fhe::noise::{Noise, NoiseModel, Operand};
-use scuro_fhe::owner::{Decryptor, KeyGenerator};
-use scuro_fhe::params::ParameterSpec;
+use scuro_fhe::owner::{Decryptor, KeyGenerator, bfv as bfv_owner};
+use scuro_fhe::params::{ParameterSpec, Parameters};
 
 const SCALE: f64 = (1u64 << 28) as f64;
 /// Inputs tried per operation; each fills every slot.
@@ -241,4 +247,111 @@ fn headroom_counts_the_bits_above_message_and_noise() {
         report.noise_bits < 13.0 && report.error < 1e-4,
         "{report:?}"
     );
+}
+
+#[test]
+fn maps_with_encrypted_diagonals_stay_below_their_bound() {
+    const WEIGHT_SCALE: f64 = (1u64 << 18) as f64;
+    const PLACES: [(usize, usize); 3] = [(0, 0), (0, 1), (64, 5)];
+    let parameters = Parameters::new(ParameterSpec::new(12, &[36, 32], &[37])).unwrap();
+    let manifest = KeyManifest {
+        relinearization: Some(1),
+        rotations: [1, 5, 64].map(|step| (step, 1)).into(),
+        relinearized_rotations: [(64, 1)].into(),
+        ..KeyManifest::default()
+    };
+    let ring = Keyring::with_manifest(parameters, &manifest, Kernel::detect());
+    let slots = ring.encoder.slots();
+    let weights = [0, 1, 2].map(|i| test_values(slots, 70 + i));
+    let diagonals = PLACES.iter().zip(&weights).enumerate();
+    let diagonals = diagonals.map(|(i, (&(giant, baby), weights))| EncryptedDiagonal {
+        input: 0,
+        giant,
+        baby,
+        weights: ring.encrypt(weights, 1, WEIGHT_SCALE, 80 + i as u64),
+    });
+    let map = EncryptedTransform::new(&ring.context, 1, vec![diagonals.collect()]).unwrap();
+    let (model, operand) = fresh(&ring);
+    let weight = Operand {
+        magnitude: WEIGHT_SCALE,
+        noise: operand.noise,
+    };
+    let rotated = Operand {
+        magnitude: SCALE,
+        noise: operand.noise.plus(model.key_switch(1)),
+    };
+    let product = model.mul(weight, rotated);
+    let predicted = model.merged_sum(product.plus(product).plus(product), 3, 1);
+    let margin = least_margin(&ring, |_, values, x| {
+        let found = map.apply(&ring.evaluator, &[x], &ring.keys, false).unwrap();
+        let term = |p: usize, (&(giant, baby), weights): (&(usize, usize), &Vec<f64>)| {
+            weights[(p + giant) % slots] * values[(p + giant + baby) % slots]
+        };
+        let sum = |p| {
+            PLACES
+                .iter()
+                .zip(&weights)
+                .map(|place| term(p, place))
+                .sum()
+        };
+        let expected: Vec<f64> = (0..slots).map(sum).collect();
+        assert_noise_below(
+            &ring.decrypt(&found[0]),
+            &expected,
+            found[0].scale(),
+            predicted,
+        )
+    });
+    assert!(margin > 0.0 && margin < 10.0, "{margin} bits");
+    let decryptor = Decryptor::new(&ring.context, &ring.secret).unwrap();
+    let x = ring.encrypt(&vec![1.0; slots], 1, SCALE, 1);
+    let headroom = decryptor.headroom_bits(&x).unwrap();
+    // A constant is one coefficient of 2^28.
+    let expected = ring.context.parameters().log_q(1) - 1.0 - 28.0;
+    assert!((headroom - expected).abs() < 0.01, "{headroom} {expected}");
+}
+
+#[test]
+fn exact_products_and_maps_stay_above_their_predicted_budget() {
+    let ring = Exact::new(&core(12, &[36, 33], &[37], Kernel::detect()), 16);
+    let invariant = BfvContext::new(&ring.context).unwrap();
+    let (encoder, evaluator) = (
+        bfv::Encoder::new(&invariant),
+        bfv::Evaluator::new(&invariant),
+    );
+    let encryptor = bfv_owner::Encryptor::new(&invariant, &ring.secret).unwrap();
+    let (half, slots) = (ring.t() as f64 / 2.0 - 1.0, ring.encoder.slots());
+    let weights = ring.encrypt(&ring.values(3), 1, 3);
+    let diagonal = exact::EncryptedDiagonal {
+        input: 0,
+        giant: 5,
+        baby: 1,
+        weights,
+    };
+    let map = exact::EncryptedTransform::new(&ring.context, 1, vec![vec![diagonal]]).unwrap();
+    let (model, scaled) = (
+        bgv::NoiseModel::new(&ring.context),
+        bfv::NoiseModel::new(&invariant),
+    );
+    let fresh = model.fresh_secret();
+    let product = scaled.budget(scaled.mul_ciphertexts(fresh, fresh, 1), 1);
+    let rotated = model.key_switch(fresh, 1);
+    let mapped = model.budget(model.merged_sum(model.mul(fresh, rotated), 2, 1), 1);
+    assert!(product > 0.0, "{product} {mapped}");
+    for trial in 0..TRIALS {
+        let values = inputs(slots, trial).into_iter();
+        let values: Vec<i64> = values.map(|x| (x * half).round() as i64).collect();
+        let plain = encoder.encode(&values).unwrap();
+        let seeded = encryptor.encrypt(&plain, 1, &mut rng(trial)).unwrap();
+        let x = seeded.expand(&invariant).unwrap();
+        let found = evaluator.square(&x).unwrap();
+        let budget = ring.decryptor().noise_budget(found.exact()).unwrap();
+        assert!(budget >= product, "{budget} below {product} in {trial}");
+        let x = ring.encrypt(&values, 1, trial);
+        let found = map
+            .apply(&ring.evaluator, &[&x], &ring.keys, false)
+            .unwrap();
+        let budget = ring.decryptor().noise_budget(&found[0]).unwrap();
+        assert!(budget >= mapped, "{budget} below {mapped} in {trial}");
+    }
 }

@@ -388,15 +388,21 @@ pub(super) fn weighted_sum(q: Modulus, out: &mut [u64], weights: &[u64], xs: &[&
     }
 }
 
+/// Positions by the chunk, which compilers turn into vectors.
 #[inline(always)]
 pub(super) fn round_quotient_sum(out: &mut [u64], digits: &[u64], reciprocals: &[f64]) {
     let n = out.len();
-    for (at, out) in out.iter_mut().enumerate() {
-        let mut sum = 0.5;
-        for (i, reciprocal) in reciprocals.iter().enumerate() {
-            sum += digits[i * n + at] as f64 * reciprocal;
+    for (chunk, out) in out.chunks_mut(LAZY_CHUNK).enumerate() {
+        let mut sums = [0.5; LAZY_CHUNK];
+        for (row, &reciprocal) in digits.chunks_exact(n).zip(reciprocals) {
+            let row = &row[chunk * LAZY_CHUNK..];
+            for (sum, &digit) in sums.iter_mut().zip(row) {
+                *sum += digit as f64 * reciprocal;
+            }
         }
-        *out = sum as u64;
+        for (out, &sum) in out.iter_mut().zip(&sums) {
+            *out = sum as u64;
+        }
     }
 }
 

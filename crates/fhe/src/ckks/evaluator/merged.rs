@@ -145,8 +145,14 @@ impl<'a> MergedSum<'a> {
         for row in 0..level + 1 + context.special_count() {
             let prime = context.ring().prime(context.modulus_index(row, level));
             for ((parts, digits), total) in terms.iter().zip(&mut digits).zip(&mut self.totals) {
-                sum.fill(0);
-                for (digits, (_, key)) in digits.iter_mut().zip(keys) {
+                let mut switches = digits.iter_mut().zip(keys);
+                match switches.next() {
+                    None => sum.fill(0),
+                    Some((digits, (_, key))) => {
+                        inner_product(context, digits, key, row, &mut sum);
+                    }
+                }
+                for (digits, (_, key)) in switches {
                     inner_product(context, digits, key, row, &mut work);
                     prime.add_assign(&mut sum, &work);
                 }

@@ -51,6 +51,8 @@ struct SumReduction {
     field: Field,
     /// whether `Field::reduce_short` does it
     short: bool,
+    /// whether sums are below 2^104, so that the high half has 52 bits once carries are in
+    narrow: bool,
     /// words between a tile and the one that is fetched meanwhile
     ahead: usize,
     /// 2^52 and 2^104 mod q
@@ -69,6 +71,7 @@ impl SumReduction {
         Self {
             field: Field::new(q),
             short: largest >> (51 + q.bits()) == 0,
+            narrow: largest >> 104 == 0,
             ahead: (AHEAD / rows.max(1)).clamp(LANES * TILE / 2, AHEAD_MAX) / LANES * LANES,
             radix: Shoup::new(q.multiplier(radix)),
             radix_squared: Shoup::new(q.multiplier(q.mul(radix, radix))),
@@ -88,6 +91,9 @@ impl SumReduction {
         let high = _mm512_add_epi64(high, _mm512_srli_epi64::<52>(low));
         let low = f.barrett(_mm512_and_si512(low, f.mask));
         let middle = f.mul_lazy(high, self.radix);
+        if self.narrow {
+            return f.reduce_4q(_mm512_add_epi64(low, middle));
+        }
         let top = f.mul_lazy(_mm512_srli_epi64::<52>(high), self.radix_squared);
         let sum = _mm512_add_epi64(_mm512_add_epi64(low, middle), top);
         f.reduce_4q(f.subtract_once(sum, f.q4))

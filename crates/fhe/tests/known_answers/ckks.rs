@@ -1,5 +1,5 @@
-//! Encode, decrypt, multiply, relinearise, rotate and rescale against Microsoft SEAL
-//! (`vectors/ckks`), over the standard and the conjugate-invariant ring.
+//! CKKS: encode, decrypt, multiply, relinearise, rotate and rescale (`vectors/ckks`), over the
+//! standard and the conjugate-invariant ring.
 //!
 //! Operations that are exact must agree bit by bit. Those that add an error of their own (key
 //! switching) must decrypt to what SEAL decrypts, within a bound.
@@ -9,16 +9,14 @@ use std::sync::Arc;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use scuro_fhe::ckks::{Ciphertext, Encoder, Evaluator};
-use scuro_fhe::codec::{CHECKSUM_BYTES, HEADER_BYTES};
 use scuro_fhe::keys::{EvaluationKeys, KeyManifest};
 use scuro_fhe::owner::{Decryptor, KeyGenerator, SecretKey};
 use scuro_fhe::params::{ParameterSpec, Parameters};
 use scuro_fhe::{Context, KeyId, RingKind};
-use scuro_polyring::{Coeff, Ntt, Poly};
 use scuro_testkit::vectors::{CkksSet, Limbs};
 
-/// Bytes of the key id that leads the content of a secret key.
-const KEY_ID_BYTES: usize = 16;
+use crate::{KEY_ID_BYTES, coefficients, foreign_secret, from_coefficients};
+
 /// Fresh SEAL ciphertexts at scale 2^30 are this close to their message, and so are ours.
 const FRESH: f64 = 3e-6;
 /// Key switching with one 40-bit special prime adds up to this much at scale 2^30.
@@ -67,7 +65,10 @@ impl Fixture {
 
     fn ciphertext(&self, name: &str, limbs: usize, scale: f64) -> Ciphertext {
         let parts = self.set.parts(name, limbs);
-        let parts = parts.iter().map(|part| self.poly(part)).collect();
+        let parts = parts
+            .iter()
+            .map(|part| from_coefficients(&self.context, part))
+            .collect();
         let made = Ciphertext::from_parts(&self.context, parts, scale, self.secret.key_id());
         made.expect("SEAL's ciphertext fits")
     }
@@ -76,25 +77,11 @@ impl Fixture {
         self.ciphertext(name, 2, self.set.scale)
     }
 
-    fn poly(&self, limbs: &Limbs) -> Poly<Ntt> {
-        let mut poly =
-            Poly::<Coeff>::zero(self.context.ring(), self.context.basis(limbs.len() - 1));
-        for (row, limb) in limbs.iter().enumerate() {
-            poly.limb_mut(row).copy_from_slice(limb);
-        }
-        poly.into_ntt(self.context.ring())
-    }
-
-    fn residues(&self, poly: &Poly<Ntt>) -> Limbs {
-        let poly = poly.clone().into_coeff(self.context.ring());
-        poly.rows().map(|(_, row)| row.to_vec()).collect()
-    }
-
     fn parts(&self, ciphertext: &Ciphertext) -> Vec<Limbs> {
         ciphertext
             .parts()
             .iter()
-            .map(|part| self.residues(part))
+            .map(|part| coefficients(&self.context, part))
             .collect()
     }
 
@@ -140,22 +127,6 @@ impl Fixture {
     }
 }
 
-/// Puts SEAL's secret into a key of ours, through the key file.
-fn foreign_secret(context: &Arc<Context>, coefficients: &[i8]) -> SecretKey {
-    let own = SecretKey::generate(context, &mut ChaCha20Rng::seed_from_u64(2));
-    let mut bytes = own.to_bytes().to_vec();
-    bytes.truncate(HEADER_BYTES + KEY_ID_BYTES);
-    let byte = |four: &[i8]| {
-        four.iter()
-            .enumerate()
-            .fold(0, |byte, (i, &c)| byte | ((c + 1) as u8) << (2 * i))
-    };
-    bytes.extend(coefficients.chunks_exact(4).map(byte));
-    let checksum = blake3::hash(&bytes);
-    bytes.extend_from_slice(&checksum.as_bytes()[..CHECKSUM_BYTES]);
-    SecretKey::from_bytes(&bytes, context).expect("the key file is well formed")
-}
-
 fn distance(x: (f64, f64), y: (f64, f64)) -> f64 {
     (x.0 - y.0).hypot(x.1 - y.1)
 }
@@ -181,7 +152,10 @@ fn an_encoding_equals_seals() {
             RingKind::ConjugateInvariant => encoder.encode(&re, 0, fixture.set.scale),
         };
         let plain = plain.expect("the values fit");
-        let (ours, theirs) = (fixture.residues(plain.poly()), fixture.set.limbs("plain_a"));
+        let (ours, theirs) = (
+            coefficients(&fixture.context, plain.poly()),
+            fixture.set.limbs("plain_a"),
+        );
         let q = fixture.set.q[0];
         let difference = |(x, y): (&u64, &u64)| x.abs_diff(*y).min(q - x.abs_diff(*y));
         let worst = ours[0].iter().zip(&theirs[0]).map(difference).max();
@@ -303,7 +277,10 @@ fn rotations_decrypt_as_seals() {
 fn a_ciphertext_of_another_key_is_refused() {
     let fixture = Fixture::new("real", RingKind::ConjugateInvariant);
     let parts = fixture.set.parts("cipher_a", 2);
-    let parts = parts.iter().map(|part| fixture.poly(part)).collect();
+    let parts = parts
+        .iter()
+        .map(|part| from_coefficients(&fixture.context, part))
+        .collect();
     let other = KeyId([7; KEY_ID_BYTES]);
     let cipher = Ciphertext::from_parts(&fixture.context, parts, fixture.set.scale, other);
     let cipher = cipher.expect("it has the right shape");
