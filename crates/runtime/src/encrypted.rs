@@ -1,6 +1,8 @@
 //! Runs a program on ciphertexts.
 
 mod batch;
+mod block;
+mod features;
 mod plan;
 mod private;
 
@@ -25,6 +27,7 @@ use private::Supplied;
 pub struct Prepared {
     program: Arc<Program>,
     evaluator: Evaluator,
+    encoder: Encoder,
     plan: Plan,
 }
 
@@ -75,6 +78,7 @@ impl Prepared {
         Self {
             program: Arc::clone(program),
             evaluator: Evaluator::new(context),
+            encoder: Encoder::new(context),
             plan,
         }
     }
@@ -117,8 +121,23 @@ impl Prepared {
             keys,
             workers: &workers,
         };
-        let mut values: Vec<Option<Vec<Ciphertext>>> = vec![None; self.program.steps.len() + 1];
+        let mut values = self.no_values();
         values[0] = Some(query.to_vec());
+        self.perform(&run, tasks, values, observer)
+    }
+
+    fn no_values(&self) -> Vec<Option<Vec<Ciphertext>>> {
+        vec![None; self.program.steps.len() + 1]
+    }
+
+    /// Does `tasks` one after the other, beginning with `values`; the value of the result.
+    fn perform<'a>(
+        &self,
+        run: &Run<'_>,
+        tasks: impl IntoIterator<Item = &'a Task>,
+        mut values: Vec<Option<Vec<Ciphertext>>>,
+        observer: &mut Observer<'_>,
+    ) -> Result<Vec<Ciphertext>, RuntimeError> {
         for task in tasks {
             let start = Instant::now();
             let result = run.task(task, &values)?;
@@ -201,16 +220,10 @@ impl Run<'_> {
             };
         match &task.action {
             Action::Linear { transform, rescale } => {
-                let inputs: Vec<&Ciphertext> = (0..task.inputs.len())
-                    .flat_map(|i| operand(i).iter())
-                    .collect();
-                self.linear(transform, &inputs, *rescale)
+                self.linear(transform, &block::inputs(task, values), *rescale)
             }
             Action::PrivateLinear { transform, rescale } => {
-                let inputs: Vec<&Ciphertext> = (0..task.inputs.len())
-                    .flat_map(|i| operand(i).iter())
-                    .collect();
-                transform.apply(evaluator, &inputs, keys, *rescale)
+                transform.apply(evaluator, &block::inputs(task, values), keys, *rescale)
             }
             Action::Rotate(steps) => self.rotate(first, steps),
             Action::Fold(stages) => each(&|_, x| plan::fold(evaluator, x, stages, keys)),

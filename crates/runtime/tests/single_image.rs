@@ -6,8 +6,9 @@ use std::sync::Arc;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use scuro_compiler::{Options, compile};
-use scuro_fhe::ckks::Encoder;
-use scuro_fhe::keys::KeyManifest;
+use scuro_fhe::circuits::linear::encrypted::QUERIES_MAX;
+use scuro_fhe::ckks::{Ciphertext, Encoder};
+use scuro_fhe::keys::{EvaluationKeys, KeyManifest};
 use scuro_fhe::owner::{Decryptor, Encryptor, KeyGenerator, SecretKey};
 use scuro_fhe::params::{ParameterSpec, Parameters, SecurityLevel};
 use scuro_fhe::{Context, RingKind};
@@ -18,6 +19,7 @@ use scuro_program::{GaloisStep, Gather, ParameterPlan, Program, Ring, WeightPlac
 use scuro_runtime::clear;
 use scuro_runtime::encrypted::Prepared;
 use scuro_runtime::simulate::Simulator;
+use scuro_runtime::{Observation, RuntimeError};
 
 /// Predicted deviations that an output may be off by; outputs are of size one.
 const DEVIATIONS: f64 = 6.0;
@@ -131,57 +133,94 @@ fn query(program: &Program, image: &Tensor) -> Vec<Vec<f64>> {
         .collect()
 }
 
-/// The reply of the encrypted backend, decrypted.
-fn encrypted(program: &Arc<Program>, context: &Arc<Context>, query: &[Vec<f64>]) -> Vec<Vec<f64>> {
-    let mut rng = ChaCha20Rng::seed_from_u64(3);
-    let secret = SecretKey::generate(context, &mut rng);
+/// Both sides of an encrypted evaluation.
+struct Deployment {
+    program: Arc<Program>,
+    context: Arc<Context>,
+    secret: SecretKey,
+    keys: EvaluationKeys,
+    encoder: Encoder,
+    prepared: Prepared,
+    rng: ChaCha20Rng,
+}
+
+impl Deployment {
+    fn new(program: &Arc<Program>, context: &Arc<Context>) -> Self {
+        let mut rng = ChaCha20Rng::seed_from_u64(3);
+        let secret = SecretKey::generate(context, &mut rng);
+        let generator = KeyGenerator::new(context, &secret).unwrap();
+        let keys = generator.evaluation_keys(&manifest(program), &mut rng);
+        let encoder = Encoder::new(context);
+        let prepared = match program.weights {
+            Weights::Plain => Prepared::new(program, Arc::clone(context)).unwrap(),
+            _ => {
+                let encryptor = Encryptor::new(context, &secret).unwrap();
+                let places = program.weight_places(context.parameters().q()).unwrap();
+                let mut weight = |place: &WeightPlace| {
+                    let (slots, level) = (program.weight_slots(place), place.level as usize);
+                    let plaintext = encoder.encode(&slots, level, place.scale).unwrap();
+                    let seeded = encryptor.encrypt(&plaintext, &mut rng).unwrap();
+                    seeded.expand(context).unwrap()
+                };
+                let weights = places.iter().map(&mut weight).collect();
+                let published = Arc::new(program.published());
+                Prepared::with_weights(&published, Arc::clone(context), weights).unwrap()
+            }
+        };
+        Self {
+            program: Arc::clone(program),
+            context: Arc::clone(context),
+            secret,
+            keys: keys.unwrap(),
+            encoder,
+            prepared,
+            rng,
+        }
+    }
+
+    fn encrypt(&mut self, query: &[Vec<f64>]) -> Vec<Ciphertext> {
+        let encryptor = Encryptor::new(&self.context, &self.secret).unwrap();
+        let scale = self.program.input.scale_log2.exp2();
+        let top = self.program.parameters.level_max() as usize;
+        let mut encrypt = |values: &Vec<f64>| {
+            let plaintext = self.encoder.encode(values, top, scale).unwrap();
+            let seeded = encryptor.encrypt(&plaintext, &mut self.rng).unwrap();
+            seeded.expand(&self.context).unwrap()
+        };
+        query.iter().map(&mut encrypt).collect()
+    }
+
+    fn decrypt(&self, reply: &[Ciphertext]) -> Vec<Vec<f64>> {
+        let decryptor = Decryptor::new(&self.context, &self.secret).unwrap();
+        let decrypt = |c| {
+            let plaintext = decryptor.decrypt(c).unwrap();
+            self.encoder.decode(&plaintext).unwrap()
+        };
+        reply.iter().map(decrypt).collect()
+    }
+}
+
+fn manifest(program: &Program) -> KeyManifest {
     let level = |level: u32| level as usize;
     let by_step = |keys: &[GaloisStep]| {
         let pairs = keys.iter().map(|k| (k.step as usize, level(k.level)));
         pairs.collect()
     };
-    let manifest = KeyManifest {
+    KeyManifest {
         relinearization: program.keys.relinearize.map(level),
         rotations: by_step(&program.keys.galois),
         relinearized_rotations: by_step(&program.keys.relinearized),
         ..KeyManifest::default()
-    };
-    let generator = KeyGenerator::new(context, &secret).unwrap();
-    let keys = generator.evaluation_keys(&manifest, &mut rng).unwrap();
-    let encoder = Encoder::new(context);
-    let encryptor = Encryptor::new(context, &secret).unwrap();
-    let scale = program.input.scale_log2.exp2();
-    let top = program.parameters.level_max() as usize;
-    let mut encrypt = |values: &Vec<f64>| {
-        let plaintext = encoder.encode(values, top, scale).unwrap();
-        encryptor
-            .encrypt(&plaintext, &mut rng)
-            .unwrap()
-            .expand(context)
-            .unwrap()
-    };
-    let query: Vec<_> = query.iter().map(&mut encrypt).collect();
-    let prepared = match program.weights {
-        Weights::Plain => Prepared::new(program, Arc::clone(context)).unwrap(),
-        _ => {
-            let places = program.weight_places(context.parameters().q()).unwrap();
-            let mut weight = |place: &WeightPlace| {
-                let (slots, level) = (program.weight_slots(place), place.level as usize);
-                let plaintext = encoder.encode(&slots, level, place.scale).unwrap();
-                let seeded = encryptor.encrypt(&plaintext, &mut rng).unwrap();
-                seeded.expand(context).unwrap()
-            };
-            let weights = places.iter().map(&mut weight).collect();
-            let published = Arc::new(program.published());
-            Prepared::with_weights(&published, Arc::clone(context), weights).unwrap()
-        }
-    };
-    let reply = prepared.evaluate(&keys, &query, 1, &mut |_| {}).unwrap();
-    let decryptor = Decryptor::new(context, &secret).unwrap();
-    reply
-        .iter()
-        .map(|c| encoder.decode(&decryptor.decrypt(c).unwrap()).unwrap())
-        .collect()
+    }
+}
+
+/// The reply of the encrypted backend, decrypted.
+fn encrypted(program: &Arc<Program>, context: &Arc<Context>, query: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    let mut deployment = Deployment::new(program, context);
+    let query = deployment.encrypt(query);
+    let (prepared, keys) = (&deployment.prepared, &deployment.keys);
+    let reply = prepared.evaluate(keys, &query, 1, &mut |_| {}).unwrap();
+    deployment.decrypt(&reply)
 }
 
 fn spec(plan: &ParameterPlan) -> ParameterSpec {
@@ -201,6 +240,10 @@ fn spec(plan: &ParameterPlan) -> ParameterSpec {
     }
 }
 
+fn context(program: &Program) -> Arc<Context> {
+    Context::new(Parameters::new(spec(&program.parameters)).unwrap()).unwrap()
+}
+
 fn check(seed: u64, options: &Options) {
     let mut random = Random(ChaCha20Rng::seed_from_u64(seed));
     let graph = network(&mut random);
@@ -210,8 +253,7 @@ fn check(seed: u64, options: &Options) {
     let compilation = compile(&graph, options, &images).unwrap();
     let tolerance = SLACK + DEVIATIONS * compilation.report.output_error;
     let program = Arc::new(compilation.program);
-    let plan = &program.parameters;
-    let context = Context::new(Parameters::new(spec(plan)).unwrap()).unwrap();
+    let context = context(&program);
     let simulator = Simulator::new(&program, context.parameters()).unwrap();
     let image = &images[0];
     let expected = reference::run(&graph, image).unwrap();
@@ -266,4 +308,81 @@ fn networks_at_higher_security_levels_compute_the_same() {
         };
         (26..29).for_each(|seed| check(seed, &options));
     }
+}
+
+/// Two dense layers with a square between them, compiled with private weights, and some images.
+fn classifier(random: &mut Random) -> (Arc<Program>, f64, Vec<Tensor>) {
+    let mut net = GraphBuilder::new("classifier", [70]);
+    net.then(random.dense(20, 70)).then(Op::Square);
+    net.then(random.dense(4, 20));
+    let graph = net.finish().unwrap();
+    let images: Vec<Tensor> = (0..8).map(|_| random.tensor(&[70], 1.0)).collect();
+    let options = Options {
+        weights: Weights::Private,
+        ..Options::default()
+    };
+    let compilation = compile(&graph, &options, &images).unwrap();
+    let tolerance = SLACK + DEVIATIONS * compilation.report.output_error;
+    (Arc::new(compilation.program), tolerance, images)
+}
+
+#[test]
+fn a_block_of_queries_gets_the_replies_that_each_gets_alone() {
+    let mut random = Random(ChaCha20Rng::seed_from_u64(50));
+    let (program, _, images) = classifier(&mut random);
+    let mut deployment = Deployment::new(&program, &context(&program));
+    let encrypt = |image: &Tensor| deployment.encrypt(&query(&program, image));
+    let queries: Vec<Vec<Ciphertext>> = images.iter().take(3).map(encrypt).collect();
+    let (prepared, keys) = (&deployment.prepared, &deployment.keys);
+    let block = prepared.evaluate_block(keys, &queries, 1).unwrap();
+    let alone = |query: &Vec<_>| prepared.evaluate(keys, query, 1, &mut |_| {}).unwrap();
+    assert_eq!(block, queries.iter().map(alone).collect::<Vec<_>>());
+    assert!(prepared.evaluate_block(keys, &[], 1).unwrap().is_empty());
+    let many = vec![queries[0].clone(); QUERIES_MAX + 1];
+    let error = prepared.evaluate_block(keys, &many, 1).unwrap_err();
+    let (found, max) = (QUERIES_MAX + 1, QUERIES_MAX);
+    assert_eq!(
+        error,
+        scuro_fhe::Error::TooManyQueries { found, max }.into()
+    );
+}
+
+#[test]
+fn features_in_clear_give_the_answer_of_encrypted_ones() {
+    let mut random = Random(ChaCha20Rng::seed_from_u64(51));
+    let (program, tolerance, images) = classifier(&mut random);
+    let mut deployment = Deployment::new(&program, &context(&program));
+    for image in images.iter().take(2) {
+        let features = query(&program, image);
+        let sealed = deployment.encrypt(&features);
+        let (prepared, keys) = (&deployment.prepared, &deployment.keys);
+        let mut steps = Vec::new();
+        let mut watch = |event: Observation<'_>| steps.push(event.step);
+        let clear = prepared
+            .evaluate_features(keys, &features, 1, &mut watch)
+            .unwrap();
+        assert_eq!(steps.last(), Some(&(program.steps.len() - 1)));
+        let hidden = prepared.evaluate(keys, &sealed, 1, &mut |_| {}).unwrap();
+        let (clear, hidden) = (deployment.decrypt(&clear), deployment.decrypt(&hidden));
+        for (a, b) in clear.iter().flatten().zip(hidden.iter().flatten()) {
+            assert!((a - b).abs() <= 2.0 * tolerance, "{a} for {b}");
+        }
+    }
+}
+
+#[test]
+fn features_in_clear_are_refused_where_the_first_weights_are_plain() {
+    let mut random = Random(ChaCha20Rng::seed_from_u64(52));
+    let mut net = GraphBuilder::new("plain", [8]);
+    net.then(random.dense(3, 8));
+    let images = [random.tensor(&[8], 1.0)];
+    let compilation = compile(&net.finish().unwrap(), &Options::default(), &images).unwrap();
+    let program = Arc::new(compilation.program);
+    let deployment = Deployment::new(&program, &context(&program));
+    let features = query(&program, &images[0]);
+    let (prepared, keys) = (&deployment.prepared, &deployment.keys);
+    let refused = prepared.evaluate_features(keys, &features, 1, &mut |_| {});
+    assert!(matches!(refused, Err(RuntimeError::PlainQuery { .. })));
+    let short = prepared.evaluate_features(keys, &[], 1, &mut |_| {});
+    assert!(matches!(short, Err(RuntimeError::QueryLength { .. })));
 }
