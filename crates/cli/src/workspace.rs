@@ -13,6 +13,7 @@ use crate::verbs::evaluate::Account;
 use crate::verbs::keygen;
 
 const MODEL: &str = "model.scuro";
+const WEIGHTS: &str = "weights.ct";
 const REPLIES: &str = "replies";
 
 /// Sizes of what was written.
@@ -74,6 +75,11 @@ impl Workspace {
         })
     }
 
+    /// Adds the encrypted weights of a protected model.
+    pub(crate) fn fill_weights(&self, weights: &Bundle) -> Result<(), Failure> {
+        files::write(&self.folder.join(WEIGHTS), &weights.to_bytes())
+    }
+
     /// Starts `scuro evaluate` in the folder and waits for it.
     pub(crate) fn evaluate(&self, threads: usize, queries: usize) -> Result<Account, Failure> {
         let binary = std::env::current_exe()
@@ -99,6 +105,9 @@ impl Workspace {
             "--threads",
             &threads.to_string(),
         ]);
+        if self.folder.join(WEIGHTS).is_file() {
+            command.args(["--weights", WEIGHTS]);
+        }
         command.args((0..queries).map(query_name));
         command.current_dir(&self.folder).stdin(Stdio::null());
         let output = command.output().map_err(|error| {

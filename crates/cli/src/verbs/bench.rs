@@ -16,7 +16,7 @@ const METHOD: &str = "processor time; value is the median of the samples";
 /// Arguments of `scuro bench`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Group or case: `he`, `mnist`, `he.ntt`, `he.ntt.n8192`; all if left out.
+    /// Group or case: `he`, `mnist`, `gomez`, `he.ntt`, `he.ntt.n8192`; all if left out.
     wanted: Option<String>,
     /// Only list the cases.
     #[arg(long)]
@@ -33,6 +33,11 @@ pub(crate) struct Arguments {
     /// Network for the CryptoNets cases [default: the built-in one].
     #[arg(long, value_name = "FILE")]
     cryptonets: Option<PathBuf>,
+    /// Folder of trained networks for the cases with encrypted weights: `mnist-cnn-relu.onnx`,
+    /// `cifar10-cnn-modified-square.onnx`, `cifar10-he.onnx` and so on [default: networks of the same
+    /// form with random weights, which have no accuracy].
+    #[arg(long, value_name = "DIR")]
+    models: Option<PathBuf>,
     /// Write the JSON to a file too.
     #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -56,6 +61,7 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
         full: arguments.full,
         lenet: arguments.lenet,
         cryptonets: arguments.cryptonets,
+        models: arguments.models,
         ..Settings::new(context)
     };
     let results = Results {
@@ -107,10 +113,10 @@ fn table(context: &Context, results: &Results) -> String {
     let mut table = Table::new(&["case", "value", "unit", "target", "", "best peer"]);
     let mut notes = String::new();
     for case in &results.cases {
-        let mark = if case.holds {
-            context.style.good("holds")
-        } else {
-            context.style.bad("no")
+        let mark = match (case.holds, case.target) {
+            (true, None) => String::new(),
+            (true, Some(_)) => context.style.good("holds"),
+            (false, _) => context.style.bad("no"),
         };
         table.row([
             case.id.clone(),
