@@ -1,4 +1,5 @@
-//! Encrypted models: the figures of Gomez, Wilhelm, Márquez, Duverger 2019, and what is asked beyond.
+//! Encrypted models: the figures of Gomez, Wilhelm, Márquez, Duverger 2019, and what is asked
+//! beyond them.
 // tidy: catalogue
 
 mod measure;
@@ -491,6 +492,6 @@ pub(super) const CASES: &[Case] = &[
         "accuracy below ReLU and max-pool",
         "points",
         2.0,
-        |s| whole_loss(s),
+        whole_loss,
     ),
 ];

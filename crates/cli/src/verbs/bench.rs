@@ -34,8 +34,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     cryptonets: Option<PathBuf>,
     /// Folder of trained networks for the cases with encrypted weights: `mnist-cnn-relu.onnx`,
-    /// `cifar10-cnn-modified-square.onnx`, `cifar10-he.onnx` and so on [default: networks of the same
-    /// form with random weights, which have no accuracy].
+    /// `cifar10-cnn-modified-square.onnx`, `cifar10-he.onnx` and so on [default: networks of the
+    /// same form with random weights, which have no accuracy].
     #[arg(long, value_name = "DIR")]
     models: Option<PathBuf>,
     /// Write the JSON to a file too.
