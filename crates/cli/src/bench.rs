@@ -2,7 +2,7 @@
 
 mod case;
 mod clock;
-mod gomez;
+pub(crate) mod gomez;
 mod he;
 mod mnist;
 mod page;

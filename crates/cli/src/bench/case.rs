@@ -115,7 +115,8 @@ impl Sampling {
         self
     }
 
-    fn median(&self) -> f64 {
+    /// The value of the case.
+    pub(super) fn median(&self) -> f64 {
         let middle = self.values.len() / 2;
         match self.values.len() {
             0 => f64::NAN,

@@ -3,8 +3,11 @@
 // tidy: catalogue
 
 mod measure;
+mod published;
 mod score;
+mod sheets;
 mod subject;
+mod tables;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -17,8 +20,12 @@ use score::{Data, agreement, exact, loss, whole, whole_loss};
 use subject::Network::{self, Classifier, CryptoNets, LastLayer, NoActivation, WholeCifar10};
 use subject::{Point, Scheme, Subject};
 
+pub(super) use published::peer;
+pub(crate) use sheets::sheets;
+pub(crate) use tables::{KIND, Tables, measure_all};
+
 /// Name of the group.
-pub(super) const GROUP: &str = "gomez";
+pub(crate) const GROUP: &str = "gomez";
 /// Cases of another group that say how fast the machine is.
 pub(super) const REFERENCES: [&str; 2] = ["he.ntt.n8192", "he.rotate.n8192"];
 

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::bench::{self, Case, Outcome, Results, Settings};
+use serde_json::Value;
+
+use crate::bench::{self, Case, Outcome, Results, Settings, gomez};
 use crate::context::Context;
 use crate::errors::Failure;
 use crate::machine::Machine;
@@ -24,6 +26,9 @@ pub(crate) struct Arguments {
     /// Samples of each case.
     #[arg(long, value_name = "COUNT")]
     samples: Option<usize>,
+    /// With `gomez`: the tables of the paper instead of the cases.
+    #[arg(long)]
+    tables: bool,
     /// Whole test sets too; takes minutes.
     #[arg(long)]
     full: bool,
@@ -64,18 +69,58 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
         models: arguments.models,
         ..Settings::new(context)
     };
+    if arguments.tables {
+        return tables(context, &settings, arguments.wanted, arguments.out);
+    }
     let results = Results {
         header: Machine::detect(),
         method: METHOD.into(),
         cases: measure(&cases, &settings),
     };
-    let data = serde_json::to_value(&results)
-        .map_err(|error| Failure::internal(format!("the results are not JSON: {error}")))?;
-    if let Some(path) = &arguments.out {
-        files::write(path, format!("{data:#}\n").as_bytes())?;
-    }
+    let data = json(&results, arguments.out)?;
     let rows = data["cases"].as_array().cloned().unwrap_or_default();
     Ok(Reply::new(data, table(context, &results)).with_rows(rows))
+}
+
+/// The results as JSON, written to a file if one is named.
+fn json(results: &impl serde::Serialize, out: Option<PathBuf>) -> Result<Value, Failure> {
+    let data = serde_json::to_value(results)
+        .map_err(|error| Failure::internal(format!("the results are not JSON: {error}")))?;
+    if let Some(path) = &out {
+        files::write(path, format!("{data:#}\n").as_bytes())?;
+    }
+    Ok(data)
+}
+
+fn tables(
+    context: &Context,
+    settings: &Settings<'_>,
+    wanted: Option<String>,
+    out: Option<PathBuf>,
+) -> Result<Reply, Failure> {
+    if wanted.as_deref() != Some(gomez::GROUP) {
+        return Err(
+            Failure::bad_input("bench.tables", "only one group has tables")
+                .hint("`scuro bench gomez --tables`"),
+        );
+    }
+    let tables = gomez::measure_all(settings);
+    let mut human = format!("{}\n{}\n", tables.header.summary(), tables.method);
+    for sheet in gomez::sheets(&tables) {
+        let mut table = Table::new(&sheet.heads);
+        sheet.rows.into_iter().for_each(|row| {
+            table.row(row);
+        });
+        let title = context.style.bold(sheet.title);
+        let text = table.render(context.style);
+        human.push_str(&format!("\n{title}\n{}\n{text}", sheet.lead));
+    }
+    for missing in &tables.missing {
+        human.push_str(&format!("\n{missing}"));
+    }
+    let data = json(&tables, out)?;
+    let rows = data["rows"].as_array().cloned().unwrap_or_default();
+    Ok(Reply::new(data, human + "\n").with_rows(rows))
 }
 
 fn measure(cases: &[&Case], settings: &Settings<'_>) -> Vec<Outcome> {

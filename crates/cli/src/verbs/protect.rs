@@ -15,7 +15,7 @@ use crate::output::Reply;
 use crate::progress::Progress;
 use crate::table::Table;
 use crate::verbs::{keygen, plan};
-use crate::{secrets, units};
+use crate::{machine, secrets, units};
 
 /// What goes to the machine that computes.
 pub(crate) const DEVICE: &str = "device";
@@ -71,9 +71,9 @@ pub(crate) fn run(mut arguments: Arguments, context: &Context) -> Result<Reply, 
     files::refuse_existing(&arguments.out.join(OWNER).join(keygen::SECRET), overwrite)?;
     let choice = arguments.compile.encrypt;
     arguments.compile.encrypt = choice.or(Some(EncryptChoice::Classifier));
-    let compiled = compiled::compile(
+    let compiled = compiled::open(
         context,
-        arguments.model.source().network()?,
+        &arguments.model.source(),
         arguments.data.as_deref(),
         &arguments.input,
         &arguments.compile,
@@ -150,6 +150,7 @@ fn reply(context: &Context, folder: &Path, compiled: &Compiled, files: &[File]) 
     }
     let mut data = plan::to_json(compiled);
     data["files"] = json!(rows);
+    data["peak_memory_bytes"] = json!(machine::peak_memory());
     let human = format!(
         "{}\n{}",
         plan::summary(context, compiled),

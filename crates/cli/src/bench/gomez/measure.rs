@@ -52,6 +52,14 @@ pub(super) fn decryption(settings: &Settings<'_>, point: Point) -> Result<Sampli
     milliseconds(settings, || Ok(session.client.decrypt(&reply)?))
 }
 
+/// Milliseconds to make the keys and to encrypt the weights.
+pub(super) fn protection(settings: &Settings<'_>, point: Point) -> Result<Sampling, Failure> {
+    let subject = Subject::get(settings, point)?;
+    let program = subject.compiled.model.program();
+    let mut rng = secrets::generator()?;
+    milliseconds(settings, || Ok(Protected::new(program, &mut rng)?))
+}
+
 /// Encrypted weights on disk as a multiple of 32-bit floats.
 pub(super) fn size(settings: &Settings<'_>, point: Point) -> Result<Sampling, Failure> {
     let subject = Subject::get(settings, point)?;

@@ -41,6 +41,17 @@ pub(super) enum Network {
 }
 
 impl Network {
+    /// As in the names of cases.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Classifier => "classifier",
+            Self::NoActivation => "no-activation",
+            Self::LastLayer => "last-layer",
+            Self::CryptoNets => "cryptonets",
+            Self::WholeCifar10 => "cifar10-cnn",
+        }
+    }
+
     /// The file in the folder of models.
     fn file(self) -> Option<&'static str> {
         match self {
@@ -67,6 +78,16 @@ pub(super) enum Scheme {
     Ckks,
     /// Exact.
     Bgv,
+}
+
+impl Scheme {
+    /// For people.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Ckks => "CKKS",
+            Self::Bgv => "BGV",
+        }
+    }
 }
 
 /// One network under one protection.
