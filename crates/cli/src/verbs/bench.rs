@@ -26,7 +26,8 @@ pub(crate) struct Arguments {
     /// Samples of each case.
     #[arg(long, value_name = "COUNT")]
     samples: Option<usize>,
-    /// With `gomez`: the tables of the paper instead of the cases.
+    /// With `gomez`, or one of its networks (`gomez.last-layer`): the tables of the paper instead
+    /// of the cases.
     #[arg(long)]
     tables: bool,
     /// Whole test sets too; takes minutes.
@@ -98,13 +99,15 @@ fn tables(
     wanted: Option<String>,
     out: Option<PathBuf>,
 ) -> Result<Reply, Failure> {
-    if wanted.as_deref() != Some(gomez::GROUP) {
+    let group = wanted.as_deref().and_then(|w| w.strip_prefix(gomez::GROUP));
+    let Some(group) = group else {
         return Err(
             Failure::bad_input("bench.tables", "only one group has tables")
                 .hint("`scuro bench gomez --tables`"),
         );
-    }
-    let tables = gomez::measure_all(settings);
+    };
+    let only = group.strip_prefix('.');
+    let tables = gomez::measure_all(settings, only)?;
     let mut human = format!("{}\n{}\n", tables.header.summary(), tables.method);
     for sheet in gomez::sheets(&tables) {
         let mut table = Table::new(&sheet.heads);

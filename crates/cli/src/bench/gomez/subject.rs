@@ -176,16 +176,20 @@ impl Subject {
 
     /// Parameters and origin, for notes.
     pub(super) fn describe(&self) -> String {
+        format!("{}; {}", self.parameters(), self.origin)
+    }
+
+    /// Ring, primes, bits of modulus and how many the level of security allows.
+    pub(super) fn parameters(&self) -> String {
         let parameters = self.compiled.model.context().parameters();
         let plan = &self.compiled.model.program().parameters;
         format!(
-            "N = {}, {} + {} primes, log2 QP = {:.1} of {}; {}",
+            "N = {}, {} + {} primes, log2 QP = {:.1} of {}",
             parameters.n(),
             plan.q_bits.len(),
             plan.p_bits.len(),
             parameters.log_qp(),
-            parameters.log_qp_bound(),
-            self.origin
+            parameters.log_qp_bound()
         )
     }
 

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::measure;
-use super::published::LEVELS;
+use super::published::{LEVELS, NETWORKS};
 use super::subject::{Network, Point, Scheme, Subject};
 use crate::bench::case::Settings;
 use crate::errors::Failure;
@@ -44,8 +44,10 @@ pub(crate) struct Row {
     pub(crate) scheme: String,
     /// Bits.
     pub(crate) security: u32,
-    /// Parameters, and where the network is from.
+    /// Ring and primes.
     pub(crate) parameters: String,
+    /// Where the network is from.
+    pub(crate) origin: String,
     /// Keys and encrypted weights.
     pub(crate) protection: Usage,
     /// Megabytes of encrypted weights on disk.
@@ -80,13 +82,22 @@ pub(crate) struct Processing {
     pub(crate) room_bits: f64,
 }
 
-/// Measures all rows.
-pub(crate) fn measure_all(settings: &Settings<'_>) -> Tables {
+/// Measures all rows, or those of the network that `only` names.
+///
+/// # Errors
+/// For a name that is none of [`NETWORKS`].
+pub(crate) fn measure_all(settings: &Settings<'_>, only: Option<&str>) -> Result<Tables, Failure> {
+    let wanted = |network: &Network| only.is_none_or(|name| name == network.name());
     let networks = [
         Network::Classifier,
         Network::NoActivation,
         Network::LastLayer,
     ];
+    let networks: Vec<Network> = networks.into_iter().filter(wanted).collect();
+    if networks.is_empty() {
+        let message = format!("there are tables of {} only", NETWORKS.join(", "));
+        return Err(Failure::bad_input("bench.tables", message));
+    }
     let schemes = [Scheme::Ckks, Scheme::Bgv];
     let pairs = networks
         .iter()
@@ -107,13 +118,13 @@ pub(crate) fn measure_all(settings: &Settings<'_>) -> Tables {
         }
         progress.advance(1);
     }
-    Tables {
+    Ok(Tables {
         kind: KIND.into(),
         header: Machine::detect(),
         method: METHOD.into(),
         rows,
         missing,
-    }
+    })
 }
 
 fn row(settings: &Settings<'_>, point: Point) -> Result<Row, Failure> {
@@ -141,7 +152,8 @@ fn row(settings: &Settings<'_>, point: Point) -> Result<Row, Failure> {
         network: point.network.name().into(),
         scheme: point.scheme.name().into(),
         security: point.security,
-        parameters: subject.describe(),
+        parameters: subject.parameters(),
+        origin: subject.origin.clone(),
         protection: Usage {
             milliseconds: measure::protection(settings, point)?.median(),
             memory_mb: memory.protection,
