@@ -169,7 +169,8 @@ impl CompileArguments {
         }
     }
 
-    fn options(&self) -> Options {
+    /// The same for the compiler.
+    pub(crate) fn options(&self) -> Options {
         let usual = Options::default();
         Options {
             packing: match self.packing {
@@ -217,6 +218,17 @@ pub(crate) struct Compiled {
 }
 
 impl Compiled {
+    /// A network as it was compiled, whose inputs are not images or need no preprocessing.
+    pub(crate) fn new(compilation: Compilation, graph: Graph) -> Result<Self, Failure> {
+        Ok(Self {
+            model: Model::new(compilation.program.clone())?,
+            preprocess: Preprocess::default(),
+            compilation: Some(compilation),
+            graph: Some(graph),
+            features: None,
+        })
+    }
+
     /// The inputs of the program for the images of a data set.
     pub(crate) fn examples(&self, data: Dataset) -> Result<Examples, Failure> {
         match &self.features {
@@ -351,13 +363,11 @@ pub(crate) fn compile(
     let mut compilation = scuro_compiler::compile(&graph, &arguments.options(), &tensors)?;
     drop(spinner);
     note_preprocess(&mut compilation.program, &preprocess, &images);
-    let model = Model::new(compilation.program.clone())?;
+    let compiled = Compiled::new(compilation, graph)?;
     Ok(Compiled {
-        model,
         preprocess,
-        compilation: Some(compilation),
-        graph: Some(graph),
         features,
+        ..compiled
     })
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use scuro_client::{Bundle, Model};
 use scuro_fhe::AnyCiphertext;
 use scuro_fhe::keys::EvaluationKeys;
+use scuro_runtime::Observer;
 use scuro_runtime::encrypted::Prepared;
 use serde::{Deserialize, Serialize};
 
@@ -89,6 +90,36 @@ impl Evaluator {
         query: &[AnyCiphertext],
     ) -> Result<Vec<AnyCiphertext>, Failure> {
         Ok(self.prepared.evaluate(&self.keys, query, 1, &mut |_| {})?)
+    }
+
+    /// Runs the program on several queries at a time: encrypted weights are read once for all.
+    pub(crate) fn run_block(
+        &self,
+        queries: &[Vec<AnyCiphertext>],
+    ) -> Result<Vec<Vec<AnyCiphertext>>, Failure> {
+        let (keys, threads) = (&self.keys, self.threads);
+        Ok(self.prepared.evaluate_block(keys, queries, threads)?)
+    }
+
+    /// Runs the program on features in clear, as plain slots, and shows every step to `observer`.
+    pub(crate) fn run_features(
+        &self,
+        query: &[Vec<f64>],
+        observer: &mut Observer<'_>,
+    ) -> Result<Vec<AnyCiphertext>, Failure> {
+        let (keys, threads) = (&self.keys, self.threads);
+        let prepared = &self.prepared;
+        Ok(prepared.evaluate_features(keys, query, threads, observer)?)
+    }
+
+    /// Runs the program once and shows every step to `observer`.
+    pub(crate) fn run_watched(
+        &self,
+        query: &[AnyCiphertext],
+        observer: &mut Observer<'_>,
+    ) -> Result<Vec<AnyCiphertext>, Failure> {
+        let (keys, threads) = (&self.keys, self.threads);
+        Ok(self.prepared.evaluate(keys, query, threads, observer)?)
     }
 
     /// The median time of each step; steps that are done together are one.

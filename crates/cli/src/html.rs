@@ -6,10 +6,12 @@ mod gallery;
 mod page;
 mod score;
 mod sections;
+mod tables;
 
 pub(crate) use bench::bench_page;
 pub(crate) use page::run_page;
 pub(crate) use score::score_page;
+pub(crate) use tables::tables_page;
 
 /// Text made safe between tags and in quoted attributes.
 fn escape(text: &str) -> String {

@@ -1,17 +1,16 @@
 //! Noise that the key holder measures after each step: decrypted slots against the clear program.
 
-use scuro_client::{Client, Model, gather};
+use scuro_client::{Client, gather};
 use scuro_fhe::AnyCiphertext;
-use scuro_fhe::keys::EvaluationKeys;
-use scuro_program::{SlotValue, interpret};
+use scuro_program::{Program, SlotValue, interpret};
 use scuro_runtime::Observation;
-use scuro_runtime::encrypted::Prepared;
+use serde::{Deserialize, Serialize};
 
 use crate::errors::Failure;
-use crate::secrets;
+use crate::session::Session;
 
 /// What was measured after one step.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Probe {
     /// Index in the program.
     pub(crate) step: usize,
@@ -39,24 +38,32 @@ impl Probe {
     }
 }
 
-/// Evaluates one image in this process, which holds the secret key, and looks into every step.
+/// How the input of a measured evaluation arrives.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Input<'a> {
+    /// Encrypted.
+    Sealed(&'a [f32]),
+    /// As it is, for a model whose weights are encrypted.
+    Clear(&'a [f32]),
+}
+
+/// Evaluates one input in this process, which holds the secret key, and looks into every step;
+/// `program` is the model owner's copy, with weights.
 pub(crate) fn measure(
-    model: &Model,
-    client: &Client,
-    keys: &EvaluationKeys,
-    image: &[f32],
+    session: &Session,
+    program: &Program,
+    input: Input<'_>,
 ) -> Result<Vec<Probe>, Failure> {
-    let program = model.program();
-    let expected = clear_values(model, image)?;
-    let query = client.encrypt(&[image], &mut secrets::generator()?)?;
-    let runs = model.open_query(&query)?;
-    let prepared = Prepared::new(program, model.scheme().clone())?;
+    let (Input::Sealed(values) | Input::Clear(values)) = input;
+    let slots = gather(program, &[values])?;
+    let expected = clear_values(program, &slots);
     let shapes = program.validate().map_err(scuro_client::Error::from)?;
-    let scales = program.scales(&shapes, model.context().parameters().q());
+    let primes = session.model().context().parameters().q();
+    let scales = program.scales(&shapes, primes);
     let mut probes = Vec::new();
     let mut fault = None;
     let mut observe = |event: Observation<'_>| match probe(
-        client,
+        &session.client,
         event.step,
         &event.result.to_vec(),
         scales[event.step + 1],
@@ -65,14 +72,22 @@ pub(crate) fn measure(
         Ok(probe) => probes.push(probe),
         Err(failure) => fault = Some(failure),
     };
-    prepared.evaluate(keys, &runs[0], 1, &mut observe)?;
+    match input {
+        Input::Sealed(values) => {
+            let query = session.encrypt(&[values])?;
+            let runs = session.model().open_query(&query)?;
+            session.evaluator.run_watched(&runs[0], &mut observe)?;
+        }
+        Input::Clear(_) => {
+            session.evaluator.run_features(&slots, &mut observe)?;
+        }
+    }
     fault.map_or(Ok(probes), Err)
 }
 
 /// The value after each step on plain slots; the query first.
-fn clear_values(model: &Model, image: &[f32]) -> Result<Vec<SlotValue>, Failure> {
-    let program = model.program();
-    let mut values = vec![gather(program, &[image])?];
+fn clear_values(program: &Program, query: &[Vec<f64>]) -> Vec<SlotValue> {
+    let mut values = vec![query.to_vec()];
     for step in &program.steps {
         let operands: Vec<&SlotValue> = step
             .inputs
@@ -82,7 +97,7 @@ fn clear_values(model: &Model, image: &[f32]) -> Result<Vec<SlotValue>, Failure>
         let value = interpret(&step.operation, &operands);
         values.push(value);
     }
-    Ok(values)
+    values
 }
 
 fn probe(

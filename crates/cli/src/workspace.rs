@@ -13,6 +13,7 @@ use crate::verbs::evaluate::Account;
 use crate::verbs::keygen;
 
 const MODEL: &str = "model.scuro";
+const WEIGHTS: &str = "weights.ct";
 const REPLIES: &str = "replies";
 
 /// Sizes of what was written.
@@ -74,41 +75,53 @@ impl Workspace {
         })
     }
 
+    /// Adds the encrypted weights of a protected model.
+    pub(crate) fn fill_weights(&self, weights: &Bundle) -> Result<(), Failure> {
+        files::write(&self.folder.join(WEIGHTS), &weights.to_bytes())
+    }
+
     /// Starts `scuro evaluate` in the folder and waits for it.
     pub(crate) fn evaluate(&self, threads: usize, queries: usize) -> Result<Account, Failure> {
-        let binary = std::env::current_exe()
-            .map_err(|error| Failure::internal(format!("where is this program? {error}")))?;
         let out = if queries > 1 {
             REPLIES.to_string()
         } else {
             reply_name(0)
         };
+        let mut arguments = vec![MODEL, "--keys", keygen::EVALUATION, "--out", &out];
+        if self.folder.join(WEIGHTS).is_file() {
+            arguments.extend(["--weights", WEIGHTS]);
+        }
+        let names: Vec<String> = (0..queries).map(query_name).collect();
+        arguments.extend(names.iter().map(String::as_str));
+        let account = self.run("evaluate", &arguments, threads)?;
+        serde_json::from_value(account)
+            .map_err(|e| Failure::internal(format!("the evaluator's account: {e}")))
+    }
+
+    /// Runs a verb as a process of its own in the folder; the data of its answer.
+    pub(crate) fn run(
+        &self,
+        verb: &str,
+        arguments: &[&str],
+        threads: usize,
+    ) -> Result<Value, Failure> {
+        let binary = std::env::current_exe()
+            .map_err(|error| Failure::internal(format!("where is this program? {error}")))?;
         let mut command = Command::new(binary);
-        command.args([
-            "evaluate",
-            MODEL,
-            "--keys",
-            keygen::EVALUATION,
-            "--out",
-            &out,
-        ]);
-        command.args([
-            "--format",
-            "json",
-            "--quiet",
-            "--threads",
-            &threads.to_string(),
-        ]);
-        command.args((0..queries).map(query_name));
+        command.arg(verb).args(arguments);
+        command.args(["--format", "json", "--quiet", "--threads"]);
+        command.arg(threads.to_string());
         command.current_dir(&self.folder).stdin(Stdio::null());
         let output = command.output().map_err(|error| {
-            Failure::new(
-                Exit::JobFailed,
-                "evaluator.failed",
-                format!("no second process: {error}"),
-            )
+            let message = format!("no second process: {error}");
+            Failure::new(Exit::JobFailed, "evaluator.failed", message)
         })?;
-        account(&output.stdout, output.status.code())
+        data(verb, &output.stdout, output.status.code())
+    }
+
+    /// A file in the folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
     }
 
     /// The reply for query `index`.
@@ -126,18 +139,17 @@ fn reply_name(index: usize) -> String {
     format!("{REPLIES}/{}", query_name(index))
 }
 
-/// The account in the evaluator's envelope, or its error as ours.
-fn account(stdout: &[u8], exit: Option<i32>) -> Result<Account, Failure> {
-    let envelope: Value = serde_json::from_slice(stdout).unwrap_or(Value::Null);
+/// The data in another process's envelope, or its error as ours.
+fn data(verb: &str, stdout: &[u8], exit: Option<i32>) -> Result<Value, Failure> {
+    let mut envelope: Value = serde_json::from_slice(stdout).unwrap_or(Value::Null);
     if envelope["status"] == "ok" {
-        let account = serde_json::from_value(envelope["data"].clone());
-        return account.map_err(|e| Failure::internal(format!("the evaluator's account: {e}")));
+        return Ok(envelope["data"].take());
     }
     let said = envelope["message"]
         .as_str()
         .unwrap_or("no message")
         .to_string();
-    let message = format!("the evaluator process ended with {exit:?}: {said}");
+    let message = format!("the process of `scuro {verb}` ended with {exit:?}: {said}");
     Err(Failure::new(Exit::JobFailed, "evaluator.failed", message)
         .hint("run it again with --keep DIR and look at what the evaluator was given"))
 }

@@ -165,6 +165,92 @@ fn accuracy_and_simulation_score_generated_digits() {
 }
 
 #[test]
+fn the_key_holder_measures_noise_after_every_step_of_a_private_model() {
+    let desk = Desk::new();
+    desk.write("model.onnx", NETWORK);
+    let words = ["simulate", "model.onnx", "--limit", "2", "--measure"];
+    let simulated = desk.data(&[&words[..], &["--encrypt", "all"]].concat());
+    let measured = simulated["measured"].as_array().expect("rows");
+    assert!(measured.len() > 5);
+    for row in measured {
+        let (room, precision) = (&row["room_bits"], &row["precision_bits"]);
+        assert!(room.as_f64().is_some_and(|bits| bits > 0.5), "{row}");
+        assert!(precision.as_f64().is_some_and(|bits| bits > 4.0), "{row}");
+    }
+}
+
+#[test]
+fn features_in_clear_meet_encrypted_weights() {
+    let desk = Desk::new();
+    desk.write("model.onnx", NETWORK);
+    let data = ["--data", "generated:train", "--encrypt", "all"];
+    desk.data(&[&["protect", "model.onnx", "--out", "p"][..], &data].concat());
+    let image = vec![0.0f32; 784];
+    let graph = scuro_nn::import::onnx::from_bytes(NETWORK).expect("network");
+    let input = scuro_nn::tensor::Tensor::new(vec![1, 28, 28], image.clone()).expect("image");
+    let expected = scuro_nn::reference::run(&graph, &input).expect("scores");
+    let device = ["--keys", "p/device", "--weights", "p/device/weights.ct"];
+    let program = "p/device/program.scuro";
+    let evaluate = ["evaluate", program, "features.json", "--out", "reply.ct"];
+    desk.write(
+        "features.json",
+        serde_json::to_string(&image).expect("JSON").as_bytes(),
+    );
+    desk.data(&[&evaluate[..], &device].concat());
+    let answer = desk.data(&["decrypt", program, "reply.ct", "--key", "p/owner"]);
+    let scores = &answer["predictions"][0]["scores"];
+    for (i, want) in expected.data.iter().enumerate() {
+        let got = scores[i].as_f64().expect("score");
+        assert!((got - f64::from(*want)).abs() < 0.2, "{got} for {want}");
+    }
+    for bad in ["{}", "[1, \"a\"]", "[1, 2]", "["] {
+        desk.write("features.json", bad.as_bytes());
+        let refused = desk.run(&[&evaluate[..], &device].concat());
+        assert_eq!(refused.code, 4, "{bad}: {}", refused.stderr);
+        assert!(
+            refused.stderr.contains("features.json"),
+            "{}",
+            refused.stderr
+        );
+    }
+}
+
+#[test]
+fn the_tables_of_the_paper_are_measured_and_become_a_page() {
+    let desk = Desk::new();
+    let words = ["bench", "gomez.last-layer", "--tables", "--samples", "1"];
+    let tables = desk.data(&[&words[..], &["-o", "tables.json"]].concat());
+    let rows = tables["rows"].as_array().expect("rows");
+    assert!(rows.len() >= 3);
+    for row in rows {
+        let value = |path: &str| row.pointer(path).and_then(serde_json::Value::as_f64);
+        for path in [
+            "/sealed/usage/milliseconds",
+            "/plain/usage/memory_mb",
+            "/weights_mb",
+        ] {
+            assert!(
+                value(path).is_some_and(|value| value > 0.0),
+                "{path}: {row}"
+            );
+        }
+        assert!(
+            value("/sealed/room_bits").is_some_and(|bits| bits > 0.5),
+            "{row}"
+        );
+    }
+    desk.data(&["report", "tables.json"]);
+    let page = String::from_utf8(desk.read("tables.html")).expect("UTF-8");
+    assert!(page.contains("last-layer") && page.contains("SEAL") && !page.contains("<script"));
+    for wrong in [
+        ["bench", "he", "--tables"],
+        ["bench", "gomez.x", "--tables"],
+    ] {
+        assert_eq!(desk.run(&wrong).code, 4, "{wrong:?}");
+    }
+}
+
+#[test]
 fn the_demo_runs_on_generated_digits_and_writes_one_self_contained_page() {
     let desk = Desk::new();
     let run = desk.data(&[

@@ -3,7 +3,9 @@
 mod approximate;
 mod arithmetic;
 mod batch;
+mod block;
 mod exact;
+mod features;
 mod plan;
 mod weights;
 
@@ -248,14 +250,35 @@ impl<A: Arithmetic> Single<A> {
         observer: &mut Observer<'_>,
     ) -> Result<Vec<AnyCiphertext>, RuntimeError> {
         let workers = Workers::new(threads)?;
-        let run = Run {
+        let mut values = self.no_values();
+        values[0] = Some(own::<A>(query)?);
+        self.perform(&self.start(keys, &workers), &self.tasks, values, observer)
+    }
+
+    fn start<'a>(&'a self, keys: &'a EvaluationKeys, workers: &'a Workers) -> Run<'a, A> {
+        Run {
             arithmetic: &self.arithmetic,
             keys,
-            workers: &workers,
-        };
-        let mut values: Vec<Option<Vec<A::Ciphertext>>> = vec![None; self.values];
-        values[0] = Some(own::<A>(query)?);
-        for task in &self.tasks {
+            workers,
+        }
+    }
+
+    fn no_values(&self) -> Vec<Option<Vec<A::Ciphertext>>> {
+        vec![None; self.values]
+    }
+
+    /// Does `tasks` one after the other, beginning with `values`; the value of the result.
+    fn perform<'a>(
+        &self,
+        run: &Run<'_, A>,
+        tasks: impl IntoIterator<Item = &'a Task<A>>,
+        mut values: Vec<Option<Vec<A::Ciphertext>>>,
+        observer: &mut Observer<'_>,
+    ) -> Result<Vec<AnyCiphertext>, RuntimeError>
+    where
+        A: 'a,
+    {
+        for task in tasks {
             let start = Instant::now();
             let result = run.task(task, &values)?;
             observer(Observation {
@@ -266,10 +289,18 @@ impl<A: Arithmetic> Single<A> {
             values[task.step + 1] = Some(result);
             task.frees.iter().for_each(|&value| values[value] = None);
         }
+        Ok(self.reply(values))
+    }
+
+    /// The value of the result.
+    fn reply(&self, mut values: Vec<Option<Vec<A::Ciphertext>>>) -> Vec<AnyCiphertext> {
         let reply = values.swap_remove(self.result).unwrap_or_default();
-        Ok(reply.into_iter().map(A::any).collect())
+        reply.into_iter().map(A::any).collect()
     }
 }
+
+/// The values of a program, by number.
+type Values<A> = [Option<Vec<<A as Arithmetic>::Ciphertext>>];
 
 /// One evaluation.
 struct Run<'a, A: Arithmetic> {
@@ -279,26 +310,20 @@ struct Run<'a, A: Arithmetic> {
 }
 
 impl<A: Arithmetic> Run<'_, A> {
-    fn task(
-        &self,
-        task: &Task<A>,
-        values: &[Option<Vec<A::Ciphertext>>],
-    ) -> Result<Vec<A::Ciphertext>, RuntimeError> {
+    fn task(&self, task: &Task<A>, values: &Values<A>) -> Result<Vec<A::Ciphertext>, RuntimeError> {
         let operand = |i: usize| {
             let value = task.inputs.get(i).and_then(|&id| values[id].as_deref());
             value.unwrap_or_default()
         };
-        let all = || -> Vec<&A::Ciphertext> {
-            let operands = (0..task.inputs.len()).map(operand);
-            operands.flatten().collect()
-        };
         let (arithmetic, keys, first) = (self.arithmetic, self.keys, operand(0));
         match &task.action {
             Action::Linear { transform, rescale } => {
-                arithmetic.apply(transform, &all(), keys, *rescale, self.workers)
+                let inputs = block::inputs(task, values);
+                arithmetic.apply(transform, &inputs, keys, *rescale, self.workers)
             }
             Action::PrivateLinear { transform, rescale } => {
-                arithmetic.apply_private(transform, &all(), keys, *rescale)
+                let inputs = block::inputs(task, values);
+                arithmetic.apply_private(transform, &inputs, keys, *rescale)
             }
             Action::Rotate(steps) => self.rotate(first, steps),
             Action::Multiply => {

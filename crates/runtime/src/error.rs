@@ -109,6 +109,15 @@ pub enum RuntimeError {
         /// Level at which it is used.
         level: usize,
     },
+    /// A step that cannot take a query of plain slots.
+    #[error(
+        "step {step} reads the query and is no product with encrypted weights: \
+         features in clear go with a program whose first layer is encrypted"
+    )]
+    PlainQuery {
+        /// Step index.
+        step: usize,
+    },
     /// A program without its weights can only run on ciphertexts.
     #[error(
         "the weights of this program are encrypted beside it: it runs on ciphertexts only; \

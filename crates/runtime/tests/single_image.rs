@@ -5,6 +5,9 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use scuro_client::{Client, KeySet, Model, Protected, PublicClient, gather, scatter};
 use scuro_compiler::{Arithmetic, Options, compile};
+use scuro_fhe::AnyCiphertext;
+use scuro_fhe::circuits::linear::encrypted::QUERIES_MAX;
+use scuro_fhe::keys::EvaluationKeys;
 use scuro_nn::graph::{Graph, GraphBuilder, Op, Padding, Window};
 use scuro_nn::reference;
 use scuro_nn::tensor::Tensor;
@@ -12,6 +15,7 @@ use scuro_program::{Program, Ring, Scheme, Weights};
 use scuro_runtime::clear;
 use scuro_runtime::encrypted::Prepared;
 use scuro_runtime::simulate::Simulator;
+use scuro_runtime::{Observation, RuntimeError};
 
 /// Predicted deviations that an output may be off by; outputs are of size one.
 const DEVIATIONS: f64 = 6.0;
@@ -117,39 +121,69 @@ fn network(random: &mut Random, arithmetic: Arithmetic) -> Graph {
     net.finish().unwrap()
 }
 
-/// The scores of the encrypted backend, by fresh keys.
-fn encrypted(program: &Program, image: &Tensor) -> Vec<f64> {
-    let mut rng = ChaCha20Rng::seed_from_u64(3);
-    let images = [image.data.as_slice()];
-    let (client, query, keys, prepared) = match program.weights {
-        Weights::Plain => {
+/// Both sides of an encrypted evaluation, with fresh keys.
+struct Deployment {
+    client: Client,
+    /// Encrypts where the evaluator has no secret key.
+    public: Option<PublicClient>,
+    keys: EvaluationKeys,
+    prepared: Prepared,
+    rng: ChaCha20Rng,
+}
+
+impl Deployment {
+    fn new(program: &Program) -> Self {
+        let mut rng = ChaCha20Rng::seed_from_u64(3);
+        if program.weights == Weights::Plain {
             let model = Model::new(program.clone()).unwrap();
             let keys = KeySet::generate(&model, &mut rng).unwrap();
-            let client = Client::new(&model, keys.secret).unwrap();
-            let query = client.encrypt(&images, &mut rng).unwrap();
-            let prepared = Prepared::new(model.program(), model.scheme().clone()).unwrap();
-            (client, query, keys.evaluation, prepared)
+            return Self {
+                client: Client::new(&model, keys.secret).unwrap(),
+                public: None,
+                keys: keys.evaluation,
+                prepared: Prepared::new(model.program(), model.scheme().clone()).unwrap(),
+                rng,
+            };
         }
-        _ => {
-            let Protected {
-                model,
-                weights,
-                keys,
-            } = Protected::new(program, &mut rng).unwrap();
-            let weights = model.open_weights(&weights).unwrap();
-            let public = PublicClient::new(&model, keys.public);
-            let query = public.encrypt(&images, &mut rng).unwrap();
-            let scheme = model.scheme().clone();
-            let prepared = Prepared::with_weights(model.program(), scheme, weights).unwrap();
-            let client = Client::new(&model, keys.secret).unwrap();
-            (client, query, keys.evaluation, prepared)
+        let Protected {
+            model,
+            weights,
+            keys,
+        } = Protected::new(program, &mut rng).unwrap();
+        let weights = model.open_weights(&weights).unwrap();
+        let scheme = model.scheme().clone();
+        Self {
+            client: Client::new(&model, keys.secret).unwrap(),
+            public: Some(PublicClient::new(&model, keys.public)),
+            keys: keys.evaluation,
+            prepared: Prepared::with_weights(model.program(), scheme, weights).unwrap(),
+            rng,
         }
-    };
-    let model = client.model();
-    let runs = model.open_query(&query).unwrap();
-    let reply = prepared.evaluate(&keys, &runs[0], 1, &mut |_| {}).unwrap();
-    let reply = model.seal_reply(&query, &[reply]).unwrap();
-    client.decrypt(&reply).unwrap().remove(0).scores
+    }
+
+    fn encrypt(&mut self, image: &Tensor) -> Vec<AnyCiphertext> {
+        let (images, rng) = ([image.data.as_slice()], &mut self.rng);
+        let query = match &self.public {
+            Some(public) => public.encrypt(&images, rng).unwrap(),
+            None => self.client.encrypt(&images, rng).unwrap(),
+        };
+        self.client.model().open_query(&query).unwrap().remove(0)
+    }
+
+    fn decrypt(&self, reply: Vec<AnyCiphertext>) -> Vec<f64> {
+        let reply = self.client.model().reply(1, &[reply]).unwrap();
+        self.client.decrypt(&reply).unwrap().remove(0).scores
+    }
+
+    /// The scores of the encrypted backend.
+    fn scores(&mut self, image: &Tensor) -> Vec<f64> {
+        let query = self.encrypt(image);
+        let reply = self
+            .prepared
+            .evaluate(&self.keys, &query, 1, &mut |_| {})
+            .unwrap();
+        self.decrypt(reply)
+    }
 }
 
 fn check(seed: u64, options: &Options) {
@@ -178,7 +212,7 @@ fn check(seed: u64, options: &Options) {
     };
     let clear = scores(clear::run(&program, &query).unwrap());
     compare("clear", &clear);
-    let encrypted = encrypted(&program, image);
+    let encrypted = Deployment::new(&program).scores(image);
     compare("encrypted", &encrypted);
     compare("simulated", &scores(simulator.run(&query, seed).unwrap()));
     if program.parameters.scheme != Scheme::Ckks {
@@ -236,4 +270,142 @@ fn networks_at_higher_security_levels_compute_the_same() {
         };
         (26..29).for_each(|seed| check(seed, &options));
     }
+}
+
+/// Two dense layers with a square between them, compiled with private weights, and some images.
+fn classifier(random: &mut Random, arithmetic: Arithmetic) -> (Program, f64, Vec<Tensor>) {
+    let mut net = GraphBuilder::new("classifier", [70]);
+    net.then(random.dense(20, 70)).then(Op::Square);
+    net.then(random.dense(4, 20));
+    let graph = net.finish().unwrap();
+    let images: Vec<Tensor> = (0..8).map(|_| random.tensor(&[70], 1.0)).collect();
+    let options = Options {
+        weights: Weights::Private,
+        arithmetic,
+        ..Options::default()
+    };
+    let compilation = compile(&graph, &options, &images).unwrap();
+    let tolerance = SLACK + DEVIATIONS * compilation.report.output_error;
+    (compilation.program, tolerance, images)
+}
+
+#[test]
+fn a_block_of_queries_gets_the_replies_that_each_gets_alone() {
+    let mut random = Random(ChaCha20Rng::seed_from_u64(60));
+    for arithmetic in [Arithmetic::Approximate, Arithmetic::Exact] {
+        let (program, _, images) = classifier(&mut random, arithmetic);
+        let mut deployment = Deployment::new(&program);
+        let queries = images.iter().take(3).map(|image| deployment.encrypt(image));
+        let queries: Vec<Vec<AnyCiphertext>> = queries.collect();
+        let (prepared, keys) = (&deployment.prepared, &deployment.keys);
+        let block = prepared.evaluate_block(keys, &queries, 1).unwrap();
+        let alone = |query: &Vec<_>| prepared.evaluate(keys, query, 1, &mut |_| {}).unwrap();
+        assert_eq!(block, queries.iter().map(alone).collect::<Vec<_>>());
+        assert!(prepared.evaluate_block(keys, &[], 1).unwrap().is_empty());
+        let many = vec![queries[0].clone(); QUERIES_MAX + 1];
+        let error = prepared.evaluate_block(keys, &many, 1).unwrap_err();
+        let (found, max) = (QUERIES_MAX + 1, QUERIES_MAX);
+        assert_eq!(
+            error,
+            scuro_fhe::Error::TooManyQueries { found, max }.into()
+        );
+    }
+}
+
+#[test]
+fn features_in_clear_give_the_answer_of_encrypted_ones() {
+    let mut random = Random(ChaCha20Rng::seed_from_u64(61));
+    for arithmetic in [Arithmetic::Approximate, Arithmetic::Exact] {
+        let (program, tolerance, images) = classifier(&mut random, arithmetic);
+        let mut deployment = Deployment::new(&program);
+        for image in images.iter().take(2) {
+            let features = gather(&program, &[&image.data]).unwrap();
+            let mut steps = Vec::new();
+            let mut watch = |event: Observation<'_>| steps.push(event.step);
+            let (prepared, keys) = (&deployment.prepared, &deployment.keys);
+            let reply = prepared
+                .evaluate_features(keys, &features, 1, &mut watch)
+                .unwrap();
+            assert_eq!(steps.last(), Some(&(program.steps.len() - 1)));
+            let clear = deployment.decrypt(reply);
+            let hidden = deployment.scores(image);
+            match arithmetic {
+                Arithmetic::Exact => assert_eq!(clear, hidden),
+                Arithmetic::Approximate => {
+                    for (a, b) in clear.iter().zip(&hidden) {
+                        assert!((a - b).abs() <= 2.0 * tolerance, "{a} for {b}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn features_in_clear_are_refused_where_the_first_weights_are_plain() {
+    let mut random = Random(ChaCha20Rng::seed_from_u64(62));
+    let mut net = GraphBuilder::new("plain", [8]);
+    net.then(random.dense(3, 8));
+    let images = [random.tensor(&[8], 1.0)];
+    let compilation = compile(&net.finish().unwrap(), &Options::default(), &images).unwrap();
+    let program = compilation.program;
+    let deployment = Deployment::new(&program);
+    let features = gather(&program, &[&images[0].data]).unwrap();
+    let (prepared, keys) = (&deployment.prepared, &deployment.keys);
+    let refused = prepared.evaluate_features(keys, &features, 1, &mut |_| {});
+    assert_eq!(refused, Err(RuntimeError::PlainQuery { step: 0 }));
+}
+
+#[test]
+fn a_reply_decrypted_whole_shows_nothing_but_outputs() {
+    let mut random = Random(ChaCha20Rng::seed_from_u64(63));
+    for arithmetic in [Arithmetic::Approximate, Arithmetic::Exact] {
+        let (program, tolerance, images) = classifier(&mut random, arithmetic);
+        let mut deployment = Deployment::new(&program);
+        let query = deployment.encrypt(&images[0]);
+        let (prepared, keys) = (&deployment.prepared, &deployment.keys);
+        let reply = prepared.evaluate(keys, &query, 1, &mut |_| {}).unwrap();
+        let model = deployment.client.model();
+        let shapes = program.validate().unwrap();
+        let scales = program.scales(&shapes, model.context().parameters().q());
+        let scale = scales[program.result.0 as usize];
+        let slots = |c| deployment.client.reveal(c, scale).unwrap();
+        let slots: Vec<f64> = reply.iter().flat_map(slots).collect();
+        let scores = deployment.decrypt(reply);
+        let known = scores.iter().copied().chain([0.0]);
+        for slot in slots {
+            let near = known.clone().map(|score| (slot - score).abs());
+            let nearest = near.fold(f64::INFINITY, f64::min);
+            assert!(nearest <= 2.0 * tolerance, "slot {slot} is no output");
+        }
+    }
+}
+
+#[test]
+fn weights_that_do_not_belong_are_refused_before_anything_is_computed() {
+    let mut random = Random(ChaCha20Rng::seed_from_u64(64));
+    let (program, _, _) = classifier(&mut random, Arithmetic::Approximate);
+    let mut rng = ChaCha20Rng::seed_from_u64(4);
+    let mine = Protected::new(&program, &mut rng).unwrap();
+    let other = Protected::new(&program, &mut rng).unwrap();
+    let model = &mine.model;
+    let weights = model.open_weights(&mine.weights).unwrap();
+    let count = weights.len();
+    let prepare = |weights: Vec<AnyCiphertext>| {
+        Prepared::with_weights(model.program(), model.scheme().clone(), weights).map(drop)
+    };
+    let (found, expected) = (count - 1, count);
+    let short = prepare(weights[1..].to_vec());
+    assert_eq!(short, Err(RuntimeError::WeightCount { found, expected }));
+    // The last one is a constant of another level and scale than the diagonals.
+    let mut swapped = weights.clone();
+    swapped.swap(0, count - 1);
+    let wrong = prepare(swapped).unwrap_err();
+    assert!(matches!(wrong, RuntimeError::WeightLevel { index: 0, .. }));
+    let mut mixed = weights.clone();
+    mixed[1] = model.open_weights(&other.weights).unwrap().swap_remove(1);
+    let wrong = prepare(mixed).unwrap_err();
+    assert!(matches!(wrong, RuntimeError::Fhe(_)), "{wrong}");
+    let plain = Prepared::new(model.program(), model.scheme().clone()).map(drop);
+    assert!(matches!(plain, Err(RuntimeError::WrongWeights { .. })));
 }

@@ -46,8 +46,12 @@ pub(crate) struct Settings<'a> {
     pub(crate) lenet: Option<PathBuf>,
     /// Model for the CryptoNets cases instead of the built-in one.
     pub(crate) cryptonets: Option<PathBuf>,
+    /// Folder of networks for the cases with encrypted weights.
+    pub(crate) models: Option<PathBuf>,
     /// The encrypted scoring that two cases share: it takes minutes.
     pub(crate) encrypted: OnceCell<Result<Score, Failure>>,
+    /// What cases with encrypted weights share.
+    pub(crate) gomez: super::gomez::Shared,
 }
 
 impl<'a> Settings<'a> {
@@ -60,7 +64,9 @@ impl<'a> Settings<'a> {
             full: false,
             lenet: None,
             cryptonets: None,
+            models: None,
             encrypted: OnceCell::new(),
+            gomez: super::gomez::Shared::default(),
         }
     }
 }
@@ -109,7 +115,8 @@ impl Sampling {
         self
     }
 
-    fn median(&self) -> f64 {
+    /// The value of the case.
+    pub(super) fn median(&self) -> f64 {
         let middle = self.values.len() / 2;
         match self.values.len() {
             0 => f64::NAN,
@@ -207,6 +214,23 @@ impl Case {
             unit,
             target: Some(target),
             better: Better::Higher,
+            measure,
+        }
+    }
+
+    /// A figure that nobody set a target for; less is better.
+    pub(crate) const fn untargeted(
+        id: &'static str,
+        about: &'static str,
+        unit: &'static str,
+        measure: Measure,
+    ) -> Self {
+        Self {
+            id,
+            about,
+            unit,
+            target: None,
+            better: Better::Lower,
             measure,
         }
     }

@@ -10,6 +10,9 @@ use super::case::Peer;
 const ZEN5: &str = "measured 2026-11-20, AMD Zen 5 at 4.1 GHz, one thread, CPU time, minimum";
 const ZEN5_MULTI: &str = "measured 2026-11-20, AMD Zen 5 at 4.1 GHz, minimum of two runs";
 const PAPER: &str = "published: nGraph-HE2 (2019), many-core server";
+const LOLA: &str = "published: LoLa (README of CryptoNets), Azure B8ms, 76.3 % right";
+const CONCRETE: &str =
+    "published: Concrete ML use case, m6i.metal with 128 virtual processors, 86.0 % right";
 
 /// (case, tool, value in the unit of the case, source)
 const FIGURES: &[(&str, &str, f64, &str)] = &[
@@ -136,6 +139,90 @@ const FIGURES: &[(&str, &str, f64, &str)] = &[
         9318.0,
         ZEN5_MULTI,
     ),
+    (
+        "gomez.classifier.ckks.128.latency",
+        "hand-packed SEAL 4.4.3 + HEXL 1.2.6",
+        114.0,
+        ZEN5,
+    ),
+    (
+        "gomez.classifier.ckks.128.latency",
+        "BFV as in SEAL's examples, + HEXL, 50-bit t",
+        18_200.0,
+        ZEN5,
+    ),
+    (
+        "gomez.classifier.bgv.128.latency",
+        "hand-packed SEAL 4.4.3 + HEXL 1.2.6, 20-bit t",
+        71.0,
+        ZEN5,
+    ),
+    (
+        "gomez.classifier.bgv.128.latency",
+        "BFV as in SEAL's examples, + HEXL, 20-bit t",
+        6900.0,
+        ZEN5,
+    ),
+    (
+        "gomez.classifier.bgv.128.latency",
+        "BFV as in SEAL's examples, + HEXL, 50-bit t",
+        18_200.0,
+        ZEN5,
+    ),
+    (
+        "gomez.last-layer.ckks.128.latency",
+        "hand-packed SEAL 4.4.3 + HEXL 1.2.6",
+        4.2,
+        ZEN5,
+    ),
+    (
+        "gomez.last-layer.ckks.128.latency",
+        "TenSEAL 0.3.18, ten dot products",
+        192.0,
+        ZEN5,
+    ),
+    (
+        "gomez.last-layer.bgv.128.latency",
+        "hand-packed SEAL 4.4.3 + HEXL 1.2.6",
+        4.2,
+        ZEN5,
+    ),
+    (
+        "gomez.last-layer.bgv.128.latency",
+        "BFV as in SEAL's examples, + HEXL",
+        1340.0,
+        ZEN5,
+    ),
+    (
+        "gomez.classifier.ckks.128.memory",
+        "hand-packed SEAL 4.4.3 + HEXL 1.2.6",
+        468.7,
+        ZEN5,
+    ),
+    (
+        "gomez.classifier.bgv.128.memory",
+        "hand-packed SEAL 4.4.3 + HEXL 1.2.6",
+        339.7,
+        ZEN5,
+    ),
+    (
+        "gomez.cryptonets.ckks.128.latency",
+        "hand-packed SEAL 4.4.3 + HEXL 1.2.6",
+        33.0,
+        ZEN5,
+    ),
+    (
+        "gomez.cifar10-cnn.plain.latency",
+        "LoLa-CIFAR (another network)",
+        750_000.0,
+        LOLA,
+    ),
+    (
+        "gomez.cifar10-cnn.plain.latency",
+        "Concrete ML VGG, 128 cores",
+        40_000.0,
+        CONCRETE,
+    ),
 ];
 
 /// The figures for a case.
@@ -145,11 +232,8 @@ pub(super) fn of(id: &str) -> Vec<Peer> {
         value: *value,
         source: (*source).to_string(),
     };
-    FIGURES
-        .iter()
-        .filter(|figure| figure.0 == id)
-        .map(peer)
-        .collect()
+    let measured = FIGURES.iter().filter(|figure| figure.0 == id).map(peer);
+    measured.chain(super::gomez::peer(id)).collect()
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::bench::{self, Case, Outcome, Results, Settings};
+use serde_json::Value;
+
+use crate::bench::{self, Case, Outcome, Results, Settings, gomez};
 use crate::context::Context;
 use crate::errors::Failure;
 use crate::machine::Machine;
@@ -16,7 +18,7 @@ const METHOD: &str = "processor time; value is the median of the samples";
 /// Arguments of `scuro bench`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Group or case: `he`, `mnist`, `he.ntt`, `he.ntt.n8192`; all if left out.
+    /// Group or case: `he`, `mnist`, `gomez`, `he.ntt`, `he.ntt.n8192`; all if left out.
     wanted: Option<String>,
     /// Only list the cases.
     #[arg(long)]
@@ -24,6 +26,10 @@ pub(crate) struct Arguments {
     /// Samples of each case.
     #[arg(long, value_name = "COUNT")]
     samples: Option<usize>,
+    /// With `gomez`, or one of its networks (`gomez.last-layer`): the tables of the paper instead
+    /// of the cases.
+    #[arg(long)]
+    tables: bool,
     /// Whole test sets too; takes minutes.
     #[arg(long)]
     full: bool,
@@ -33,6 +39,11 @@ pub(crate) struct Arguments {
     /// Network for the CryptoNets cases [default: the built-in one].
     #[arg(long, value_name = "FILE")]
     cryptonets: Option<PathBuf>,
+    /// Folder of trained networks for the cases with encrypted weights: `mnist-cnn-relu.onnx`,
+    /// `cifar10-cnn-modified-square.onnx`, `cifar10-he.onnx` and so on [default: networks of the
+    /// same form with random weights, which have no accuracy].
+    #[arg(long, value_name = "DIR")]
+    models: Option<PathBuf>,
     /// Write the JSON to a file too.
     #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -56,20 +67,63 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
         full: arguments.full,
         lenet: arguments.lenet,
         cryptonets: arguments.cryptonets,
+        models: arguments.models,
         ..Settings::new(context)
     };
+    if arguments.tables {
+        return tables(context, &settings, arguments.wanted, arguments.out);
+    }
     let results = Results {
         header: Machine::detect(),
         method: METHOD.into(),
         cases: measure(&cases, &settings),
     };
-    let data = serde_json::to_value(&results)
-        .map_err(|error| Failure::internal(format!("the results are not JSON: {error}")))?;
-    if let Some(path) = &arguments.out {
-        files::write(path, format!("{data:#}\n").as_bytes())?;
-    }
+    let data = json(&results, arguments.out)?;
     let rows = data["cases"].as_array().cloned().unwrap_or_default();
     Ok(Reply::new(data, table(context, &results)).with_rows(rows))
+}
+
+/// The results as JSON, written to a file if one is named.
+fn json(results: &impl serde::Serialize, out: Option<PathBuf>) -> Result<Value, Failure> {
+    let data = serde_json::to_value(results)
+        .map_err(|error| Failure::internal(format!("the results are not JSON: {error}")))?;
+    if let Some(path) = &out {
+        files::write(path, format!("{data:#}\n").as_bytes())?;
+    }
+    Ok(data)
+}
+
+fn tables(
+    context: &Context,
+    settings: &Settings<'_>,
+    wanted: Option<String>,
+    out: Option<PathBuf>,
+) -> Result<Reply, Failure> {
+    let group = wanted.as_deref().and_then(|w| w.strip_prefix(gomez::GROUP));
+    let Some(group) = group else {
+        return Err(
+            Failure::bad_input("bench.tables", "only one group has tables")
+                .hint("`scuro bench gomez --tables`"),
+        );
+    };
+    let only = group.strip_prefix('.');
+    let tables = gomez::measure_all(settings, only)?;
+    let mut human = format!("{}\n{}\n", tables.header.summary(), tables.method);
+    for sheet in gomez::sheets(&tables) {
+        let mut table = Table::new(&sheet.heads);
+        sheet.rows.into_iter().for_each(|row| {
+            table.row(row);
+        });
+        let title = context.style.bold(sheet.title);
+        let text = table.render(context.style);
+        human.push_str(&format!("\n{title}\n{}\n{text}", sheet.lead));
+    }
+    for missing in &tables.missing {
+        human.push_str(&format!("\n{missing}"));
+    }
+    let data = json(&tables, out)?;
+    let rows = data["rows"].as_array().cloned().unwrap_or_default();
+    Ok(Reply::new(data, human + "\n").with_rows(rows))
 }
 
 fn measure(cases: &[&Case], settings: &Settings<'_>) -> Vec<Outcome> {
@@ -107,10 +161,10 @@ fn table(context: &Context, results: &Results) -> String {
     let mut table = Table::new(&["case", "value", "unit", "target", "", "best peer"]);
     let mut notes = String::new();
     for case in &results.cases {
-        let mark = if case.holds {
-            context.style.good("holds")
-        } else {
-            context.style.bad("no")
+        let mark = match (case.holds, case.target) {
+            (true, None) => String::new(),
+            (true, Some(_)) => context.style.good("holds"),
+            (false, _) => context.style.bad("no"),
         };
         table.row([
             case.id.clone(),

@@ -12,7 +12,7 @@ use crate::errors::{At, Failure};
 use crate::output::Reply;
 use crate::table::Table;
 use crate::verbs::keygen;
-use crate::{compiled, files, units};
+use crate::{compiled, files, machine, units};
 
 /// Arguments of `scuro decrypt`.
 #[derive(Debug, clap::Args)]
@@ -65,7 +65,8 @@ fn answer(context: &Context, predictions: &[Prediction]) -> Reply {
         .map(|(i, p)| row(i, p))
         .collect();
     let human = table.render(context.style);
-    Reply::new(json!({ "predictions": rows }), human).with_rows(rows)
+    let data = json!({ "predictions": rows, "peak_memory_bytes": machine::peak_memory() });
+    Reply::new(data, human).with_rows(rows)
 }
 
 /// One prediction as JSON.

@@ -14,11 +14,13 @@ use crate::context::Context;
 use crate::errors::Failure;
 use crate::inputs::{self, Examples, InputArguments};
 use crate::machine::Machine;
+use crate::noise::{self, Input};
 use crate::output::Reply;
 use crate::progress::Progress;
 use crate::report::{AccuracyCard, ImageResult, RUN_KIND, RunReport, StageRow};
+use crate::session::Session;
 use crate::workspace::Workspace;
-use crate::{files, html, noise, scoring, secrets, units};
+use crate::{files, html, scoring, secrets, units};
 
 /// Arguments of `scuro demo`.
 #[derive(Debug, clap::Args)]
@@ -107,7 +109,9 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
         ))
     })?;
     let probed = stages.time("measure noise with the secret key", || {
-        noise::measure(model, &client, &keys.evaluation, &examples.input(0))
+        // Fresh keys: the noise is of the same size under any.
+        let session = Session::new(model, context.thread_count())?;
+        noise::measure(&session, model.program(), Input::Sealed(&examples.input(0)))
     })?;
     let images = (0..sealed.len())
         .map(|i| ImageResult {

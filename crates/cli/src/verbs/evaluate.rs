@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use scuro_client::{Bundle, Model};
+use scuro_client::{Bundle, BundleKind, Model, gather};
 use scuro_fhe::keys::EvaluationKeys;
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,8 @@ use crate::{compiled, files, machine, units};
 pub(crate) struct Arguments {
     /// Compiled model.
     model: PathBuf,
-    /// Queries of `scuro encrypt`; with more than one, `--out` is a folder.
+    /// Queries of `scuro encrypt`, or features in clear as JSON arrays of numbers (`.json`) for a
+    /// model with encrypted weights; with more than one, `--out` is a folder.
     #[arg(required = true)]
     queries: Vec<PathBuf>,
     /// Evaluation keys, or the folder of `scuro keygen`.
@@ -120,15 +121,13 @@ fn one(
     query: &std::path::Path,
     out: &std::path::Path,
 ) -> Result<QueryAccount, Failure> {
-    let bundle = Bundle::from_bytes(&files::read(query)?).at(query.display())?;
-    let runs = evaluator.model().open_query(&bundle).at(query.display())?;
-    let start = Instant::now();
-    let answers = runs
-        .iter()
-        .map(|run| evaluator.run(run))
-        .collect::<Result<Vec<_>, _>>()?;
-    let evaluate_ms = start.elapsed().as_secs_f64() * 1e3;
-    let reply = evaluator.model().seal_reply(&bundle, &answers)?;
+    let bytes = files::read(query)?;
+    let clear = query.extension().is_some_and(|ending| ending == "json");
+    let (reply, evaluate_ms) = match clear {
+        true => features(evaluator, &bytes),
+        false => sealed(evaluator, &bytes),
+    }
+    .at(query.display())?;
     let bytes = reply.to_bytes();
     files::write(out, &bytes)?;
     let (images, bytes) = (reply.images, bytes.len() as u64);
@@ -138,6 +137,44 @@ fn one(
         bytes,
         evaluate_ms,
     })
+}
+
+/// The reply to an encrypted query, and the milliseconds it took.
+fn sealed(evaluator: &mut Evaluator, bytes: &[u8]) -> Result<(Bundle, f64), Failure> {
+    let bundle = Bundle::from_bytes(bytes)?;
+    let runs = evaluator.model().open_query(&bundle)?;
+    let start = Instant::now();
+    let answers = runs
+        .iter()
+        .map(|run| evaluator.run(run))
+        .collect::<Result<Vec<_>, _>>()?;
+    let evaluate_ms = start.elapsed().as_secs_f64() * 1e3;
+    Ok((
+        evaluator.model().seal_reply(&bundle, &answers)?,
+        evaluate_ms,
+    ))
+}
+
+/// The same for features in clear.
+fn features(evaluator: &mut Evaluator, bytes: &[u8]) -> Result<(Bundle, f64), Failure> {
+    let values: Vec<f32> = serde_json::from_slice(bytes).map_err(|error| {
+        let message = format!("features are a JSON array of numbers: {error}");
+        Failure::bad_input("evaluate.features", message)
+    })?;
+    let slots = gather(evaluator.model().program(), &[&values])?;
+    let start = Instant::now();
+    let answer = evaluator.run_features(&slots, &mut |_| {})?;
+    let evaluate_ms = start.elapsed().as_secs_f64() * 1e3;
+    let model = evaluator.model();
+    // A query without ciphertexts: nothing was encrypted.
+    let query = Bundle {
+        kind: BundleKind::Query,
+        program: model.digest(),
+        images: 1,
+        group: 0,
+        ciphertexts: Vec::new(),
+    };
+    Ok((model.seal_reply(&query, &[answer])?, evaluate_ms))
 }
 
 fn answer(context: &Context, account: &Account) -> Result<Reply, Failure> {

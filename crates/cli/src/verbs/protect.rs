@@ -20,7 +20,7 @@ use crate::progress::Progress;
 use crate::table::Table;
 use crate::verbs::vault::KeyArguments;
 use crate::verbs::{keygen, plan};
-use crate::{secrets, units};
+use crate::{machine, secrets, units};
 
 /// What goes to the machine that computes.
 pub(crate) const DEVICE: &str = "device";
@@ -99,9 +99,9 @@ pub(crate) fn run(mut arguments: Arguments, context: &Context) -> Result<Reply, 
         .encrypt
         .unwrap_or(EncryptChoice::Classifier);
     arguments.compile.encrypt = Some(choice);
-    let compiled = compiled::compile(
+    let compiled = compiled::open(
         context,
-        arguments.model.source().network()?,
+        &arguments.model.source(),
         arguments.data.as_deref(),
         &arguments.input,
         &arguments.compile,
@@ -225,6 +225,7 @@ fn reply(context: &Context, folder: Option<&Path>, compiled: &Compiled, files: &
     }
     let mut data = plan::to_json(compiled);
     data["files"] = json!(rows);
+    data["peak_memory_bytes"] = json!(machine::peak_memory());
     let human = format!(
         "{}\n{}",
         plan::summary(context, compiled),

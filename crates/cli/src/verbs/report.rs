@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use crate::bench::gomez;
 use crate::context::Context;
 use crate::errors::Failure;
 use crate::output::Reply;
@@ -44,6 +45,10 @@ fn render(bytes: &[u8]) -> Result<String, Failure> {
     if value.get("kind").and_then(Value::as_str) == Some(RUN_KIND) {
         let run: RunReport = serde_json::from_value(value).map_err(|error| unreadable(&error))?;
         return Ok(html::run_page(&run));
+    }
+    if value.get("kind").and_then(Value::as_str) == Some(gomez::KIND) {
+        let tables = serde_json::from_value(value).map_err(|error| unreadable(&error))?;
+        return Ok(html::tables_page(&tables));
     }
     if value.get("cases").is_some() {
         return crate::bench::page(value).map_err(|error| unreadable(&error));

@@ -175,6 +175,41 @@ impl Arithmetic for Approximate {
         Ok(private.map.apply(&self.evaluator, &inputs, keys, rescale)?)
     }
 
+    fn apply_private_block(
+        &self,
+        private: &Self::Private,
+        queries: &[Vec<&Ciphertext>],
+        keys: &EvaluationKeys,
+        rescale: bool,
+    ) -> Result<Vec<Vec<Ciphertext>>, RuntimeError> {
+        let aligned = queries.iter().map(|inputs| private.align(inputs));
+        let aligned = aligned.collect::<Result<Vec<_>, _>>()?;
+        let borrowed = aligned
+            .iter()
+            .map(|inputs| inputs.iter().map(AsRef::as_ref));
+        let borrowed: Vec<Vec<&Ciphertext>> = borrowed.map(Iterator::collect).collect();
+        let views: Vec<&[&Ciphertext]> = borrowed.iter().map(Vec::as_slice).collect();
+        let evaluator = &self.evaluator;
+        Ok(private.map.apply_batch(evaluator, &views, keys, rescale)?)
+    }
+
+    fn apply_features(
+        &self,
+        private: &Self::Private,
+        inputs: &[Vec<f64>],
+        keys: &EvaluationKeys,
+        rescale: bool,
+    ) -> Result<Vec<Ciphertext>, RuntimeError> {
+        let level = private.map.level();
+        let encode = |slots: &[f64]| self.encoder.encode(slots, level, private.scale);
+        let rotated = super::features::rotated(private.map.operands(), inputs, encode)?;
+        let views: Vec<&Plaintext> = rotated.iter().collect();
+        let evaluator = &self.evaluator;
+        Ok(private
+            .map
+            .apply_plain_inputs(evaluator, &views, keys, rescale)?)
+    }
+
     fn rotations(
         &self,
         x: &Ciphertext,

@@ -108,6 +108,22 @@ pub(crate) trait Arithmetic: Send + Sync {
         keys: &EvaluationKeys,
         rescale: bool,
     ) -> Result<Vec<Self::Ciphertext>, RuntimeError>;
+    /// The same for several queries: each weight is read once for all of them.
+    fn apply_private_block(
+        &self,
+        private: &Self::Private,
+        queries: &[Vec<&Self::Ciphertext>],
+        keys: &EvaluationKeys,
+        rescale: bool,
+    ) -> Result<Vec<Vec<Self::Ciphertext>>, RuntimeError>;
+    /// The same for inputs that are not encrypted, `[ciphertexts][slots]`.
+    fn apply_features(
+        &self,
+        private: &Self::Private,
+        inputs: &[Vec<f64>],
+        keys: &EvaluationKeys,
+        rescale: bool,
+    ) -> Result<Vec<Self::Ciphertext>, RuntimeError>;
     /// Several rotations of one ciphertext.
     fn rotations(
         &self,

@@ -38,11 +38,17 @@ impl Exact {
     }
 }
 
+/// A linear map with encrypted weights, and the scale of its operands.
+pub(crate) struct Scaled {
+    map: EncryptedTransform,
+    scale: f64,
+}
+
 impl Arithmetic for Exact {
     type Ciphertext = Ciphertext;
     type Constant = Plaintext;
     type Transform = PreparedTransform;
-    type Private = EncryptedTransform;
+    type Private = Scaled;
 
     fn own(ciphertext: &AnyCiphertext) -> Option<&Ciphertext> {
         match ciphertext {
@@ -79,7 +85,7 @@ impl Arithmetic for Exact {
         &self,
         place: &LinearPlace<'_>,
         weights: Vec<Ciphertext>,
-    ) -> Result<EncryptedTransform, RuntimeError> {
+    ) -> Result<Scaled, RuntimeError> {
         let mut outputs: Vec<Vec<EncryptedDiagonal>> = Vec::new();
         outputs.resize_with(place.linear.outputs as usize, Vec::new);
         for (d, weights) in place.linear.diagonals.iter().zip(weights) {
@@ -91,7 +97,10 @@ impl Arithmetic for Exact {
             });
         }
         let context = self.encoder.context();
-        Ok(EncryptedTransform::new(context, place.inputs, outputs)?)
+        Ok(Scaled {
+            map: EncryptedTransform::new(context, place.inputs, outputs)?,
+            scale: place.operand_scales[0],
+        })
     }
 
     fn constant(&self, place: &ConstantPlace<'_>) -> Result<Plaintext, RuntimeError> {
@@ -107,8 +116,8 @@ impl Arithmetic for Exact {
         transform.memory_bytes()
     }
 
-    fn private_bytes(private: &EncryptedTransform) -> usize {
-        private.memory_bytes()
+    fn private_bytes(private: &Scaled) -> usize {
+        private.map.memory_bytes()
     }
 
     fn constant_bytes(constant: &Plaintext) -> usize {
@@ -128,12 +137,44 @@ impl Arithmetic for Exact {
 
     fn apply_private(
         &self,
-        private: &EncryptedTransform,
+        private: &Scaled,
         inputs: &[&Ciphertext],
         keys: &EvaluationKeys,
         rescale: bool,
     ) -> Result<Vec<Ciphertext>, RuntimeError> {
-        Ok(private.apply(&self.evaluator, inputs, keys, rescale)?)
+        Ok(private.map.apply(&self.evaluator, inputs, keys, rescale)?)
+    }
+
+    fn apply_private_block(
+        &self,
+        private: &Scaled,
+        queries: &[Vec<&Ciphertext>],
+        keys: &EvaluationKeys,
+        rescale: bool,
+    ) -> Result<Vec<Vec<Ciphertext>>, RuntimeError> {
+        let views: Vec<&[&Ciphertext]> = queries.iter().map(Vec::as_slice).collect();
+        let evaluator = &self.evaluator;
+        Ok(private.map.apply_batch(evaluator, &views, keys, rescale)?)
+    }
+
+    fn apply_features(
+        &self,
+        private: &Scaled,
+        inputs: &[Vec<f64>],
+        keys: &EvaluationKeys,
+        rescale: bool,
+    ) -> Result<Vec<Ciphertext>, RuntimeError> {
+        let level = private.map.level();
+        let encode = |slots: &[f64]| {
+            let integers = slots.iter().map(|&v| integer(v, private.scale));
+            self.encoder.encode(&integers.collect::<Vec<i64>>(), level)
+        };
+        let rotated = super::features::rotated(private.map.operands(), inputs, encode)?;
+        let views: Vec<&Plaintext> = rotated.iter().collect();
+        let evaluator = &self.evaluator;
+        Ok(private
+            .map
+            .apply_plain_inputs(evaluator, &views, keys, rescale)?)
     }
 
     fn rotations(

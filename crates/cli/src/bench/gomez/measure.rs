@@ -1,0 +1,135 @@
+//! How each figure is taken.
+
+use std::hint::black_box;
+
+use scuro_client::{Protected, gather};
+
+use super::subject::{Point, Subject};
+use crate::bench::case::{Sampling, Settings};
+use crate::bench::clock;
+use crate::errors::Failure;
+use crate::secrets;
+use crate::session::Session;
+use crate::workspace::Workspace;
+
+/// Evaluations measured.
+const SAMPLES: usize = 20;
+/// Queries that share one reading of the weights.
+const BLOCK: usize = 32;
+const MEGABYTE: f64 = 1e6;
+
+/// Milliseconds of processor time of one evaluation, input and weights encrypted.
+pub(super) fn latency(settings: &Settings<'_>, point: Point) -> Result<Sampling, Failure> {
+    let subject = Subject::get(settings, point)?;
+    let session = Session::new(&subject.compiled.model, settings.threads)?;
+    let query = session.encrypt(&[&subject.inputs[0]])?;
+    let runs = session.model().open_query(&query)?;
+    let times = milliseconds(settings, || {
+        session.evaluator.run_watched(&runs[0], &mut |_| {})
+    })?;
+    Ok(times.note(subject.describe()))
+}
+
+/// The same with features in clear.
+pub(super) fn latency_plain(settings: &Settings<'_>, point: Point) -> Result<Sampling, Failure> {
+    let subject = Subject::get(settings, point)?;
+    let session = Session::new(&subject.compiled.model, settings.threads)?;
+    let slots = gather(session.model().program(), &[&subject.inputs[0]])?;
+    let times = milliseconds(settings, || {
+        session.evaluator.run_features(&slots, &mut |_| {})
+    })?;
+    Ok(times.note(subject.describe()))
+}
+
+/// Milliseconds to decrypt and decode a reply.
+pub(super) fn decryption(settings: &Settings<'_>, point: Point) -> Result<Sampling, Failure> {
+    let subject = Subject::get(settings, point)?;
+    let session = Session::new(&subject.compiled.model, settings.threads)?;
+    let query = session.encrypt(&[&subject.inputs[0]])?;
+    let runs = session.model().open_query(&query)?;
+    let answer = session.evaluator.run_shared(&runs[0])?;
+    let reply = session.model().seal_reply(&query, &[answer])?;
+    milliseconds(settings, || Ok(session.client.decrypt(&reply)?))
+}
+
+/// Milliseconds to make the keys and to encrypt the weights.
+pub(super) fn protection(settings: &Settings<'_>, point: Point) -> Result<Sampling, Failure> {
+    let subject = Subject::get(settings, point)?;
+    let program = subject.compiled.model.program();
+    let mut rng = secrets::generator()?;
+    milliseconds(settings, || Ok(Protected::new(program, &mut rng)?))
+}
+
+/// Encrypted weights on disk as a multiple of 32-bit floats.
+pub(super) fn size(settings: &Settings<'_>, point: Point) -> Result<Sampling, Failure> {
+    let subject = Subject::get(settings, point)?;
+    let program = subject.compiled.model.program();
+    let protected = Protected::new(program, &mut secrets::generator()?)?;
+    let bytes = protected.weights.to_bytes().len() as f64;
+    let note = format!(
+        "{:.1} MB for {:.1} MB, {} ciphertexts; {}",
+        bytes / MEGABYTE,
+        subject.float_bytes()? / MEGABYTE,
+        protected.weights.ciphertexts.len(),
+        subject.describe()
+    );
+    Ok(Sampling::single(bytes / subject.float_bytes()?, 1).note(note))
+}
+
+/// Megabytes at the peak of a process that only evaluates.
+pub(super) fn memory(settings: &Settings<'_>, point: Point) -> Result<Sampling, Failure> {
+    let subject = Subject::get(settings, point)?;
+    let workspace = Workspace::new(None)?;
+    fill(&workspace, &subject)?;
+    let account = workspace.evaluate(settings.threads, 1)?;
+    let missing = || Failure::bad_input("bench.memory", "this system does not tell peak memory");
+    let peak = account.peak_memory_bytes.ok_or_else(missing)?;
+    Ok(Sampling::single(peak as f64 / MEGABYTE, settings.threads).note(subject.describe()))
+}
+
+/// Writes a protected model and one query.
+fn fill(workspace: &Workspace, subject: &Subject) -> Result<(), Failure> {
+    let program = subject.compiled.model.program();
+    let protected = Protected::new(program, &mut secrets::generator()?)?;
+    let (model, keys) = (&protected.model, protected.keys);
+    let public = scuro_client::PublicClient::new(model, keys.public.clone());
+    let query = public.encrypt(&[&subject.inputs[0]], &mut secrets::generator()?)?;
+    workspace.fill(model, &keys, &[query.to_bytes()])?;
+    workspace.fill_weights(&protected.weights)
+}
+
+/// Images a second of processor time, in blocks that read the weights once.
+pub(super) fn throughput(settings: &Settings<'_>, point: Point) -> Result<Sampling, Failure> {
+    let subject = Subject::get(settings, point)?;
+    let session = Session::new(&subject.compiled.model, settings.threads)?;
+    let mut queries = Vec::with_capacity(BLOCK);
+    for input in subject.inputs.iter().cycle().take(BLOCK) {
+        let query = session.encrypt(&[input])?;
+        queries.extend(session.model().open_query(&query)?);
+    }
+    let evaluator = &session.evaluator;
+    evaluator.run_block(&queries)?;
+    let mut rates = Vec::new();
+    for _ in 0..settings.samples(3) {
+        let start = clock::process_seconds();
+        black_box(evaluator.run_block(&queries)?);
+        rates.push(BLOCK as f64 / (clock::process_seconds() - start));
+    }
+    let note = format!("blocks of {BLOCK}; {}", subject.describe());
+    Ok(Sampling::new(rates, settings.threads).note(note))
+}
+
+/// Processor time of `work`, after a first call.
+fn milliseconds<T>(
+    settings: &Settings<'_>,
+    mut work: impl FnMut() -> Result<T, Failure>,
+) -> Result<Sampling, Failure> {
+    black_box(work()?);
+    let mut times = Vec::new();
+    for _ in 0..settings.samples(SAMPLES) {
+        let start = clock::process_seconds();
+        black_box(work()?);
+        times.push((clock::process_seconds() - start) * 1e3);
+    }
+    Ok(Sampling::new(times, settings.threads))
+}
