@@ -197,7 +197,7 @@ impl PublicKey {
     /// Encrypts integers under the public key at `level`.
     ///
     /// Math:  (b u + e_0 + (Q/t) m, a u + e_1) with u ternary, e Gaussian
-    /// Noise: [`super::NoiseModel::fresh_public`]
+    /// Noise: [`bgv::NoiseModel::fresh_public`]
     ///
     /// # Errors
     /// [`Error::ParameterMismatch`], [`Error::LevelTooHigh`].

@@ -79,7 +79,7 @@ impl Evaluator {
 
     /// ciphertext * plaintext, slot by slot.
     ///
-    /// Noise: [`super::NoiseModel::mul_plain`]     Timing: independent of the plaintext's values
+    /// Noise: [`bgv::NoiseModel::mul`]     Timing: independent of the plaintext's values
     ///
     /// # Errors
     /// [`Error::ParameterMismatch`].
@@ -99,7 +99,7 @@ impl Evaluator {
     /// left * right, slot by slot: three parts, to relinearise when convenient.
     ///
     /// Math:  round(t/Q (a_0 b_0, a_0 b_1 + a_1 b_0, a_1 b_1)) over the integers
-    /// Level: equal, unchanged     Noise: [`super::NoiseModel::mul_ciphertexts`]
+    /// Level: equal, unchanged     Noise: [`bgv::NoiseModel::mul_scale_invariant`]
     /// Timing: independent of the values
     ///
     /// # Errors

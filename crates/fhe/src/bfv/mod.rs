@@ -10,6 +10,9 @@
 //! multiplied there, and x becomes round(t x / Q) = (t x - \[t x\]_Q) / Q modulo B, exactly, which
 //! is brought back to Q.
 //!
+//! Noise is that of phase - (Q/t) m, rounding of (Q/t) m included. For the same ciphertext that is
+//! what [`crate::bgv::NoiseModel`] predicts; products have a prediction of their own there.
+//!
 //! Source: Brakerski 2012; Fan, Vercauteren 2012; Bajard, Eynard, Hasan, Zucca 2016 and Halevi,
 //!     Polyakov, Shoup 2019 (products in residues); differs in that all conversions are of centred
 //!     integers and exact.
@@ -17,10 +20,8 @@
 mod ciphertext;
 mod context;
 mod evaluator;
-mod noise;
 mod product;
 
 pub use ciphertext::{Ciphertext, Encoder, Plaintext, SeededCiphertext};
 pub use context::{BfvContext, SUM_TERMS_MAX};
 pub use evaluator::Evaluator;
-pub use noise::NoiseModel;

@@ -62,6 +62,29 @@ impl NoiseModel {
         }
     }
 
+    /// Product of two ciphertexts of [`crate::bfv`] at `level`: three parts.
+    ///
+    /// As integers the phases are (Q/t) m_i + e_i + Q k_i, where k_i is the overflow of c_0 + c_1 s
+    /// with coefficients up to Q/2, so t/Q times the product is (Q/t) m_1 m_2 and
+    /// (m_1 + t k_1) e_2 + (m_2 + t k_2) e_1 + (t/Q) e_1 e_2, up to multiples of Q, and rounding.
+    pub fn mul_scale_invariant(&self, left: Noise, right: Noise, level: usize) -> Noise {
+        // k is (c_0 + c_1 s) / Q - m/t - e/Q, and the parts over Q have coefficients of at most
+        // 1/2, as rounding errors do.
+        let message = self.plaintext();
+        let around = message.plus(message).plus(self.core.rescale());
+        let factor = Noise {
+            std: self.plain * around.std,
+            bound: self.plain * (around.bound + 1.0),
+        };
+        let cross = self.plain / self.primes[..=level].iter().product::<f64>();
+        let sides = left.plus(right);
+        Noise {
+            std: factor.std * sides.std + cross * left.std * right.std,
+            bound: factor.bound * sides.bound + cross * left.bound * right.bound,
+        }
+        .plus(self.core.rescale_unrelinearized())
+    }
+
     /// After a key switch at `level`: relinearisation, rotation, row swap.
     pub fn key_switch(&self, noise: Noise, level: usize) -> Noise {
         noise.plus(self.core.key_switch(level))
@@ -98,11 +121,6 @@ impl NoiseModel {
             std: noise.std,
             bound: noise.bound + (self.core.degree() as f64).sqrt() / 2.0,
         }
-    }
-
-    /// Q_level.
-    pub(crate) fn modulus(&self, level: usize) -> f64 {
-        self.primes[..=level].iter().product()
     }
 
     /// Bits between the bound and Q/2 at `level`: a lower bound of the noise budget.

@@ -30,7 +30,7 @@ impl<'a> Encryptor<'a> {
     /// Encrypts at `level` under a seed drawn for this ciphertext alone.
     ///
     /// Math:  c_0 = -a s + e + (Q/t) m, a from the seed
-    /// Noise: [`crate::bfv::NoiseModel::fresh_secret`]
+    /// Noise: [`crate::bgv::NoiseModel::fresh_secret`]
     ///
     /// # Errors
     /// [`Error::ParameterMismatch`], [`Error::LevelTooHigh`].

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use scuro_fhe::bfv::{BfvContext, Ciphertext, Encoder, Evaluator, NoiseModel, SeededCiphertext};
+use scuro_fhe::bfv::{BfvContext, Ciphertext, Encoder, Evaluator, SeededCiphertext};
+use scuro_fhe::bgv::NoiseModel;
 use scuro_fhe::flooding::Flooding;
 use scuro_fhe::noise::Noise;
 use scuro_fhe::owner::KeyGenerator;
@@ -28,7 +29,7 @@ impl Invariant {
         Self {
             encoder: Encoder::new(&context),
             evaluator: Evaluator::new(&context),
-            model: NoiseModel::new(&context),
+            model: NoiseModel::new(&exact.context),
             exact,
             context,
         }
@@ -91,7 +92,7 @@ fn encryptions_sums_and_plain_products_are_exact() {
             twice,
         );
         let product = exact.zip(&a, &b, |a, b| a * b);
-        let noise = ring.model.mul_plain(fresh);
+        let noise = ring.model.mul(fresh, ring.model.plaintext());
         ring.check(&evaluator.mul_plain(&x, &plain).unwrap(), &product, noise);
         let tripled = exact.zip(&a, &a, |a, _| -3 * a);
         let found = evaluator.mul_integer(&x, -3).unwrap();
@@ -118,7 +119,7 @@ fn products_of_ciphertexts_are_exact_and_keep_the_scale() {
         let product = exact.zip(&a, &b, |a, b| a * b);
         let raw = evaluator.mul(&x, &y).unwrap();
         assert_eq!((raw.parts().len(), raw.level()), (3, top));
-        let noise = ring.model.mul_ciphertexts(fresh, fresh, top);
+        let noise = ring.model.mul_scale_invariant(fresh, fresh, top);
         ring.check(&raw, &product, noise);
         let two = evaluator.relinearize(&raw, &exact.keys).unwrap();
         let noise = ring.model.key_switch(noise, top);
@@ -126,17 +127,17 @@ fn products_of_ciphertexts_are_exact_and_keep_the_scale() {
         // No modulus switch is needed between products.
         if ring
             .model
-            .budget(ring.model.mul_ciphertexts(noise, noise, top), top)
+            .budget(ring.model.mul_scale_invariant(noise, noise, top), top)
             > 0.0
         {
             let fourth = exact.zip(&product, &product, |a, b| a * b);
-            let noise = ring.model.mul_ciphertexts(noise, noise, top);
+            let noise = ring.model.mul_scale_invariant(noise, noise, top);
             ring.check(&evaluator.square(&two).unwrap(), &fourth, noise);
         }
         let lower = evaluator.mod_switch(&two).unwrap();
         ring.check(&lower, &product, ring.model.mod_switch(noise, top));
         let square = exact.zip(&a, &a, |a, _| a * a);
-        let noise = ring.model.mul_ciphertexts(fresh, fresh, top);
+        let noise = ring.model.mul_scale_invariant(fresh, fresh, top);
         ring.check(&evaluator.square(&x).unwrap(), &square, noise);
         let sum = exact.zip(&a, &b, |a, b| a * b + b * b + a * a);
         let found = evaluator
@@ -145,7 +146,7 @@ fn products_of_ciphertexts_are_exact_and_keep_the_scale() {
         ring.check(&found, &sum, noise.plus(noise).plus(noise));
         let lower = [&x, &y].map(|c| evaluator.mod_switch(c).unwrap());
         let switched = ring.model.mod_switch(fresh, top);
-        let noise = ring.model.mul_ciphertexts(switched, switched, top - 1);
+        let noise = ring.model.mul_scale_invariant(switched, switched, top - 1);
         if ring.model.budget(noise, top - 1) > 0.0 {
             let found = evaluator.mul(&lower[0], &lower[1]).unwrap();
             ring.check(&found, &product, noise);
@@ -163,7 +164,7 @@ fn extreme_messages_multiply_exactly() {
             .collect();
         let one_hot: Vec<i64> = (0..slots).map(|p| if p == 7 { half } else { 0 }).collect();
         let noise = ring.model.fresh_secret();
-        let noise = ring.model.mul_ciphertexts(noise, noise, top);
+        let noise = ring.model.mul_scale_invariant(noise, noise, top);
         for values in [
             vec![half; slots as usize],
             vec![-half; slots as usize],
@@ -288,7 +289,7 @@ proptest! {
                 0 | 1 => {
                     let raw = evaluator.square(&x).unwrap();
                     let found = evaluator.relinearize(&raw, keys).unwrap();
-                    let product = model.mul_ciphertexts(noise, noise, level);
+                    let product = model.mul_scale_invariant(noise, noise, level);
                     let predicted = model.key_switch(product, level);
                     (found, ring.exact.zip(&values, &values, |a, b| a * b), predicted)
                 }
@@ -304,7 +305,7 @@ proptest! {
                     let plain = ring.encoder.encode(&start).unwrap();
                     let found = evaluator.mul_plain(&x, &plain).unwrap();
                     let product = ring.exact.zip(&values, &start, |a, b| a * b);
-                    (found, product, model.mul_plain(noise))
+                    (found, product, model.mul(noise, model.plaintext()))
                 }
             };
             if model.budget(predicted, next.level()) <= 0.0 {

@@ -329,12 +329,9 @@ fn exact_products_and_maps_stay_above_their_predicted_budget() {
         weights,
     };
     let map = exact::EncryptedTransform::new(&ring.context, 1, vec![vec![diagonal]]).unwrap();
-    let (model, scaled) = (
-        bgv::NoiseModel::new(&ring.context),
-        bfv::NoiseModel::new(&invariant),
-    );
+    let model = bgv::NoiseModel::new(&ring.context);
     let fresh = model.fresh_secret();
-    let product = scaled.budget(scaled.mul_ciphertexts(fresh, fresh, 1), 1);
+    let product = model.budget(model.mul_scale_invariant(fresh, fresh, 1), 1);
     let rotated = model.key_switch(fresh, 1);
     let mapped = model.budget(model.merged_sum(model.mul(fresh, rotated), 2, 1), 1);
     assert!(product > 0.0, "{product} {mapped}");
