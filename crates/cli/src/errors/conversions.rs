@@ -184,6 +184,8 @@ impl From<RuntimeError> for Failure {
             }
             RuntimeError::Overflow { .. } => Self::new(Exit::JobFailed, "simulate.overflow", text)
                 .hint("compile with calibration data like the input, or a larger --margin"),
+            RuntimeError::PlainQuery { .. } => Self::bad_input("evaluate.plain-query", text)
+                .hint("encrypt the input, or protect the model from its first layer on"),
             RuntimeError::Threads { .. } => {
                 Self::new(Exit::JobFailed, "evaluate.threads", text).hint("pass --threads 1")
             }

@@ -14,8 +14,11 @@ use crate::workspace::Workspace;
 
 /// Evaluations measured.
 const SAMPLES: usize = 20;
-/// Queries that share one reading of the weights.
-const BLOCK: usize = 32;
+/// Blocks measured.
+const BLOCK_SAMPLES: usize = 5;
+/// Queries that share one reading of the weights: few read the weights often, many fall out of the
+/// caches themselves.
+const BLOCKS: [usize; 3] = [4, 8, 16];
 const MEGABYTE: f64 = 1e6;
 
 /// Milliseconds of processor time of one evaluation, input and weights encrypted.
@@ -98,38 +101,62 @@ fn fill(workspace: &Workspace, subject: &Subject) -> Result<(), Failure> {
     workspace.fill_weights(&protected.weights)
 }
 
-/// Images a second of processor time, in blocks that read the weights once.
+/// Images a second of processor time, in blocks that read the weights once; of the block sizes, the
+/// fastest.
 pub(super) fn throughput(settings: &Settings<'_>, point: Point) -> Result<Sampling, Failure> {
     let subject = Subject::get(settings, point)?;
     let session = Session::new(&subject.compiled.model, settings.threads)?;
-    let mut queries = Vec::with_capacity(BLOCK);
-    for input in subject.inputs.iter().cycle().take(BLOCK) {
+    let mut queries = Vec::new();
+    for input in subject.inputs.iter().cycle().take(BLOCKS[BLOCKS.len() - 1]) {
         let query = session.encrypt(&[input])?;
         queries.extend(session.model().open_query(&query)?);
     }
-    let evaluator = &session.evaluator;
-    evaluator.run_block(&queries)?;
-    let mut rates = Vec::new();
-    for _ in 0..settings.samples(3) {
-        let start = clock::process_seconds();
-        black_box(evaluator.run_block(&queries)?);
-        rates.push(BLOCK as f64 / (clock::process_seconds() - start));
+    let mut best: Option<(Sampling, usize)> = None;
+    for block in BLOCKS {
+        let run = || session.evaluator.run_block(&queries[..block]);
+        let rates = rates(settings, block, run)?;
+        if best
+            .as_ref()
+            .is_none_or(|(b, _)| rates.median() > b.median())
+        {
+            best = Some((rates, block));
+        }
     }
-    let note = format!("blocks of {BLOCK}; {}", subject.describe());
-    Ok(Sampling::new(rates, settings.threads).note(note))
+    let (rates, block) = best.ok_or_else(|| Failure::internal("no block sizes"))?;
+    Ok(rates.note(format!("blocks of {block}; {}", subject.describe())))
+}
+
+/// Images a second of `work`, which takes `images` at a time.
+fn rates<T>(
+    settings: &Settings<'_>,
+    images: usize,
+    work: impl FnMut() -> Result<T, Failure>,
+) -> Result<Sampling, Failure> {
+    let times = milliseconds_of(settings.samples(BLOCK_SAMPLES), work)?;
+    let rates = times
+        .iter()
+        .map(|milliseconds| images as f64 * 1e3 / milliseconds);
+    Ok(Sampling::new(rates.collect(), settings.threads))
 }
 
 /// Processor time of `work`, after a first call.
 fn milliseconds<T>(
     settings: &Settings<'_>,
-    mut work: impl FnMut() -> Result<T, Failure>,
+    work: impl FnMut() -> Result<T, Failure>,
 ) -> Result<Sampling, Failure> {
+    let times = milliseconds_of(settings.samples(SAMPLES), work)?;
+    Ok(Sampling::new(times, settings.threads))
+}
+
+fn milliseconds_of<T>(
+    samples: usize,
+    mut work: impl FnMut() -> Result<T, Failure>,
+) -> Result<Vec<f64>, Failure> {
     black_box(work()?);
-    let mut times = Vec::new();
-    for _ in 0..settings.samples(SAMPLES) {
+    let mut sample = || {
         let start = clock::process_seconds();
         black_box(work()?);
-        times.push((clock::process_seconds() - start) * 1e3);
-    }
-    Ok(Sampling::new(times, settings.threads))
+        Ok((clock::process_seconds() - start) * 1e3)
+    };
+    (0..samples).map(|_| sample()).collect()
 }
