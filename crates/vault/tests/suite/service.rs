@@ -108,7 +108,7 @@ impl Site {
     }
 }
 
-async fn deployed(desk: &Desk, now: u64) -> (Identity, Device) {
+pub(crate) async fn deployed(desk: &Desk, now: u64) -> (Identity, Device) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("port");
