@@ -140,7 +140,8 @@ pub(crate) fn sealed(db: &Connection, id: &str) -> Result<Vec<u8>, VaultError> {
 /// Stores a sealed secret.
 pub(crate) fn set_sealed(db: &Connection, id: &str, sealed: &[u8]) -> Result<(), VaultError> {
     db.execute(
-        "INSERT INTO secrets VALUES (?1, ?2) ON CONFLICT(id) DO UPDATE SET sealed = excluded.sealed",
+        "INSERT INTO secrets VALUES (?1, ?2)
+         ON CONFLICT(id) DO UPDATE SET sealed = excluded.sealed",
         params![id, sealed],
     )?;
     Ok(())

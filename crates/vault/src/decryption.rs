@@ -17,7 +17,8 @@ use crate::vault::Vault;
 /// Open models that are kept; each holds its tables and its secret key.
 pub const OPEN_MODELS: usize = 8;
 
-/// Why a reply is refused. The code goes to the device, so it tells nothing of the content.
+/// Why a reply is refused. The code goes to the device, so every fault is one of public bytes:
+/// none depends on what a ciphertext decrypts to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplyFault {
@@ -49,9 +50,6 @@ pub enum ReplyFault {
         /// Ciphertexts of the program's result.
         expected: usize,
     },
-    /// It does not decrypt to numbers.
-    #[error("does not decrypt to numbers")]
-    NotFinite,
 }
 
 impl ReplyFault {
@@ -64,7 +62,6 @@ impl ReplyFault {
             Self::WrongKey => "reply.wrong-key",
             Self::WrongLevel { .. } => "reply.wrong-level",
             Self::WrongCount { .. } => "reply.wrong-count",
-            Self::NotFinite => "reply.not-finite",
         }
     }
 }
@@ -101,7 +98,7 @@ impl OpenModel {
     }
 
     /// Decrypts and decodes: one answer an image. Only the slots that the program's layout names
-    /// are read.
+    /// are read. Scores that are no numbers give no answer, and the device does not hear of it.
     ///
     /// # Errors
     /// [`ReplyFault`].
@@ -111,14 +108,16 @@ impl OpenModel {
             return Err(ReplyFault::WrongProgram);
         }
         self.check_counts(&bundle)?;
-        let each = bundle.ciphertexts.iter();
-        each.map(|bytes| self.check_ciphertext(bytes))
-            .collect::<Result<(), _>>()?;
+        let mut each = bundle.ciphertexts.iter();
+        each.try_for_each(|bytes| self.check_ciphertext(bytes))?;
         let predictions = self.client.decrypt(&bundle).map_err(|error| match error {
             scuro_client::Error::WrongProgram { .. } => ReplyFault::WrongProgram,
             _ => ReplyFault::Malformed,
         })?;
-        predictions.into_iter().map(|p| self.answer(p)).collect()
+        Ok(predictions
+            .into_iter()
+            .filter_map(|p| self.answer(p))
+            .collect())
     }
 
     fn check_counts(&self, bundle: &Bundle) -> Result<(), ReplyFault> {
@@ -151,11 +150,9 @@ impl OpenModel {
         Ok(())
     }
 
-    fn answer(&self, prediction: Prediction) -> Result<Answer, ReplyFault> {
-        if !prediction.scores.iter().all(|score| score.is_finite()) {
-            return Err(ReplyFault::NotFinite);
-        }
-        Ok(Answer {
+    fn answer(&self, prediction: Prediction) -> Option<Answer> {
+        let finite = prediction.scores.iter().all(|score| score.is_finite());
+        finite.then(|| Answer {
             label: prediction.label as u32,
             label_name: self.manifest.labels.get(prediction.label).cloned(),
             confidence: prediction.confidence,

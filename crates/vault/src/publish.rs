@@ -82,13 +82,20 @@ pub struct Source {
     pub metrics: Arc<Metrics>,
     /// Changes when results are added.
     pub news: watch::Receiver<u64>,
+    /// Leaves the scores out: exact decrypted values can help whoever has the ciphertexts too.
+    pub labels_only: bool,
 }
 
 impl Source {
     async fn page(&self, cursor: u64) -> Result<Vec<InferenceResult>, VaultError> {
         let vault = Arc::clone(&self.vault);
         let page = move || vault.results(cursor, PAGE);
-        Ok(blocking(page).await?.results)
+        let mut results = blocking(page).await?.results;
+        if self.labels_only {
+            let answers = results.iter_mut().flat_map(|result| &mut result.answers);
+            answers.for_each(|answer| answer.scores.clear());
+        }
+        Ok(results)
     }
 
     async fn advance(&self, sink: &'static str, seq: u64, count: usize) -> Result<(), VaultError> {

@@ -60,6 +60,8 @@ pub struct ServeOptions {
     pub results_file: Option<PathBuf>,
     /// MQTT topic.
     pub mqtt: Option<Topic>,
+    /// Leave the scores out of file and topic.
+    pub labels_only: bool,
 }
 
 /// Addresses that a started vault listens on.
@@ -122,6 +124,7 @@ pub async fn serve(
         vault,
         metrics: Arc::clone(&metrics),
         news: subscribed,
+        labels_only: options.labels_only,
     };
     if let Some(path) = options.results_file {
         sinks.spawn(publish::to_file(source.clone(), path));

@@ -2,7 +2,6 @@
 //! is there, and nothing is there twice.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -10,6 +9,8 @@ use std::time::Duration;
 
 use hyper::{Method, StatusCode};
 use scuro_vault::Vault;
+use scuro_vault::decryption::OpenModels;
+use scuro_vault::registry::ModelState;
 use scuro_vault::service::{ServeOptions, serve};
 use scuro_wire::https::Client;
 use scuro_wire::inference::{InferenceBatch, InferenceBatchReply, Outcome};
@@ -43,6 +44,7 @@ async fn a_child_process_serves_the_vault_that_it_is_told() {
         metrics: None,
         results_file: Some(folder.join("results.jsonl")),
         mqtt: None,
+        labels_only: false,
     };
     let started = |listening: scuro_vault::service::Listening| {
         let path = folder.join("address");
@@ -51,6 +53,65 @@ async fn a_child_process_serves_the_vault_that_it_is_told() {
     };
     let served = serve(Arc::new(vault), options, started, std::future::pending());
     served.await.expect("serves");
+}
+
+/// Names the vault in which the child stores one version after the other.
+const STORE: &str = "SCURO_TEST_STORE";
+
+/// Not a test of its own either.
+#[test]
+fn a_child_process_stores_versions_until_it_is_killed() {
+    let Some(folder) = std::env::var_os(STORE) else {
+        return;
+    };
+    let folder = Path::new(&folder);
+    let vault = Vault::open(folder, &key_source(folder)).expect("opens");
+    loop {
+        OURS.store(&vault, today()).expect("stored");
+    }
+}
+
+#[test]
+fn a_registry_is_whole_whenever_the_process_that_writes_it_is_killed() {
+    let mut desk = Desk::new(today());
+    let folder = desk.folder.path().to_path_buf();
+    for round in 0..KILLS as u64 {
+        let before = desk.vault.models().expect("list").len();
+        let executable = std::env::current_exe().expect("this test");
+        let mut child = Command::new(executable)
+            .args([
+                "--exact",
+                "crash::a_child_process_stores_versions_until_it_is_killed",
+            ])
+            .env(STORE, &folder)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("a child");
+        while desk.vault.models().expect("list").len() == before {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::thread::sleep(Duration::from_millis(3 * round));
+        child.kill().expect("killed");
+        child.wait().expect("gone");
+        desk.vault = Arc::new(Vault::open(&folder, &key_source(&folder)).expect("opens"));
+        check_registry(&desk.vault);
+    }
+}
+
+/// Versions without a gap, one of them active, each of which still decrypts.
+fn check_registry(vault: &Vault) {
+    let models = vault.models().expect("list");
+    let versions: Vec<u32> = models.iter().rev().map(|m| m.manifest.version).collect();
+    assert_eq!(versions, (1..=models.len() as u32).collect::<Vec<_>>());
+    let active = models
+        .iter()
+        .filter(|m| m.state == ModelState::Active)
+        .count();
+    assert_eq!((active, models[0].state), (1, ModelState::Active));
+    for record in &models {
+        let open = OpenModels::default().open(vault, record).expect("opens");
+        assert_eq!(open.decrypt(&OURS.reply(50)).expect("decrypts").len(), 1);
+    }
 }
 
 /// The child; killed when it is dropped.
@@ -75,12 +136,16 @@ impl Server {
             ])
             .env(FOLDER, folder)
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
             .spawn()
             .expect("a child");
+        let mut server = Self {
+            process,
+            address: String::new(),
+        };
         for _ in 0..600 {
             if let Ok(address) = std::fs::read_to_string(folder.join("address")) {
-                return Self { process, address };
+                server.address = address;
+                return server;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -102,11 +167,6 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
-        if let Some(errors) = self.process.stderr.take() {
-            for line in BufReader::new(errors).lines().map_while(Result::ok) {
-                eprintln!("child: {line}");
-            }
-        }
     }
 }
 
