@@ -7,6 +7,7 @@ use scuro_fhe::ckks::Ciphertext;
 use scuro_fhe::codec;
 use scuro_fhe::owner::SecretKey;
 use scuro_program::Program;
+use scuro_wire::limits::IMAGES_PER_REPLY;
 use scuro_wire::results::Answer;
 use scuro_wire::{Digest, Manifest, Role};
 
@@ -42,6 +43,14 @@ pub enum ReplyFault {
         /// Level of the program's result.
         expected: usize,
     },
+    /// More images than one reply may have.
+    #[error("for {found} images; the limit is {limit}")]
+    TooManyImages {
+        /// Images that the reply is for.
+        found: usize,
+        /// Most.
+        limit: usize,
+    },
     /// More or fewer ciphertexts than the program's result, or more images than they hold.
     #[error("{found} ciphertexts in one run, the program gives {expected}")]
     WrongCount {
@@ -61,6 +70,7 @@ impl ReplyFault {
             Self::WrongParameters => "reply.wrong-parameters",
             Self::WrongKey => "reply.wrong-key",
             Self::WrongLevel { .. } => "reply.wrong-level",
+            Self::TooManyImages { .. } => "reply.too-many-images",
             Self::WrongCount { .. } => "reply.wrong-count",
         }
     }
@@ -124,6 +134,11 @@ impl OpenModel {
         let found = bundle.group as usize;
         let runs = bundle.runs().count();
         let images = bundle.images as usize;
+        let limit = IMAGES_PER_REPLY;
+        if images > limit {
+            let found = images;
+            return Err(ReplyFault::TooManyImages { found, limit });
+        }
         let per_run = self.client.model().images_per_run();
         if found != self.ciphertexts || images.div_ceil(per_run) != runs {
             let expected = self.ciphertexts;
