@@ -138,7 +138,8 @@ fn wire() -> Outcome {
     };
     let inferences = vec![inference; 2];
     let frame = InferenceBatch { inferences }.to_bytes();
-    write("inferences", "two", &scuro_fuzz::without_digest(&frame))
+    write("inferences", "two", &scuro_fuzz::without_digest(&frame))?;
+    Ok(())
 }
 
 fn program() -> Outcome {
