@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -204,7 +205,7 @@ impl FileSink {
     fn open(path: &Path) -> Result<(Self, u64), VaultError> {
         let fail = |error| VaultError::file("open", path, error);
         let mut options = File::options();
-        let options = options.read(true).append(true).create(true);
+        let options = options.read(true).append(true).create(true).mode(0o600);
         let file = options.open(path).map_err(fail)?;
         let (length, last) = last_line(&file).map_err(fail)?;
         file.set_len(length).map_err(fail)?;
