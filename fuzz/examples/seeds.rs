@@ -17,6 +17,10 @@ use scuro_program::{
     Operation, OutputSpec, Packing, ParameterPlan, PostOperation, Program, Ring, Scheme, SecurityTable,
     SlotAddress, SlotVector, Step, ValueId, Weights,
 };
+use scuro_wire::inference::{Inference, InferenceBatch, Timings};
+use scuro_wire::manifest::{Decryptor, EncryptedScope};
+use scuro_wire::query::{QueryBatch, QueryRegistration};
+use scuro_wire::{Artefact, Digest, KeyId, Manifest, Name, QueryId, Role};
 
 /// Slots of the sample program.
 const SLOTS: usize = 1 << 11;
@@ -28,6 +32,7 @@ fn main() -> Outcome {
     images()?;
     safetensors()?;
     program()?;
+    wire()?;
     fhe()
 }
 
@@ -88,6 +93,52 @@ fn safetensors() -> Outcome {
         &[0; 40],
     ];
     write("safetensors", "dense", &parts.concat())?;
+    Ok(())
+}
+
+/// What services say to each other.
+fn wire() -> Outcome {
+    let digest = Digest([7; 32]);
+    let query_id = QueryId([1; 16]);
+    let artefact = |role| Artefact {
+        role,
+        bytes: 3,
+        digest,
+    };
+    let manifest = Manifest {
+        name: Name::new("digits")?,
+        version: 1,
+        artefacts: Role::ALL.map(artefact).to_vec(),
+        parameters: digest,
+        key_id: KeyId([2; 16]),
+        created: 1,
+        expires: 2,
+        labels: vec!["zero".to_string()],
+        encrypted: EncryptedScope::Last,
+        decryptor: Decryptor::ModelOwner,
+    };
+    write("manifest", "small", &manifest.to_bytes())?;
+    let query = QueryRegistration {
+        query_id,
+        deployment: digest,
+        query_digest: digest,
+    };
+    let queries = vec![query; 2];
+    write(
+        "queries",
+        "two",
+        &serde_json::to_vec(&QueryBatch { queries })?,
+    )?;
+    let inference = Inference {
+        query_id,
+        deployment: digest,
+        query_digest: digest,
+        timings: Timings::default(),
+        reply: vec![1, 2, 3],
+    };
+    let inferences = vec![inference; 2];
+    let frame = InferenceBatch { inferences }.to_bytes();
+    write("inferences", "two", &scuro_fuzz::without_digest(&frame))?;
     Ok(())
 }
 

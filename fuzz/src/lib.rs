@@ -20,6 +20,9 @@ use scuro_nn::data::{self, digit_photo, picture};
 use scuro_nn::graph::Graph;
 use scuro_nn::{export, import};
 use scuro_program::Program;
+use scuro_wire::Manifest;
+use scuro_wire::inference::InferenceBatch;
+use scuro_wire::query::QueryBatch;
 
 /// Bytes of the digest that ends a program or a bundle.
 const DIGEST_BYTES: usize = 32;
@@ -71,11 +74,14 @@ pub const TARGETS: &[Target] = &[
     ("fhe_file", fhe_file),
     ("fhe_object", fhe_object),
     ("idx", idx),
+    ("inferences", inferences),
     ("keras_h5", keras_h5),
     ("keras_zip", keras_zip),
+    ("manifest", manifest),
     ("onnx", onnx),
     ("picture", picture),
     ("program", program),
+    ("queries", queries),
     ("safetensors", safetensors),
 ];
 
@@ -194,11 +200,33 @@ pub fn program(body: &[u8]) {
     }
 }
 
+/// A frame of encrypted inferences without its digest.
+pub fn inferences(body: &[u8]) {
+    let bytes = with_digest(body);
+    if let Ok(batch) = InferenceBatch::from_bytes(&bytes) {
+        assert_eq!(batch.to_bytes(), bytes, "a frame has one encoding");
+    }
+}
+
+/// A manifest of a protected model.
+pub fn manifest(bytes: &[u8]) {
+    if let Ok(manifest) = Manifest::from_bytes(bytes) {
+        assert_eq!(manifest.to_bytes(), bytes, "a manifest has one encoding");
+    }
+}
+
+/// A batch of query registrations.
+pub fn queries(bytes: &[u8]) {
+    if let Ok(batch) = QueryBatch::from_bytes(bytes) {
+        assert!(!batch.queries.is_empty(), "an empty batch is refused");
+    }
+}
+
 fn with_digest(body: &[u8]) -> Vec<u8> {
     [body, blake3::hash(body).as_bytes()].concat()
 }
 
-/// What [`program`] and [`bundle`] take of a whole file.
+/// What [`program`], [`bundle`] and [`inferences`] take of a whole file.
 pub fn without_digest(file: &[u8]) -> Vec<u8> {
     file[..file.len() - DIGEST_BYTES].to_vec()
 }

@@ -1,5 +1,7 @@
 //! The embedded database: SQLite in WAL mode, every commit on disk before it returns.
 
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -45,8 +47,12 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Opens or makes the file. Tables come with [`Database::create_tables`].
+    /// Opens or makes the file, for its owner alone. Tables come with [`Database::create_tables`].
     pub(crate) fn open(path: &Path) -> Result<Self, VaultError> {
+        // SQLite gives its log the mode of the database.
+        let mut options = File::options();
+        let file = options.create(true).append(true).mode(0o600).open(path);
+        file.map_err(|error| VaultError::file("open", path, error))?;
         let connection = Connection::open(path)?;
         connection.busy_timeout(BUSY)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -140,7 +146,8 @@ pub(crate) fn sealed(db: &Connection, id: &str) -> Result<Vec<u8>, VaultError> {
 /// Stores a sealed secret.
 pub(crate) fn set_sealed(db: &Connection, id: &str, sealed: &[u8]) -> Result<(), VaultError> {
     db.execute(
-        "INSERT INTO secrets VALUES (?1, ?2) ON CONFLICT(id) DO UPDATE SET sealed = excluded.sealed",
+        "INSERT INTO secrets VALUES (?1, ?2)
+         ON CONFLICT(id) DO UPDATE SET sealed = excluded.sealed",
         params![id, sealed],
     )?;
     Ok(())

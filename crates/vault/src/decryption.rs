@@ -6,6 +6,7 @@ use scuro_client::{Bundle, Client, Model, Prediction};
 use scuro_fhe::owner::SecretKey;
 use scuro_fhe::{AnyCiphertext, codec};
 use scuro_program::Program;
+use scuro_wire::limits::IMAGES_PER_REPLY;
 use scuro_wire::results::Answer;
 use scuro_wire::{Digest, Manifest, Role};
 
@@ -16,7 +17,8 @@ use crate::vault::Vault;
 /// Open models that are kept; each holds its tables and its secret key.
 pub const OPEN_MODELS: usize = 8;
 
-/// Why a reply is refused. The code goes to the device, so it tells nothing of the content.
+/// Why a reply is refused. The code goes to the device, so every fault is one of public bytes:
+/// none depends on what a ciphertext decrypts to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplyFault {
@@ -40,6 +42,14 @@ pub enum ReplyFault {
         /// Level of the program's result.
         expected: usize,
     },
+    /// More images than one reply may have.
+    #[error("for {found} images; the limit is {limit}")]
+    TooManyImages {
+        /// Images that the reply is for.
+        found: usize,
+        /// Most.
+        limit: usize,
+    },
     /// More or fewer ciphertexts than the program's result, or more images than they hold.
     #[error("{found} ciphertexts in one run, the program gives {expected}")]
     WrongCount {
@@ -48,9 +58,6 @@ pub enum ReplyFault {
         /// Ciphertexts of the program's result.
         expected: usize,
     },
-    /// It does not decrypt to numbers.
-    #[error("does not decrypt to numbers")]
-    NotFinite,
 }
 
 impl ReplyFault {
@@ -62,8 +69,8 @@ impl ReplyFault {
             Self::WrongParameters => "reply.wrong-parameters",
             Self::WrongKey => "reply.wrong-key",
             Self::WrongLevel { .. } => "reply.wrong-level",
+            Self::TooManyImages { .. } => "reply.too-many-images",
             Self::WrongCount { .. } => "reply.wrong-count",
-            Self::NotFinite => "reply.not-finite",
         }
     }
 }
@@ -100,7 +107,7 @@ impl OpenModel {
     }
 
     /// Decrypts and decodes: one answer an image. Only the slots that the program's layout names
-    /// are read.
+    /// are read. Scores that are no numbers give no answer, and the device does not hear of it.
     ///
     /// # Errors
     /// [`ReplyFault`].
@@ -110,20 +117,27 @@ impl OpenModel {
             return Err(ReplyFault::WrongProgram);
         }
         self.check_counts(&bundle)?;
-        let each = bundle.ciphertexts.iter();
-        each.map(|bytes| self.check_ciphertext(bytes))
-            .collect::<Result<(), _>>()?;
+        let mut each = bundle.ciphertexts.iter();
+        each.try_for_each(|bytes| self.check_ciphertext(bytes))?;
         let predictions = self.client.decrypt(&bundle).map_err(|error| match error {
             scuro_client::Error::WrongProgram { .. } => ReplyFault::WrongProgram,
             _ => ReplyFault::Malformed,
         })?;
-        predictions.into_iter().map(|p| self.answer(p)).collect()
+        Ok(predictions
+            .into_iter()
+            .filter_map(|p| self.answer(p))
+            .collect())
     }
 
     fn check_counts(&self, bundle: &Bundle) -> Result<(), ReplyFault> {
         let found = bundle.group as usize;
         let runs = bundle.runs().count();
         let images = bundle.images as usize;
+        let limit = IMAGES_PER_REPLY;
+        if images > limit {
+            let found = images;
+            return Err(ReplyFault::TooManyImages { found, limit });
+        }
         let per_run = self.client.model().images_per_run();
         if found != self.ciphertexts || images.div_ceil(per_run) != runs {
             let expected = self.ciphertexts;
@@ -150,11 +164,9 @@ impl OpenModel {
         Ok(())
     }
 
-    fn answer(&self, prediction: Prediction) -> Result<Answer, ReplyFault> {
-        if !prediction.scores.iter().all(|score| score.is_finite()) {
-            return Err(ReplyFault::NotFinite);
-        }
-        Ok(Answer {
+    fn answer(&self, prediction: Prediction) -> Option<Answer> {
+        let finite = prediction.scores.iter().all(|score| score.is_finite());
+        finite.then(|| Answer {
             label: prediction.label as u32,
             label_name: self.manifest.labels.get(prediction.label).cloned(),
             confidence: prediction.confidence,

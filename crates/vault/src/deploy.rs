@@ -186,14 +186,14 @@ impl Vault {
     }
 }
 
-/// Whether this deployment is, or was, active on the device.
-pub(crate) fn is_deployed(
+/// Whether this deployment was given to the device. A push that began counts: the device may have
+/// activated it while the vault was cut off before it could note that.
+pub(crate) fn was_given(
     db: &Connection,
     device: &Name,
     deployment: &Digest,
 ) -> Result<bool, VaultError> {
-    let sql = "SELECT count(*) FROM deployments
-               WHERE device = ?1 AND deployment = ?2 AND state IN ('active', 'previous')";
+    let sql = "SELECT count(*) FROM deployments WHERE device = ?1 AND deployment = ?2";
     let values = params![device.as_str(), deployment.0];
     Ok(db.query_row(sql, values, |row| row.get::<_, i64>(0))? > 0)
 }

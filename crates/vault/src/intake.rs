@@ -19,7 +19,7 @@ use scuro_wire::results::InferenceResult;
 use scuro_wire::{Digest, Name, QueryId};
 
 use crate::decryption::{OpenModel, OpenModels};
-use crate::deploy::is_deployed;
+use crate::deploy::was_given;
 use crate::error::VaultError;
 use crate::results;
 use crate::vault::Vault;
@@ -209,7 +209,7 @@ impl Intake {
         let Some(record) = self.vault.model_of(db, deployment)? else {
             return Ok(Err(NOT_DEPLOYED));
         };
-        if !is_deployed(db, device, deployment)? {
+        if !was_given(db, device, deployment)? {
             return Ok(Err(NOT_DEPLOYED));
         }
         Ok(match record.check_usable(now) {

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,13 +83,20 @@ pub struct Source {
     pub metrics: Arc<Metrics>,
     /// Changes when results are added.
     pub news: watch::Receiver<u64>,
+    /// Leaves the scores out: exact decrypted values can help whoever has the ciphertexts too.
+    pub labels_only: bool,
 }
 
 impl Source {
     async fn page(&self, cursor: u64) -> Result<Vec<InferenceResult>, VaultError> {
         let vault = Arc::clone(&self.vault);
         let page = move || vault.results(cursor, PAGE);
-        Ok(blocking(page).await?.results)
+        let mut results = blocking(page).await?.results;
+        if self.labels_only {
+            let answers = results.iter_mut().flat_map(|result| &mut result.answers);
+            answers.for_each(|answer| answer.scores.clear());
+        }
+        Ok(results)
     }
 
     async fn advance(&self, sink: &'static str, seq: u64, count: usize) -> Result<(), VaultError> {
@@ -197,7 +205,7 @@ impl FileSink {
     fn open(path: &Path) -> Result<(Self, u64), VaultError> {
         let fail = |error| VaultError::file("open", path, error);
         let mut options = File::options();
-        let options = options.read(true).append(true).create(true);
+        let options = options.read(true).append(true).create(true).mode(0o600);
         let file = options.open(path).map_err(fail)?;
         let (length, last) = last_line(&file).map_err(fail)?;
         file.set_len(length).map_err(fail)?;

@@ -2,14 +2,14 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 use scuro_wire::QueryId;
-use scuro_wire::limits::RESULTS_PER_PAGE;
+use scuro_wire::limits::{RESULTS_PAGE_BYTES, RESULTS_PER_PAGE};
 use scuro_wire::results::{InferenceResult, ResultPage};
 
 use crate::error::VaultError;
 use crate::vault::Vault;
 
 impl Vault {
-    /// Results after `after`, in order, at most `limit`.
+    /// Results after `after`, in order, at most `limit`; fewer if they are large.
     ///
     /// # Errors
     /// [`VaultError::Database`].
@@ -21,11 +21,16 @@ impl Vault {
             let rows = statement.query_map(params![clamp(after), limit], |row| {
                 Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
             })?;
-            rows.map(|row| {
+            let (mut results, mut bytes) = (Vec::new(), 0);
+            for row in rows {
                 let (seq, body) = row?;
-                parse(seq as u64, &body)
-            })
-            .collect::<Result<Vec<_>, VaultError>>()
+                results.push(parse(seq as u64, &body)?);
+                bytes += body.len();
+                if bytes >= RESULTS_PAGE_BYTES {
+                    break;
+                }
+            }
+            Ok(results)
         })?;
         let next_after = results.last().map_or(after, |last| last.seq);
         Ok(ResultPage {

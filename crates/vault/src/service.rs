@@ -25,6 +25,7 @@ use scuro_wire::{Name, Problem, WireError, https, limits, paths};
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::clock::{now, now_ms};
@@ -60,6 +61,8 @@ pub struct ServeOptions {
     pub results_file: Option<PathBuf>,
     /// MQTT topic.
     pub mqtt: Option<Topic>,
+    /// Leave the scores out of file and topic.
+    pub labels_only: bool,
 }
 
 /// Addresses that a started vault listens on.
@@ -92,50 +95,32 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<(), VaultError> {
     let _lock = vault.lock()?;
-    let metrics = Arc::new(Metrics::default());
-    let intake = Arc::new(Intake::new(Arc::clone(&vault), Arc::clone(&metrics)));
-    let pruned = intake.prune(now_ms())?;
     let (news, subscribed) = watch::channel(0);
-    let service = Service {
-        vault: Arc::clone(&vault),
-        intake,
-        metrics: Arc::clone(&metrics),
-        requests: Arc::new(Semaphore::new(REQUESTS)),
-        per_device: Arc::default(),
-        news,
-    };
+    let service = Service::new(&vault, news);
+    let pruned = service.intake.prune(now_ms())?;
     let tls = vault.identity(now())?.server_config()?;
-    let listener = bind(options.listen).await?;
-    let plain = match options.metrics {
-        Some(address) => Some(bind(address).await?),
-        None => None,
+    let (listener, https) = bind(options.listen).await?;
+    let (plain, observed) = match options.metrics {
+        Some(address) => bind(address).await.map(|(l, a)| (Some(l), Some(a)))?,
+        None => (None, None),
     };
-    let listening = Listening {
-        https: address_of(&listener, options.listen)?,
-        metrics: match (&plain, options.metrics) {
-            (Some(listener), Some(address)) => Some(address_of(listener, address)?),
-            _ => None,
-        },
-    };
-    let mut sinks = tokio::task::JoinSet::new();
+    let metrics = Arc::clone(&service.metrics);
     let source = Source {
         vault,
         metrics: Arc::clone(&metrics),
         news: subscribed,
+        labels_only: options.labels_only,
     };
-    if let Some(path) = options.results_file {
-        sinks.spawn(publish::to_file(source.clone(), path));
-    }
-    if let Some(topic) = options.mqtt {
-        sinks.spawn(publish::to_mqtt(source.clone(), topic));
-    }
-    drop(source);
+    let mut sinks = start_sinks(source, options);
     let observer = plain.map(|listener| {
         let router = observation().with_state(service.clone());
         tokio::spawn(async move { axum::serve(listener, router).await })
     });
-    tracing::info!(address = %listening.https, pruned, "vault listens");
-    started(listening);
+    tracing::info!(address = %https, pruned, "vault listens");
+    started(Listening {
+        https,
+        metrics: observed,
+    });
     https::serve(listener, tls, router(service), metrics, stop).await;
     if let Some(observer) = observer {
         observer.abort();
@@ -151,19 +136,41 @@ pub async fn serve(
     Ok(())
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, VaultError> {
-    let listener = TcpListener::bind(address).await;
-    listener.map_err(|source| VaultError::Listen {
-        address: address.to_string(),
-        source,
-    })
+impl Service {
+    fn new(vault: &Arc<Vault>, news: watch::Sender<u64>) -> Self {
+        let metrics = Arc::new(Metrics::default());
+        let intake = Intake::new(Arc::clone(vault), Arc::clone(&metrics));
+        Self {
+            vault: Arc::clone(vault),
+            intake: Arc::new(intake),
+            metrics,
+            requests: Arc::new(Semaphore::new(REQUESTS)),
+            per_device: Arc::default(),
+            news,
+        }
+    }
 }
 
-fn address_of(listener: &TcpListener, asked: SocketAddr) -> Result<SocketAddr, VaultError> {
-    listener.local_addr().map_err(|source| VaultError::Listen {
-        address: asked.to_string(),
+fn start_sinks(source: Source, options: ServeOptions) -> JoinSet<()> {
+    let mut sinks = JoinSet::new();
+    if let Some(path) = options.results_file {
+        sinks.spawn(publish::to_file(source.clone(), path));
+    }
+    if let Some(topic) = options.mqtt {
+        sinks.spawn(publish::to_mqtt(source, topic));
+    }
+    sinks
+}
+
+/// Opens a port; gives its address, which matters if port 0 was asked for.
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), VaultError> {
+    let fail = |source| VaultError::Listen {
+        address: address.to_string(),
         source,
-    })
+    };
+    let listener = TcpListener::bind(address).await.map_err(fail)?;
+    let bound = listener.local_addr().map_err(fail)?;
+    Ok((listener, bound))
 }
 
 fn router(service: Service) -> Router {

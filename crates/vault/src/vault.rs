@@ -60,7 +60,7 @@ impl Vault {
     /// Makes a vault in `folder`: key, database, authority, own certificate.
     ///
     /// # Errors
-    /// [`VaultError::Exists`], or whatever stops it; a half-made vault is finished by the next call.
+    /// [`VaultError::Exists`], or whatever stops it; the next call finishes a half-made vault.
     pub fn init(folder: &Path, source: &KeySource, now: u64) -> Result<Self, VaultError> {
         if Self::exists(folder) {
             let path = folder.to_path_buf();
@@ -240,7 +240,8 @@ impl Vault {
     }
 }
 
-/// The key of `source`, if it is this vault's. Finishes a `rekey` that was cut off after its commit.
+/// The key of `source`, if it is this vault's. Finishes a `rekey` that was cut off after its
+/// commit.
 fn unlock(db: &Connection, source: &KeySource) -> Result<VaultKey, VaultError> {
     let expected = match meta(db, META_KIND)?.as_deref() {
         Some(b"passphrase") => "passphrase",

@@ -231,19 +231,31 @@ impl Client {
         headers: &[(&str, String)],
         body: impl Into<Bytes>,
     ) -> Result<Answer, WireError> {
-        let request = self.request(method, path, headers, body.into())?;
-        let mut connection = match self.connection.take() {
-            Some(open) if !open.is_closed() => open,
-            _ => self.connect().await?,
-        };
+        let body = body.into();
+        if let Some(open) = self.connection.take().filter(|open| !open.is_closed()) {
+            let request = self.request(method.clone(), path, headers, body.clone())?;
+            match self.exchange(open, request).await {
+                // The other side may have closed an idle connection meanwhile.
+                Err(WireError::Connection { .. }) => {}
+                sent => return sent,
+            }
+        }
+        let request = self.request(method, path, headers, body)?;
+        let connection = self.connect().await?;
+        self.exchange(connection, request).await
+    }
+
+    async fn exchange(
+        &mut self,
+        mut connection: SendRequest<Full<Bytes>>,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Answer, WireError> {
         let answer = async {
-            connection
-                .ready()
-                .await
-                .map_err(|error| self.broken(&error))?;
+            let ready = connection.ready().await;
+            ready.map_err(|error| self.broken(&error))?;
             let answer = connection.send_request(request).await;
-            self.collect(answer.map_err(|error| self.broken(&error))?)
-                .await
+            let answer = answer.map_err(|error| self.broken(&error))?;
+            self.collect(answer).await
         };
         let answer = timeout(limits::REQUEST, answer).await;
         let answer = answer.map_err(|_| self.late(limits::REQUEST.as_secs()))??;

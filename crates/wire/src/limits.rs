@@ -22,12 +22,16 @@ pub const QUERY_BATCH_BYTES: usize = 2 << 20;
 pub const INFERENCES_PER_BATCH: usize = 1024;
 /// Most bytes of one encrypted reply.
 pub const REPLY_BYTES: usize = 64 << 20;
+/// Most images that one encrypted reply may answer for.
+pub const IMAGES_PER_REPLY: usize = 1 << 15;
 /// Most bytes of a body of encrypted inferences.
 pub const INFERENCE_BATCH_BYTES: usize = 96 << 20;
 /// Most bytes of any JSON answer that a client reads.
 pub const ANSWER_BYTES: usize = 16 << 20;
 /// Most results in one page.
 pub const RESULTS_PER_PAGE: usize = 1000;
+/// Bytes at which a page of results ends early; one result may go over it.
+pub const RESULTS_PAGE_BYTES: usize = 4 << 20;
 /// Most deployments in a list.
 pub const DEPLOYMENTS: usize = 1000;
 /// Connections that a server keeps open.

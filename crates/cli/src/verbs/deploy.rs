@@ -12,26 +12,18 @@ use crate::progress::Progress;
 use crate::verbs::vault::{self, Place};
 use crate::{services, units};
 
+/// What stands in the place of a model to go back; a model of this name needs its version.
+const ROLLBACK: &str = "rollback";
+
 /// Arguments of `scuro deploy`.
 #[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Arguments {
-    #[command(subcommand)]
-    action: Option<Action>,
-    /// Model; without a version, the newest that is active.
-    #[arg(value_name = "NAME[:VERSION]", required = true)]
-    model: Option<ModelReference>,
+    /// Model (without a version, the newest that is active), or `rollback` to go back to the
+    /// deployment before.
+    #[arg(value_name = "NAME[:VERSION]|rollback")]
+    model: ModelReference,
     #[command(flatten)]
-    target: Option<Target>,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum Action {
-    /// Take a device back to the deployment before.
-    Rollback {
-        #[command(flatten)]
-        target: Target,
-    },
+    target: Target,
 }
 
 /// Which device, from which vault.
@@ -49,25 +41,12 @@ struct Target {
 
 /// Deploys or rolls back.
 pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Failure> {
-    let (model, target) = match arguments {
-        Arguments {
-            action: Some(Action::Rollback { target }),
-            ..
-        } => return roll_back(&target),
-        Arguments {
-            model: Some(model),
-            target: Some(target),
-            ..
-        } => (model, target),
-        _ => {
-            return Err(
-                Failure::bad_input("arguments.invalid", "no model and device")
-                    .hint("scuro deploy NAME[:VERSION] --device DEVICE"),
-            );
-        }
-    };
+    let Arguments { model, target } = arguments;
     if context.verbose > 0 {
         services::log_to_stderr(context);
+    }
+    if model.to_string() == ROLLBACK {
+        return roll_back(&target);
     }
     let vault = vault::open(&target.place)?;
     let report = deploy(&vault, &model, &target, context)?;

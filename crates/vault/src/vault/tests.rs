@@ -89,6 +89,19 @@ fn a_rekey_that_was_cut_off_is_finished_or_forgotten() {
 }
 
 #[test]
+fn the_database_is_its_owners_alone_even_in_an_open_folder() {
+    use std::os::unix::fs::PermissionsExt;
+    let desk = tempfile::tempdir().expect("folder");
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(desk.path(), open).expect("mode");
+    let _vault = Vault::init(desk.path(), &source(desk.path()), NOW).expect("made");
+    for name in [DATABASE_FILE, "vault.db-wal", KEY_FILE] {
+        let metadata = std::fs::metadata(desk.path().join(name)).expect("there");
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o600, "{name}");
+    }
+}
+
+#[test]
 fn a_running_server_keeps_rekey_out() {
     let desk = tempfile::tempdir().expect("folder");
     let key = source(desk.path());

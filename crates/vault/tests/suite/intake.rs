@@ -249,6 +249,11 @@ async fn foreign_and_damaged_ciphertexts_are_refused_and_the_query_stays_open() 
         ..bundle.clone()
     };
     assert_eq!(code(crowd.to_bytes()), "reply.wrong-count");
+    let crowd = Bundle {
+        images: 1 << 16,
+        ..bundle.clone()
+    };
+    assert_eq!(code(crowd.to_bytes()), "reply.too-many-images");
     let acks = bench.send(vec![inference(bench.deployment, 1, bundle.to_bytes())]);
     assert_eq!(acks[0].outcome, Outcome::Accepted);
 }

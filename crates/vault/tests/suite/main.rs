@@ -1,6 +1,7 @@
 //! The vault on real files, real ciphertexts and real connections.
 
 mod common;
+mod crash;
 mod deployment;
 mod intake;
 mod registry;

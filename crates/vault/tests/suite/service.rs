@@ -31,6 +31,10 @@ struct Site {
 
 impl Site {
     async fn new(mqtt: Option<&str>) -> Self {
+        Self::publishing(mqtt, false).await
+    }
+
+    async fn publishing(mqtt: Option<&str>, labels_only: bool) -> Self {
         let now = scuro_vault::now();
         let desk = Desk::new(now);
         let record = OURS.store(&desk.vault, now).expect("stored");
@@ -41,6 +45,7 @@ impl Site {
             metrics: Some("127.0.0.1:0".parse().expect("address")),
             results_file: Some(desk.folder.path().join("results.jsonl")),
             mqtt: mqtt.map(|url| url.parse().expect("a topic")),
+            labels_only,
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let (started, listening) = oneshot::channel();
@@ -108,7 +113,7 @@ impl Site {
     }
 }
 
-async fn deployed(desk: &Desk, now: u64) -> (Identity, Device) {
+pub(crate) async fn deployed(desk: &Desk, now: u64) -> (Identity, Device) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("port");
@@ -177,6 +182,19 @@ async fn inferences_come_in_and_results_go_to_users_and_the_file() {
         text.contains("scuro_vault_decrypt_seconds_count 3"),
         "{text}"
     );
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scores_stay_in_the_database_if_only_labels_are_published() {
+    let mut site = Site::publishing(None, true).await;
+    site.register(&[1]).await;
+    site.send(&[1]).await;
+    let file = site.desk.folder.path().join("results.jsonl");
+    eventually("a line", || lines(&file).len() == 1).await;
+    assert!(lines(&file)[0].answers[0].scores.is_empty());
+    let page = site.desk.vault.results(0, 1).expect("page");
+    assert_eq!(page.results[0].answers[0].scores.len(), 3);
     site.stop().await;
 }
 
@@ -328,6 +346,7 @@ async fn a_second_server_on_one_vault_is_refused() {
         metrics: None,
         results_file: None,
         mqtt: None,
+        labels_only: false,
     };
     let vault = Arc::clone(&site.desk.vault);
     let second = serve(vault, options, |_| (), std::future::pending()).await;

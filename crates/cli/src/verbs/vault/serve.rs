@@ -35,6 +35,9 @@ pub(crate) struct ServeArguments {
     /// MQTT topic for the results (no TLS: a broker on this machine or behind a tunnel).
     #[arg(long, value_name = "mqtt://HOST[:PORT]/TOPIC")]
     mqtt: Option<Topic>,
+    /// Publish labels and confidences without the scores; the vault's database keeps them.
+    #[arg(long)]
+    labels_only: bool,
 }
 
 /// Serves until the process is told to stop.
@@ -50,6 +53,7 @@ pub(crate) fn run(arguments: ServeArguments, context: &Context) -> Result<Reply,
             None => arguments.dir.join("results.jsonl"),
         }),
         mqtt: arguments.mqtt,
+        labels_only: arguments.labels_only,
     };
     let started = |listening: Listening| {
         context.note(format!(
