@@ -117,6 +117,8 @@ verbs! {
     Predict => predict,
     /// Score a model on a data set, clear, simulated or encrypted.
     Accuracy => accuracy,
+    /// Run a device that computes on encrypted data for a vault.
+    Edge => edge,
     /// Measure every figure that Scuro promises.
     Bench => bench,
     /// Turn the JSON of a run or a benchmark into an HTML page.

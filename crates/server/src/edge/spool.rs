@@ -12,7 +12,7 @@
 mod store;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -230,6 +230,8 @@ struct Levels {
     frame_bytes: AtomicU64,
     inferences: AtomicU64,
     inference_bytes: AtomicU64,
+    /// Whether inferences are ready that found no room.
+    stuck: AtomicBool,
 }
 
 impl Levels {
@@ -357,6 +359,23 @@ impl Spool {
         self.depth().inference_bytes >= self.limits.inference_bytes
     }
 
+    /// Inferences to send next: in the order of their frames, or in any order if the disk is so
+    /// full that only sending makes room. Bounds as [`Reader::inferences`].
+    ///
+    /// # Errors
+    /// [`Error::Spool`].
+    pub(super) fn next_inferences(
+        &self,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Vec<WaitingInference>, Error> {
+        let ordered = self.reader.inferences(limit, bytes)?;
+        if ordered.is_empty() && self.levels.stuck.load(Ordering::Relaxed) {
+            return store::inferences(&self.reader.lock(), u64::MAX, limit, bytes);
+        }
+        Ok(ordered)
+    }
+
     /// Times from frame in to encrypted inference on disk, of the newest frames.
     pub fn latencies(&self) -> &Latencies {
         &self.latencies
@@ -410,7 +429,9 @@ impl Reader {
     /// # Errors
     /// [`Error::Spool`].
     pub fn inferences(&self, limit: usize, bytes: usize) -> Result<Vec<WaitingInference>, Error> {
-        store::inferences(&self.lock(), limit, bytes)
+        let connection = self.lock();
+        let before = store::first_frame(&connection)?;
+        store::inferences(&connection, before, limit, bytes)
     }
 
     /// The newest frames of every state.
@@ -496,25 +517,28 @@ impl Writer {
             }
         };
         self.levels.store(self.store.depth());
+        self.levels.stuck.store(!kept.is_empty(), Ordering::Relaxed);
         self.changed.ring();
         kept
     }
 
-    /// A full disk may still have room for what makes room.
+    /// A full disk may still have room for what makes room, and for one change at a time.
     fn make_room(&mut self, batch: Vec<Command>, error: &Error) -> Vec<Command> {
         let (shrinking, growing): (Vec<_>, Vec<_>) = batch.into_iter().partition(Command::shrinks);
+        let (must, may): (Vec<_>, Vec<_>) = growing
+            .into_iter()
+            .partition(|command| matches!(command, Command::Complete { .. }));
+        may.into_iter()
+            .for_each(|command| drop(command.fail(error)));
         let mut kept = Vec::new();
-        if !shrinking.is_empty() {
-            match self.store.apply(&shrinking) {
-                Ok(answers) => self.answer(shrinking, answers),
-                Err(error) => kept.extend(shrinking.into_iter().filter_map(|c| c.fail(&error))),
+        for command in shrinking.into_iter().chain(must) {
+            let alone = [command];
+            let applied = self.store.apply(&alone);
+            match applied {
+                Ok(answers) => self.answer(alone.into(), answers),
+                Err(error) => kept.extend(alone.into_iter().filter_map(|c| c.fail(&error))),
             }
         }
-        kept.extend(
-            growing
-                .into_iter()
-                .filter_map(|command| command.fail(error)),
-        );
         kept
     }
 

@@ -85,7 +85,7 @@ impl Uplink {
 
     async fn step(&mut self) -> Result<Step, Error> {
         let spool = self.spool.clone();
-        let read = move || spool.reader().inferences(BATCH, BATCH_BYTES);
+        let read = move || spool.next_inferences(BATCH, BATCH_BYTES);
         let waiting = tokio::task::spawn_blocking(read).await;
         let waiting = waiting.map_err(|_| Error::Panicked)??;
         if waiting.is_empty() {

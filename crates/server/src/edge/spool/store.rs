@@ -366,8 +366,19 @@ fn stored_frame(row: &rusqlite::Row<'_>) -> rusqlite::Result<StoredFrame> {
     })
 }
 
+/// Place of the first frame that is not done; the largest number if all are.
+pub(super) fn first_frame(connection: &Connection) -> Result<u64, Error> {
+    let first = connection.query_row("SELECT min(seq) FROM frames", [], |row| {
+        row.get::<_, Option<i64>>(0)
+    });
+    let first = first.map_err(|error| failure("read", &error))?;
+    Ok(first.map_or(u64::MAX, |seq| seq as u64))
+}
+
+/// Inferences of frames before place `before`, in order.
 pub(super) fn inferences(
     connection: &Connection,
+    before: u64,
     limit: usize,
     bytes: usize,
 ) -> Result<Vec<WaitingInference>, Error> {
@@ -375,10 +386,10 @@ pub(super) fn inferences(
         let mut find = connection.prepare(
             "SELECT seq, query_id, deployment, query_digest, captured_ms, queue_us, features_us,
                  encrypt_us, evaluate_us, reply FROM inferences
-             WHERE seq < coalesce((SELECT min(seq) FROM frames), 9223372036854775807)
-             ORDER BY seq LIMIT ?",
+             WHERE seq < ? ORDER BY seq LIMIT ?",
         )?;
-        let mut rows = find.query([limit as i64])?;
+        let before = i64::try_from(before).unwrap_or(i64::MAX);
+        let mut rows = find.query(params![before, limit as i64])?;
         let (mut found, mut taken) = (Vec::new(), 0);
         while let Some(row) = rows.next()? {
             let waiting = waiting_inference(row)?;
