@@ -17,6 +17,7 @@ use scuro_program::{
     Operation, OutputSpec, Packing, ParameterPlan, PostOperation, Program, Ring, SecurityTable,
     SlotAddress, SlotVector, Step, ValueId,
 };
+use scuro_server::edge::frame::Content;
 
 /// Slots of the sample program.
 const SLOTS: usize = 1 << 11;
@@ -26,6 +27,7 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 fn main() -> Outcome {
     stored()?;
     images()?;
+    frames()?;
     safetensors()?;
     program()?;
     fhe()
@@ -47,6 +49,22 @@ fn stored() -> Outcome {
         }
     }
     Ok(())
+}
+
+/// JSON frames in all three forms, a stream of them, raw frames, and records of the spool.
+fn frames() -> Outcome {
+    let json = [
+        r#"{"id":"a","pixels":[0,1,2,255]}"#,
+        r#"{"values":[0.5,-1,2e3,0]}"#,
+        r#"{"id":"b","raw":"AAEC/w=="}"#,
+    ];
+    for (number, text) in json.iter().enumerate() {
+        write("frame", &format!("json-{number}"), text.as_bytes())?;
+    }
+    write("frame", "lines", json.join("\n").as_bytes())?;
+    write("frame", "raw", &[0, 1, 2, 255])?;
+    let record = Content::Values(vec![0.5, -1.0, 2e3, 0.0]).to_record();
+    write("frame", "record", &record[..record.len() - 8])
 }
 
 /// Two images of three by two pixels, two labels, and two records of CIFAR-10.

@@ -315,6 +315,37 @@ fn what_the_vault_refuses_becomes_a_dead_letter_and_the_others_go_on() {
 }
 
 #[test]
+fn a_vault_that_does_not_know_yet_what_it_deployed_is_asked_again() {
+    run(async {
+        let world = World::new();
+        let (edge, _vault) = started(&world, |_| {}).await;
+        first()
+            .deploy(&mut world.deployer(edge.addresses().device))
+            .await;
+        world.vault.knows_deployment(false);
+        for bright in 0..3 {
+            let frame = json(&format!("f{bright}"), bright);
+            assert_eq!(
+                post(http(&edge), &[], frame.as_bytes())
+                    .await
+                    .expect("post")
+                    .0,
+                202
+            );
+        }
+        eventually("all waiting", || edge.spool().depth().inferences == 3).await;
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        assert_eq!(
+            (world.vault.count(), edge.spool().depth().inferences),
+            (0, 3)
+        );
+        world.vault.knows_deployment(true);
+        eventually("all answers", || world.vault.count() == 3).await;
+        edge.stop().await;
+    });
+}
+
+#[test]
 fn a_full_queue_refuses_with_retry_after_and_goes_on_when_there_is_room() {
     run(async {
         let world = World::new();

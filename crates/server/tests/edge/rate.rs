@@ -1,11 +1,13 @@
-//! How fast a device is with the demo's network: `cargo test --release -p scuro-server --test edge
-//! -- --ignored rate --nocapture`.
+//! The demo's network on a device: right, and how fast. For figures:
+//! `SCURO_RATE_FRAMES=2000 cargo test --release -p scuro-server --test edge rate -- --nocapture`.
 
 use std::io::Write;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use scuro_nn::data::{self, Preprocess};
+use scuro_nn::graph::Graph;
+use scuro_nn::reference::Executor;
 use scuro_nn::tensor::Tensor;
 use scuro_server::edge::frame::FrameId;
 use scuro_server::edge::intake::{Arrival, Form};
@@ -14,13 +16,13 @@ use scuro_server::edge::service::Edge;
 use crate::support::vault::Vault;
 use crate::support::{FIRST, Protected, World, eventually, run};
 
-/// Frames of the run at full speed.
-const FRAMES: usize = 2000;
-/// Frames of the run at a fixed pace.
-const PACED: usize = 500;
+/// Number of frames of a measurement.
+const FRAMES: &str = "SCURO_RATE_FRAMES";
+/// Frames of a test.
+const FEW: usize = 12;
 
 /// The demo's network and images for it.
-fn demo() -> (Protected, data::Dataset) {
+fn demo(frames: usize) -> (Protected, Graph, data::Dataset) {
     let file =
         std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../cli/assets/demo-cryptonets.onnx");
     let bytes = std::fs::read(file).expect("the demo's network");
@@ -49,7 +51,7 @@ fn demo() -> (Protected, data::Dataset) {
     };
     let calibration: Vec<Tensor> = (0..train.len()).map(input).collect();
     let protected = Protected::of(FIRST, None, &network, &calibration);
-    (protected, load("test", FRAMES))
+    (protected, network, load("test", frames))
 }
 
 async fn offer(edge: &Edge, images: &data::Dataset, number: usize) {
@@ -64,35 +66,43 @@ async fn offer(edge: &Edge, images: &data::Dataset, number: usize) {
         .expect("taken");
 }
 
-/// What is told: quantiles of the time from frame in to encrypted inference on disk.
-fn tell(what: &str, edge: &Edge, frames: usize, took: Duration) {
-    let [half, most] = edge
-        .spool()
-        .latencies()
-        .quantiles([0.5, 0.99])
-        .expect("latencies");
-    let rate = frames as f64 / took.as_secs_f64();
-    let mut out = std::io::stderr();
-    writeln!(
-        out,
-        "{what}: {frames} frames, {rate:.1} frames/s, p50 {half:?}, p99 {most:?}"
-    )
-    .expect("told");
+/// Tells quantiles of the time from frame in to encrypted inference on disk.
+fn tell(what: &str, edge: &Edge) {
+    let quantiles = edge.spool().latencies().quantiles([0.5, 0.99]);
+    let [half, most] = quantiles.expect("latencies");
+    let line = format!("{what}: p50 {half:?}, p99 {most:?}");
+    writeln!(std::io::stderr(), "{line}").expect("told");
+}
+
+/// What the network says without encryption.
+fn clear_labels(network: &Graph, images: &data::Dataset) -> Vec<usize> {
+    let prepared = Preprocess::default().prepare(images.shape, network.input_shape());
+    let prepared = prepared.expect("fits");
+    let executor = Executor::new(network).expect("a network");
+    let answer = |index| {
+        let mut values = vec![0.0; network.input_shape().iter().product()];
+        prepared.fill(images.image(index), &mut values);
+        let input = Tensor::new(network.input_shape(), values).expect("tensor");
+        executor.run(&input).expect("an answer").argmax()
+    };
+    (0..images.len()).map(answer).collect()
 }
 
 #[test]
-#[ignore = "a measurement; says nothing about right or wrong"]
-fn rate() {
-    let (protected, images) = demo();
+fn the_demos_network_answers_as_it_does_in_clear_at_the_rate_that_is_told() {
+    let asked = std::env::var(FRAMES)
+        .ok()
+        .and_then(|frames| frames.parse().ok());
+    let frames = asked.unwrap_or(FEW);
+    let paced = frames / 4;
+    let (protected, network, images) = demo(frames);
+    let expected = clear_labels(&network, &images);
     for workers in [1, 2] {
         run(async {
             let world = World::new();
-            let vault = Vault::start(
-                "127.0.0.1:0".parse().expect("address"),
-                &world.vendor(),
-                Arc::clone(&world.vault),
-            )
-            .await;
+            let anywhere = "127.0.0.1:0".parse().expect("address");
+            let book = Arc::clone(&world.vault);
+            let vault = Vault::start(anywhere, &world.vendor(), book).await;
             let mut options = world.options();
             options.workers = workers;
             options.vault = Some(vault.address.to_string());
@@ -100,40 +110,46 @@ fn rate() {
             protected
                 .deploy(&mut world.deployer(edge.addresses().device))
                 .await;
-            let start = Instant::now();
-            for number in 0..PACED {
+            for number in 0..paced {
                 offer(&edge, &images, number).await;
-                eventually("its turn", || edge.spool().depth().frames < 1).await;
+                eventually("its turn", || edge.spool().depth().frames == 0).await;
             }
-            tell(
-                &format!("{workers} worker(s), one at a time"),
-                &edge,
-                PACED,
-                start.elapsed(),
-            );
+            tell(&format!("{workers} worker(s), one at a time"), &edge);
             let start = Instant::now();
-            for number in PACED..PACED + FRAMES {
+            for number in paced..frames {
                 offer(&edge, &images, number).await;
             }
-            eventually("all answers", || world.vault.count() == PACED + FRAMES).await;
-            tell(
-                &format!("{workers} worker(s), full queue"),
-                &edge,
-                FRAMES,
-                start.elapsed(),
+            eventually("all answers", || world.vault.count() == frames).await;
+            let rate = (frames - paced) as f64 / start.elapsed().as_secs_f64();
+            let what = format!("{workers} worker(s), full queue: {rate:.1} frames/s");
+            tell(&what, &edge);
+            tell_stages(&edge, world.vault.inferences()[0].reply.len());
+            let labels = world.vault.labels(&protected.client);
+            let inferences = world.vault.inferences();
+            let labels = inferences
+                .iter()
+                .map(|inference| labels[&inference.query_id]);
+            let agree = labels
+                .zip(&expected)
+                .filter(|(found, clear)| found == *clear)
+                .count();
+            assert!(
+                1000 * agree >= 995 * frames,
+                "{agree} of {frames} agree with the clear run"
             );
-            let bytes = world.vault.inferences()[0].reply.len();
-            writeln!(std::io::stderr(), "one reply has {bytes} bytes").expect("told");
-            let metrics = edge.metrics().render();
-            for line in metrics
-                .lines()
-                .filter(|line| line.contains("stage_seconds_"))
-            {
-                if !line.contains("bucket") {
-                    writeln!(std::io::stderr(), "{line}").expect("told");
-                }
-            }
             edge.stop().await;
         });
+    }
+}
+
+fn tell_stages(edge: &Edge, reply_bytes: usize) {
+    let mut out = std::io::stderr();
+    writeln!(out, "one reply has {reply_bytes} bytes").expect("told");
+    let metrics = edge.metrics().render();
+    let stages = metrics
+        .lines()
+        .filter(|line| line.contains("stage_seconds_"));
+    for line in stages.filter(|line| !line.contains("bucket")) {
+        writeln!(out, "{line}").expect("told");
     }
 }

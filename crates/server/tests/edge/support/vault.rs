@@ -37,6 +37,7 @@ struct Pages {
     again: usize,
     refuse: BTreeSet<QueryId>,
     refuse_batches_of_more_than_one: bool,
+    knows_no_deployment: bool,
 }
 
 impl Book {
@@ -66,6 +67,11 @@ impl Book {
             .lock()
             .expect("book")
             .refuse_batches_of_more_than_one = true;
+    }
+
+    /// Whether the deployment that was just made is missing in the books.
+    pub(crate) fn knows_deployment(&self, knows: bool) {
+        self.pages.lock().expect("book").knows_no_deployment = !knows;
     }
 
     /// Labels by query, decrypted.
@@ -135,6 +141,14 @@ async fn queries(State(book): State<Arc<Book>>, body: Bytes) -> Response {
     let mut pages = book.pages.lock().expect("book");
     let mut acks = Vec::new();
     for query in batch.queries {
+        if pages.knows_no_deployment {
+            acks.push(QueryAck {
+                query_id: query.query_id,
+                status: Registration::Refused,
+                code: Some("deployment.not-on-this-device".to_string()),
+            });
+            continue;
+        }
         let before = pages.registered.insert(query.query_id, query.query_digest);
         let status = match before {
             Some(digest) if digest == query.query_digest => Registration::Known,
