@@ -76,7 +76,7 @@ fn malformed_and_repeated_posts_are_told_apart_and_stop_nothing() {
         let address = http(&edge);
         let raw = [("content-type", "application/octet-stream")];
         let png = [("content-type", "image/png")];
-        let bad_id = [("x-scuro-frame-id", "\u{7f}")];
+        let bad_id = [("x-scuro-frame-id", "é")];
         let cases: [Post<'_>; 6] = [
             (&[], b"{\"pixels\":[1,2,3]}"),
             (&[], b"{\"pixels\":"),
