@@ -23,7 +23,7 @@ use scuro_wire::inference::{Inference, Timings};
 use scuro_wire::tls::{AUTHORITY_FILE, CERTIFICATE_FILE, Identity, KEY_FILE};
 use scuro_wire::{Digest, QueryId};
 
-/// What the victim does: `spool` or `device`.
+/// What the victim does: `spool`, `full-disk` or `device`.
 const VICTIM: &str = "SCURO_TEST_VICTIM";
 /// Its folder.
 const FOLDER: &str = "SCURO_TEST_FOLDER";
@@ -57,6 +57,7 @@ fn the_victim() {
     let folder = std::env::var(FOLDER).expect("a folder");
     match role.as_str() {
         "spool" => spool_victim(folder.as_ref()),
+        "full-disk" => full_disk_victim(folder.as_ref()),
         _ => device_victim(folder.as_ref()),
     }
 }
@@ -228,6 +229,77 @@ fn a_spool_killed_thirty_times_keeps_every_accepted_frame_exactly_once() {
     for waiting in waiting.expect("inferences") {
         assert_eq!(waiting.inference, inference(waiting.inference.query_id));
     }
+}
+
+fn frame(number: usize) -> NewFrame {
+    NewFrame {
+        id: FrameId::new(format!("frame-{number}")).expect("id"),
+        source: "test",
+        query_id: QueryId(random()),
+        captured_us: 1,
+        record: Content::Pixels(vec![7; 20_000]).to_record(),
+    }
+}
+
+/// Fills the small disk that is mounted on `folder`, makes room, and goes on.
+fn full_disk_victim(folder: &Path) {
+    let ballast = folder.join("ballast");
+    std::fs::write(&ballast, vec![1; 1 << 20]).expect("ballast");
+    let spool = Spool::open(folder, Limits::default()).expect("opened");
+    let accepted = run(async {
+        let mut accepted = 0;
+        let full = loop {
+            match spool.accept(frame(accepted)).await {
+                Ok(_) => accepted += 1,
+                Err(error) => break error,
+            }
+            assert!(accepted < 1000, "the disk never fills");
+        };
+        assert_eq!(full.code(), "file.disk-full", "{full}");
+        std::fs::remove_file(&ballast).expect("room");
+        spool
+            .accept(frame(accepted))
+            .await
+            .expect("accepted when there is room");
+        accepted + 1
+    });
+    drop(spool);
+    let spool = Spool::open(folder, Limits::default()).expect("opened again");
+    let frames = spool.reader().frames(0, 10_000).expect("frames");
+    assert_eq!(frames.len(), accepted);
+    assert!(frames.iter().all(|frame| frame.content.is_ok()));
+    say(&format!("fine {accepted}"));
+}
+
+#[test]
+fn a_disk_that_is_really_full_refuses_frames_until_there_is_room() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let mount = "mount -t tmpfs -o size=4m none \"$0\" && exec \"$@\"";
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", mount])
+        .arg(folder.path())
+        .arg(std::env::current_exe().expect("this binary"))
+        .args(["--exact", "crash::the_victim", "--nocapture"])
+        .env(VICTIM, "full-disk")
+        .env(FOLDER, folder.path())
+        .output();
+    let text = match output {
+        Ok(output) => format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        ),
+        Err(error) => format!("unshare: {error}"),
+    };
+    if text.contains("unshare:") || text.contains("mount:") {
+        let line = format!(
+            "SKIPPED: no small disk can be mounted here: {}",
+            text.trim()
+        );
+        writeln!(std::io::stderr(), "{line}").expect("told");
+        return;
+    }
+    assert!(text.contains("fine "), "{text}");
 }
 
 /// A whole device, until it is killed.

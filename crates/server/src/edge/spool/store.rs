@@ -6,9 +6,10 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction,
 use scuro_wire::inference::{Inference, Timings};
 use scuro_wire::{Digest, QueryId};
 
+use super::writer::Command;
 use super::{
-    Accepted, Command, DEAD_LETTERS, Depth, Letter, Limits, NewFrame, REMEMBERED_IDS, Row,
-    StoredFrame, WaitingInference,
+    Accepted, DEAD_LETTERS, Depth, Letter, Limits, NewFrame, REMEMBERED_IDS, Row, StoredFrame,
+    WaitingInference,
 };
 use crate::edge::frame::{self, Content, FrameFault, FrameId};
 use crate::error::Error;
@@ -79,10 +80,13 @@ impl Store {
             let path = path.to_path_buf();
             return Err(Error::SpoolDamaged { path, message });
         }
-        connection.execute_batch(SCHEMA).map_err(damaged)?;
-        connection
-            .pragma_update(None, "user_version", SCHEMA_VERSION)
-            .map_err(damaged)?;
+        // Not on every start: a full disk would keep the device from starting.
+        if version < SCHEMA_VERSION {
+            connection.execute_batch(SCHEMA).map_err(damaged)?;
+            connection
+                .pragma_update(None, "user_version", SCHEMA_VERSION)
+                .map_err(damaged)?;
+        }
         let depth = depth(&connection)?;
         Ok(Self {
             connection,
