@@ -16,10 +16,12 @@ use crate::context::Context;
 use crate::errors::Failure;
 use crate::output::Reply;
 use crate::table::Table;
-use crate::{logging, units};
+use crate::{files, logging, units};
 
 /// Port on which the vault finds a device.
-const LISTEN: &str = "0.0.0.0:7443";
+const LISTEN: &str = "0.0.0.0:8471";
+/// What `scuro vault enroll` writes beside the certificates: the device's name and the vault.
+const DEVICE_FILE: &str = "device.json";
 const MIB: u64 = 1 << 20;
 
 /// Arguments of `scuro edge`.
@@ -55,7 +57,7 @@ struct Serve {
     /// Certificates of this device, from `scuro vault enroll`.
     #[arg(long, value_name = "DIR")]
     bundle: PathBuf,
-    /// The vault; without it inferences only gather.
+    /// The vault [default: the one that the bundle names]; without any, inferences only gather.
     #[arg(long, value_name = "https://HOST:PORT")]
     vault: Option<String>,
     /// Where the vault finds this device.
@@ -114,7 +116,11 @@ fn serve_until_stopped(serve: Serve, context: &Context) -> Result<Reply, Failure
 }
 
 fn options(serve: Serve, context: &Context) -> Result<Options, Failure> {
-    let vault = serve.vault.as_deref().map(vault_address).transpose()?;
+    let vault = match serve.vault {
+        Some(url) => Some(url),
+        None => named_vault(&serve.bundle)?,
+    };
+    let vault = vault.as_deref().map(vault_address).transpose()?;
     let disk = serve.disk.saturating_mul(MIB);
     Ok(Options {
         folder: serve.folder,
@@ -137,6 +143,20 @@ fn options(serve: Serve, context: &Context) -> Result<Options, Failure> {
             ..Limits::default()
         },
     })
+}
+
+/// The vault that the bundle names, if it does.
+fn named_vault(bundle: &Path) -> Result<Option<String>, Failure> {
+    let path = bundle.join(DEVICE_FILE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let bytes = files::read(&path)?;
+    let facts: Value = serde_json::from_slice(&bytes).map_err(|error| {
+        let message = format!("{}: {error}", path.display());
+        Failure::bad_input("edge.bundle", message).hint("enroll the device again")
+    })?;
+    Ok(facts["vault"].as_str().map(str::to_string))
 }
 
 /// `host:port` of `https://host:port`.
