@@ -21,6 +21,7 @@ use scuro_wire::inference::{Inference, InferenceBatch, Timings};
 use scuro_wire::manifest::{Decryptor, EncryptedScope};
 use scuro_wire::query::{QueryBatch, QueryRegistration};
 use scuro_wire::{Artefact, Digest, KeyId, Manifest, Name, QueryId, Role};
+use scuro_server::edge::frame::Content;
 
 /// Slots of the sample program.
 const SLOTS: usize = 1 << 11;
@@ -30,6 +31,7 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 fn main() -> Outcome {
     stored()?;
     images()?;
+    frames()?;
     safetensors()?;
     program()?;
     wire()?;
@@ -51,6 +53,23 @@ fn stored() -> Outcome {
             write(&target.to_string_lossy(), &name.to_string_lossy(), &bytes)?;
         }
     }
+    Ok(())
+}
+
+/// JSON frames in all three forms, a stream of them, raw frames, and records of the spool.
+fn frames() -> Outcome {
+    let json = [
+        r#"{"id":"a","pixels":[0,1,2,255]}"#,
+        r#"{"values":[0.5,-1,2e3,0]}"#,
+        r#"{"id":"b","raw":"AAEC/w=="}"#,
+    ];
+    for (number, text) in json.iter().enumerate() {
+        write("frame", &format!("json-{number}"), text.as_bytes())?;
+    }
+    write("frame", "lines", json.join("\n").as_bytes())?;
+    write("frame", "raw", &[0, 1, 2, 255])?;
+    let record = Content::Values(vec![0.5, -1.0, 2e3, 0.0]).to_record();
+    write("frame", "record", &record[..record.len() - 8])?;
     Ok(())
 }
 

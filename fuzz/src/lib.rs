@@ -23,9 +23,13 @@ use scuro_program::Program;
 use scuro_wire::Manifest;
 use scuro_wire::inference::InferenceBatch;
 use scuro_wire::query::QueryBatch;
+use scuro_server::edge::frame::{Content, Layout, from_json, from_raw};
+use scuro_server::edge::sources::{StreamFormat, next_item};
 
 /// Bytes of the digest that ends a program or a bundle.
 const DIGEST_BYTES: usize = 32;
+/// Bytes of the checksum that ends a record of the spool.
+const RECORD_CHECKSUM: usize = 8;
 /// Place of the kind in the header of a cryptographic object.
 const KIND_AT: usize = 6;
 /// Place of the digest in the same header.
@@ -73,6 +77,7 @@ pub const TARGETS: &[Target] = &[
     ("cifar10", cifar10),
     ("fhe_file", fhe_file),
     ("fhe_object", fhe_object),
+    ("frame", frame),
     ("idx", idx),
     ("inferences", inferences),
     ("keras_h5", keras_h5),
@@ -189,6 +194,33 @@ pub fn bundle(body: &[u8]) {
     let bytes = with_digest(body);
     if let Ok(bundle) = Bundle::from_bytes(&bytes) {
         assert_eq!(bundle.to_bytes(), bytes, "a bundle has one encoding");
+    }
+}
+
+/// A frame of a data stream in every form, and the spool's record of one without its checksum.
+pub fn frame(bytes: &[u8]) {
+    let layout = Layout { image: [1, 2, 2] };
+    let survives = |content: Content| {
+        let record = content.to_record();
+        // Not `==`: the record may hold NaN, which a frame from outside may not.
+        let again = Content::from_record(&record).expect("a record is read");
+        assert_eq!(again.to_record(), record, "a record has one encoding");
+    };
+    if let Ok((_, content)) = from_json(bytes, layout) {
+        survives(content);
+    }
+    if let Ok(content) = from_raw(bytes, layout) {
+        survives(content);
+    }
+    let digest = blake3::hash(bytes);
+    let record = [bytes, &digest.as_bytes()[..RECORD_CHECKSUM]].concat();
+    if let Ok(content) = Content::from_record(&record) {
+        assert_eq!(content.to_record(), record, "a record has one encoding");
+    }
+    for format in [StreamFormat::JsonLines, StreamFormat::Raw] {
+        let mut stream = bytes;
+        let items = std::iter::from_fn(|| next_item(&mut stream, format, layout)).count();
+        assert!(items <= bytes.len(), "every item takes bytes");
     }
 }
 

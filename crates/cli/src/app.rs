@@ -123,6 +123,8 @@ verbs! {
     Vault => vault,
     /// Push a protected model to a device, or take it back.
     Deploy => deploy,
+    /// Run a device that computes on encrypted data for a vault.
+    Edge => edge,
     /// Measure every figure that Scuro promises.
     Bench => bench,
     /// Turn the JSON of a run or a benchmark into an HTML page.

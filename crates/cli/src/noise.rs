@@ -1,7 +1,7 @@
 //! Noise that the key holder measures after each step: decrypted slots against the clear program.
 
 use scuro_client::{Client, gather};
-use scuro_fhe::AnyCiphertext;
+use scuro_fhe::{AnyCiphertext, AnyContext};
 use scuro_program::{Program, SlotValue, interpret};
 use scuro_runtime::Observation;
 use serde::{Deserialize, Serialize};
@@ -24,16 +24,26 @@ pub(crate) struct Probe {
     pub(crate) slot_error: f64,
     /// Largest |clear| over all slots.
     pub(crate) largest: f64,
+    /// Bits that the noise of an exact program may still grow by.
+    pub(crate) budget: Option<f64>,
 }
+
+/// Bits of a number in double precision: no error is seen below.
+const DOUBLE_BITS: f64 = 53.0;
 
 impl Probe {
     /// Bits of the largest value that stand above the noise.
     pub(crate) fn precision_bits(&self) -> f64 {
-        (self.largest.max(f64::MIN_POSITIVE) / self.slot_error.max(f64::MIN_POSITIVE)).log2()
+        let ratio = self.largest.max(f64::MIN_POSITIVE) / self.slot_error.max(f64::MIN_POSITIVE);
+        ratio.log2().min(DOUBLE_BITS)
     }
 
-    /// Bits between the largest scaled value and half the modulus.
+    /// Bits that are left: of noise budget in an exact program, else between the largest scaled
+    /// value and half the modulus.
     pub(crate) fn room_bits(&self) -> f64 {
+        if let Some(budget) = self.budget {
+            return budget;
+        }
         self.log_modulus - 1.0 - self.log_scale - self.largest.max(f64::MIN_POSITIVE).log2()
     }
 }
@@ -114,16 +124,24 @@ fn probe(
         log_scale: scale.log2(),
         slot_error: 0.0,
         largest: 0.0,
+        budget: None,
     };
+    let scheme = client.model().scheme();
     for (ciphertext, expected) in ciphertexts.iter().zip(expected) {
         let found = client.reveal(ciphertext, scale)?;
-        let errors = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
+        let errors = found
+            .iter()
+            .zip(expected)
+            .map(|(a, b)| distance(scheme, scale, *a, *b));
         probe.slot_error = errors.fold(probe.slot_error, f64::max);
         probe.largest = expected
             .iter()
             .map(|v| v.abs())
             .fold(probe.largest, f64::max);
         probe.limbs = ciphertext.level() + 1;
+        if let Some(budget) = client.noise_budget(ciphertext)? {
+            probe.budget = Some(probe.budget.unwrap_or(f64::INFINITY).min(budget));
+        }
     }
     let primes = client.model().context().parameters().q();
     probe.log_modulus = primes
@@ -132,4 +150,16 @@ fn probe(
         .map(|&q| (q as f64).log2())
         .sum();
     Ok(probe)
+}
+
+/// How far a decrypted slot is from the clear one; exact ones count modulo the plaintext prime,
+/// which slots that nobody reads may exceed.
+fn distance(scheme: &AnyContext, scale: f64, found: f64, expected: f64) -> f64 {
+    let AnyContext::Exact(context) = scheme else {
+        return (found - expected).abs();
+    };
+    let t = i128::from(context.plain_modulus().value());
+    let integer = |value: f64| (value * scale).round() as i128;
+    let off = (integer(found) - integer(expected)).rem_euclid(t);
+    off.min(t - off) as f64 / scale
 }

@@ -9,6 +9,7 @@ pub(crate) mod decrypt;
 pub(crate) mod demo;
 pub(crate) mod deploy;
 pub(crate) mod doctor;
+pub(crate) mod edge;
 pub(crate) mod encrypt;
 pub(crate) mod evaluate;
 pub(crate) mod import;

@@ -43,6 +43,17 @@ fn missing_files_and_missing_data_are_named_with_a_hint() {
 }
 
 #[test]
+fn a_device_says_what_it_lacks() {
+    let desk = Desk::new();
+    let nowhere = desk.failure(&["edge", "status", "nowhere"]);
+    assert_eq!(nowhere, (4, "edge.no-device".into()));
+    let serve = ["edge", "serve", "device", "--bundle", "bundle"];
+    assert_eq!(desk.failure(&serve), (4, "wire.invalid".into()));
+    let vault = [&serve[..], &["--vault", "somewhere"]].concat();
+    assert_eq!(desk.failure(&vault), (4, "edge.setting".into()));
+}
+
+#[test]
 fn broken_networks_are_refused_by_name() {
     let desk = Desk::new();
     desk.write("short.onnx", &NETWORK[..NETWORK.len() / 2]);

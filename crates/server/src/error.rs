@@ -274,7 +274,7 @@ impl Error {
             Self::Frame(FrameFault::IdReused) => "give every frame a name of its own",
             Self::Frame(_) => "send frames as docs/reference/edge.md shows them",
             Self::QueueFull { .. } => "send again after the time in retry-after",
-            Self::NoModel => "deploy a model first: `scuro vault deploy`",
+            Self::NoModel => "deploy a model first: `scuro deploy NAME --device THIS`",
             Self::Stopping => "send again when the service is back",
             Self::NotTheVault { .. } => "only the vault may write to a device",
             Self::Wire(_) => "check certificate, address and versions on both sides",

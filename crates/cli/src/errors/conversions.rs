@@ -10,7 +10,9 @@ use scuro_nn::error::DataFault;
 use scuro_polyring::Error as RingError;
 use scuro_program::ProgramError;
 use scuro_runtime::RuntimeError;
+use scuro_server::Error as ServerError;
 use scuro_train::Error as TrainError;
+use scuro_wire::WireError;
 
 use super::{Exit, Failure};
 
@@ -265,6 +267,23 @@ impl From<FheError> for Failure {
             | FheError::KeyLevelTooLow { .. } => Self::bad_input("keys.missing", text).hint(KEYGEN),
             _ => Self::bad_input("ciphertext.invalid", text).hint(OTHER_KEYS),
         }
+    }
+}
+
+impl From<ServerError> for Failure {
+    fn from(error: ServerError) -> Self {
+        let (text, code, hint) = (error.to_string(), error.code(), error.hint());
+        let exit = match error {
+            ServerError::Model(inner) => return inner.into(),
+            ServerError::Network(inner) => return inner.into(),
+            ServerError::Setting { .. } | ServerError::InUse { .. } => Exit::BadInput,
+            ServerError::SpoolDamaged { .. } => Exit::Refused,
+            ServerError::Panicked => return Self::internal(text),
+            ServerError::Wire(WireError::Connection { .. }) => Exit::Connection,
+            ServerError::Wire(_) => Exit::BadInput,
+            _ => Exit::JobFailed,
+        };
+        Self::new(exit, code, text).hint(hint)
     }
 }
 

@@ -111,6 +111,7 @@ impl Agent {
 
     /// Takes frames until the end, version after version.
     fn work(&self, queue: &Queue) {
+        let mut held = None;
         while !self.is_stopping() {
             let version = self.active.borrow().clone();
             let Some(version) = version else {
@@ -118,7 +119,7 @@ impl Agent {
                 continue;
             };
             match Pipeline::new(&version) {
-                Ok(mut pipeline) => self.work_with(&mut pipeline, queue),
+                Ok(mut pipeline) => held = self.work_with(&mut pipeline, queue, held),
                 Err(error) => {
                     tracing::error!(%error, "a worker cannot start");
                     std::thread::sleep(LOOK);
@@ -127,17 +128,28 @@ impl Agent {
         }
     }
 
-    fn work_with(&self, pipeline: &mut Pipeline<'_>, queue: &Queue) {
-        while !self.is_stopping() && self.is_active(pipeline.version) {
+    /// Works under one version as long as it is active; gives back a frame that came too late.
+    fn work_with(
+        &self,
+        pipeline: &mut Pipeline<'_>,
+        queue: &Queue,
+        held: Option<StoredFrame>,
+    ) -> Option<StoredFrame> {
+        if let Some(frame) = held {
+            self.process(pipeline, &frame);
+        }
+        while !self.is_stopping() {
             let queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
             let frame = queue.recv_timeout(LOOK);
             drop(queue);
             match frame {
-                Ok(frame) => self.process(pipeline, &frame),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                Ok(frame) if self.is_active(pipeline.version) => self.process(pipeline, &frame),
+                Ok(frame) => return Some(frame),
+                Err(RecvTimeoutError::Timeout) if self.is_active(pipeline.version) => {}
+                Err(_) => return None,
             }
         }
+        None
     }
 
     fn process(&self, pipeline: &mut Pipeline<'_>, frame: &StoredFrame) {

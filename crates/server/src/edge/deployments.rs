@@ -21,6 +21,9 @@ const FILE: &str = "deployments.json";
 /// Versions kept: the active one and those before it.
 pub const KEPT: usize = 4;
 
+/// Seconds that a vault has to note what it deployed.
+const FRESH_SECONDS: u64 = 600;
+
 /// One version on disk.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Entry {
@@ -89,6 +92,15 @@ impl Deployments {
     /// Every version, the active one first.
     pub fn list(&self) -> DeploymentList {
         status_list(&self.lock())
+    }
+
+    /// Whether this version became active so short a time ago that the vault may not have noted it.
+    pub(super) fn is_fresh(&self, deployment: &Digest) -> bool {
+        let entries = self.lock();
+        let mut fresh = entries
+            .iter()
+            .filter(|entry| clock::now().saturating_sub(entry.activated) < FRESH_SECONDS);
+        fresh.any(|entry| entry.manifest.digest() == *deployment)
     }
 
     fn switch(&self, manifest: Manifest) -> Result<DeploymentStatus, Error> {

@@ -260,7 +260,6 @@ fn status(error: &Error) -> StatusCode {
         | Error::Expired { .. }
         | Error::Features { .. }
         | Error::Packing { .. }
-        | Error::Weights
         | Error::Model(_)
         | Error::Runtime(_)
         | Error::Network(_) => StatusCode::UNPROCESSABLE_ENTITY,

@@ -90,7 +90,7 @@ impl Edge {
         let active = deployments.active();
         let device = Device {
             artefacts,
-            deployments,
+            deployments: Arc::clone(&deployments),
             spool: spool.clone(),
             metrics: Arc::clone(&metrics),
         };
@@ -107,6 +107,7 @@ impl Edge {
         if let Some(vault) = &options.vault {
             let uplink = Uplink {
                 spool: spool.clone(),
+                deployments,
                 client: Client::new(vault, VAULT_NAME, options.identity.client_config()?),
                 stop: stopping.clone(),
                 metrics: Arc::clone(&metrics),

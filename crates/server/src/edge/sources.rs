@@ -11,7 +11,7 @@ use std::pin::Pin;
 pub use directory::Directory;
 pub use http::Http;
 pub use mqtt::Mqtt;
-pub use stdin::{Stdin, StreamFormat};
+pub use stdin::{Item, Stdin, StreamFormat, next_item};
 
 use super::intake::Intake;
 use crate::error::Error;

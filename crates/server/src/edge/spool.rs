@@ -10,11 +10,10 @@
 //! remembered ([`REMEMBERED_IDS`]); dead letters kept ([`DEAD_LETTERS`]).
 
 mod store;
+mod writer;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use rusqlite::Connection;
 use scuro_wire::QueryId;
@@ -22,11 +21,11 @@ use scuro_wire::inference::Inference;
 use tokio::sync::{mpsc, oneshot};
 
 use super::bell::Bell;
-use super::clock;
 use super::frame::{Content, FrameFault, FrameId};
 use super::latency::Latencies;
 use crate::error::Error;
-use store::{Refused, Store};
+use store::Store;
+use writer::{Command, Levels, Writer};
 
 /// Name of the file in the device's folder.
 pub const FILE: &str = "spool.db";
@@ -37,12 +36,6 @@ pub const DEAD_LETTERS: u64 = 100_000;
 
 /// Changes that may wait for the writer.
 const WAITING_COMMANDS: usize = 1024;
-/// Most changes of one transaction.
-const COMMANDS_PER_COMMIT: usize = 512;
-/// Most bytes of one transaction.
-const BYTES_PER_COMMIT: usize = 32 << 20;
-/// Pause before changes that must succeed are tried again.
-const RETRY: Duration = Duration::from_millis(200);
 
 /// Bounds of the spool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,94 +156,6 @@ pub struct Depth {
     pub inference_bytes: u64,
 }
 
-enum Command {
-    Accept {
-        frame: NewFrame,
-        done: oneshot::Sender<Result<Accepted, Error>>,
-    },
-    Complete {
-        seq: u64,
-        captured_us: u64,
-        inference: Box<Inference>,
-    },
-    GiveUp {
-        seq: u64,
-        letter: Letter,
-    },
-    Settle {
-        sent: Vec<u64>,
-        dead: Vec<(u64, Letter)>,
-        done: oneshot::Sender<Result<(), Error>>,
-    },
-}
-
-impl Command {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Accept { frame, .. } => frame.record.len(),
-            Self::Complete { inference, .. } => inference.bytes(),
-            Self::GiveUp { .. } | Self::Settle { .. } => 0,
-        }
-    }
-
-    /// Whether it makes room.
-    fn shrinks(&self) -> bool {
-        matches!(self, Self::GiveUp { .. } | Self::Settle { .. })
-    }
-
-    /// Tells the caller, or gives the command back if it must succeed.
-    fn fail(self, error: &Error) -> Option<Self> {
-        let error = match error {
-            Error::StorageFull { what } => Error::StorageFull { what },
-            other => Error::Spool {
-                action: "write",
-                message: other.to_string(),
-            },
-        };
-        match self {
-            Self::Accept { done, .. } => {
-                // A caller that has gone away needs no answer.
-                let _ = done.send(Err(error));
-                None
-            }
-            Self::Settle { done, .. } => {
-                let _ = done.send(Err(error));
-                None
-            }
-            // Their frame is still there: nothing is lost while they are tried again.
-            kept => Some(kept),
-        }
-    }
-}
-
-/// Depth of the spool, kept by the writer.
-#[derive(Debug, Default)]
-struct Levels {
-    frames: AtomicU64,
-    frame_bytes: AtomicU64,
-    inferences: AtomicU64,
-    inference_bytes: AtomicU64,
-}
-
-impl Levels {
-    fn depth(&self) -> Depth {
-        Depth {
-            frames: self.frames.load(Ordering::Relaxed),
-            frame_bytes: self.frame_bytes.load(Ordering::Relaxed),
-            inferences: self.inferences.load(Ordering::Relaxed),
-            inference_bytes: self.inference_bytes.load(Ordering::Relaxed),
-        }
-    }
-
-    fn store(&self, depth: Depth) {
-        self.frames.store(depth.frames, Ordering::Relaxed);
-        self.frame_bytes.store(depth.frame_bytes, Ordering::Relaxed);
-        self.inferences.store(depth.inferences, Ordering::Relaxed);
-        self.inference_bytes
-            .store(depth.inference_bytes, Ordering::Relaxed);
-    }
-}
-
 /// The spool of a running device; cheap to clone. The writer ends when the last clone is gone.
 #[derive(Clone)]
 pub struct Spool {
@@ -357,6 +262,23 @@ impl Spool {
         self.depth().inference_bytes >= self.limits.inference_bytes
     }
 
+    /// Inferences to send next: in the order of their frames, or in any order if the disk is so
+    /// full that only sending makes room. Bounds as [`Reader::inferences`].
+    ///
+    /// # Errors
+    /// [`Error::Spool`].
+    pub(super) fn next_inferences(
+        &self,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Vec<WaitingInference>, Error> {
+        let ordered = self.reader.inferences(limit, bytes)?;
+        if ordered.is_empty() && self.levels.is_stuck() {
+            return store::inferences(&self.reader.lock(), u64::MAX, limit, bytes);
+        }
+        Ok(ordered)
+    }
+
     /// Times from frame in to encrypted inference on disk, of the newest frames.
     pub fn latencies(&self) -> &Latencies {
         &self.latencies
@@ -410,7 +332,9 @@ impl Reader {
     /// # Errors
     /// [`Error::Spool`].
     pub fn inferences(&self, limit: usize, bytes: usize) -> Result<Vec<WaitingInference>, Error> {
-        store::inferences(&self.lock(), limit, bytes)
+        let connection = self.lock();
+        let before = store::first_frame(&connection)?;
+        store::inferences(&connection, before, limit, bytes)
     }
 
     /// The newest frames of every state.
@@ -441,106 +365,5 @@ impl Reader {
         self.connection
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The one thread that writes.
-struct Writer {
-    store: Store,
-    inbox: mpsc::Receiver<Command>,
-    levels: Arc<Levels>,
-    latencies: Arc<Latencies>,
-    changed: Arc<Bell>,
-}
-
-impl Writer {
-    fn run(mut self) {
-        let mut kept = Vec::new();
-        while let Some(batch) = self.next_batch(std::mem::take(&mut kept)) {
-            kept = self.commit(batch);
-            if !kept.is_empty() {
-                std::thread::sleep(RETRY);
-            }
-        }
-    }
-
-    /// Everything that waits, up to the bounds of one transaction; nothing at the end.
-    fn next_batch(&mut self, kept: Vec<Command>) -> Option<Vec<Command>> {
-        let mut batch = kept;
-        if batch.is_empty() {
-            batch.push(self.inbox.blocking_recv()?);
-        } else if self.inbox.is_closed() && self.inbox.is_empty() {
-            return None;
-        }
-        let mut bytes: usize = batch.iter().map(Command::bytes).sum();
-        while batch.len() < COMMANDS_PER_COMMIT && bytes < BYTES_PER_COMMIT {
-            let Ok(command) = self.inbox.try_recv() else {
-                break;
-            };
-            bytes += command.bytes();
-            batch.push(command);
-        }
-        Some(batch)
-    }
-
-    /// Commits and answers; returns what must be tried again.
-    fn commit(&mut self, batch: Vec<Command>) -> Vec<Command> {
-        let kept = match self.store.apply(&batch) {
-            Ok(answers) => {
-                self.answer(batch, answers);
-                Vec::new()
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the spool could not be written");
-                self.make_room(batch, &error)
-            }
-        };
-        self.levels.store(self.store.depth());
-        self.changed.ring();
-        kept
-    }
-
-    /// A full disk may still have room for what makes room.
-    fn make_room(&mut self, batch: Vec<Command>, error: &Error) -> Vec<Command> {
-        let (shrinking, growing): (Vec<_>, Vec<_>) = batch.into_iter().partition(Command::shrinks);
-        let mut kept = Vec::new();
-        if !shrinking.is_empty() {
-            match self.store.apply(&shrinking) {
-                Ok(answers) => self.answer(shrinking, answers),
-                Err(error) => kept.extend(shrinking.into_iter().filter_map(|c| c.fail(&error))),
-            }
-        }
-        kept.extend(
-            growing
-                .into_iter()
-                .filter_map(|command| command.fail(error)),
-        );
-        kept
-    }
-
-    /// Tells the callers; one answer a command.
-    fn answer(&self, batch: Vec<Command>, answers: Vec<Result<Option<Accepted>, Refused>>) {
-        let now = clock::now_us();
-        for (command, answer) in batch.into_iter().zip(answers) {
-            // A caller that has gone away needs no answer.
-            match command {
-                Command::Accept { done, .. } => {
-                    let unplaced = || Error::Spool {
-                        action: "accept",
-                        message: "no place was given".to_string(),
-                    };
-                    let answer = answer.map_err(Error::from);
-                    let _ = done.send(answer.and_then(|place| place.ok_or_else(unplaced)));
-                }
-                Command::Settle { done, .. } => {
-                    let _ = done.send(Ok(()));
-                }
-                Command::Complete { captured_us, .. } => {
-                    let took = now.saturating_sub(captured_us);
-                    self.latencies.add(Duration::from_micros(took));
-                }
-                Command::GiveUp { .. } => {}
-            }
-        }
     }
 }

@@ -20,6 +20,7 @@ use scuro_wire::{QueryId, paths};
 use tokio::sync::watch;
 
 use super::counters::{DEAD, SENT, UPLINK_FAILURES, UPLINK_UP};
+use super::deployments::Deployments;
 use super::spool::{Letter, Spool, WaitingInference};
 use crate::error::Error;
 
@@ -34,9 +35,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Statuses that say that the request itself is wrong: sent again it stays so.
 const WRONG_REQUEST: [u16; 3] = [400, 413, 422];
 
+/// The vault's code for a deployment that its books do not have on this device.
+const NOT_ON_THIS_DEVICE: &str = "deployment.not-on-this-device";
+
 /// The sending side.
 pub(super) struct Uplink {
     pub(super) spool: Spool,
+    pub(super) deployments: Arc<Deployments>,
     pub(super) client: Client,
     pub(super) stop: watch::Receiver<bool>,
     pub(super) metrics: Arc<Metrics>,
@@ -85,7 +90,7 @@ impl Uplink {
 
     async fn step(&mut self) -> Result<Step, Error> {
         let spool = self.spool.clone();
-        let read = move || spool.reader().inferences(BATCH, BATCH_BYTES);
+        let read = move || spool.next_inferences(BATCH, BATCH_BYTES);
         let waiting = tokio::task::spawn_blocking(read).await;
         let waiting = waiting.map_err(|_| Error::Panicked)??;
         if waiting.is_empty() {
@@ -139,45 +144,62 @@ impl Uplink {
     /// Registers and sends; `waiting` is not empty.
     async fn deliver(&mut self, waiting: &[WaitingInference]) -> Result<Verdict, Error> {
         let mut verdict = Verdict::default();
-        let mut places: BTreeMap<QueryId, u64> = waiting
+        let mut open: BTreeMap<QueryId, &WaitingInference> = waiting
             .iter()
-            .map(|waiting| (waiting.inference.query_id, waiting.seq))
+            .map(|waiting| (waiting.inference.query_id, waiting))
             .collect();
         for ack in self.register(waiting).await?.acks {
             if ack.status == Registration::Refused
-                && let Some(seq) = places.remove(&ack.query_id)
+                && let Some(refused) = open.remove(&ack.query_id)
             {
-                let code = ack.code.unwrap_or_else(|| "query.refused".to_string());
-                let message = "the vault refuses to register the query";
-                verdict.dead.push((seq, letter(code, message)));
+                verdict
+                    .dead
+                    .extend(self.refusal(refused, ack.code, "registration"));
             }
         }
-        let inferences: Vec<_> = waiting
-            .iter()
-            .filter(|waiting| places.contains_key(&waiting.inference.query_id))
-            .map(|waiting| waiting.inference.clone())
+        let inferences = waiting.iter().map(|waiting| &waiting.inference);
+        let inferences: Vec<_> = inferences
+            .filter(|inference| open.contains_key(&inference.query_id))
+            .cloned()
             .collect();
-        if inferences.is_empty() {
-            return Ok(verdict);
-        }
-        let answer = self.send(InferenceBatch { inferences }).await?;
-        verdict.retry_after = answer.retry_after();
-        for ack in answer.json::<InferenceBatchReply>()?.acks {
-            let settles = ack.outcome != Outcome::Retry;
-            let Some(seq) = places.remove(&ack.query_id).filter(|_| settles) else {
-                continue;
-            };
-            match ack.outcome {
-                Outcome::Refused => {
-                    let code = ack.code.unwrap_or_else(|| "inference.refused".to_string());
-                    let message = "the vault refuses the inference";
-                    verdict.dead.push((seq, letter(code, message)));
+        if !inferences.is_empty() {
+            let answer = self.send(InferenceBatch { inferences }).await?;
+            verdict.retry_after = answer.retry_after();
+            for ack in answer.json::<InferenceBatchReply>()?.acks {
+                let Some(answered) = open.remove(&ack.query_id) else {
+                    continue;
+                };
+                match ack.outcome {
+                    Outcome::Accepted | Outcome::Duplicate => verdict.sent.push(answered.seq),
+                    Outcome::Refused => {
+                        verdict
+                            .dead
+                            .extend(self.refusal(answered, ack.code, "inference"));
+                    }
+                    Outcome::Retry => {}
                 }
-                _ => verdict.sent.push(seq),
             }
         }
         verdict.kept = waiting.len() - verdict.sent.len() - verdict.dead.len();
         Ok(verdict)
+    }
+
+    /// The dead letter of something refused; nothing if it is only too early: a vault that is cut
+    /// off while it deploys does not know yet what the device has.
+    fn refusal(
+        &self,
+        refused: &WaitingInference,
+        code: Option<String>,
+        what: &str,
+    ) -> Option<(u64, Letter)> {
+        let code = code.unwrap_or_else(|| format!("{what}.refused"));
+        let deployment = &refused.inference.deployment;
+        if code == NOT_ON_THIS_DEVICE && self.deployments.is_fresh(deployment) {
+            tracing::debug!(%deployment, "the vault does not know of its deployment yet");
+            return None;
+        }
+        let message = format!("the vault refuses the {what}");
+        Some((refused.seq, letter(code, message)))
     }
 
     async fn register(&mut self, waiting: &[WaitingInference]) -> Result<QueryBatchReply, Error> {

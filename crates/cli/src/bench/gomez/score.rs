@@ -66,7 +66,7 @@ fn compiled(
 ) -> Result<Compiled, Failure> {
     let graph = inputs::load_network(path, None)?;
     let training = format!("{}:train", data.name());
-    let (input, arguments) = (InputArguments::default(), point.arguments()?);
+    let (input, arguments) = (InputArguments::default(), point.arguments());
     compiled::compile(settings.context, graph, Some(&training), &input, &arguments)
 }
 
@@ -139,7 +139,6 @@ fn classifier_score(settings: &Settings<'_>, data: Data) -> Result<Score, Failur
 /// Share of images whose decrypted scores equal the integer reference's in every digit.
 pub(super) fn exact(settings: &Settings<'_>, data: Data) -> Result<Sampling, Failure> {
     let point = Point::private(Network::Classifier, Scheme::Bgv, 128);
-    point.arguments()?;
     let path = data.network(settings, "modified-square")?;
     let compiled = compiled(settings, &path, point, data)?;
     let limit = if settings.full {

@@ -11,7 +11,7 @@ use scuro_nn::tensor::Tensor;
 use scuro_train::architectures::{Activation, architecture};
 
 use crate::bench::case::Settings;
-use crate::compiled::{self, CompileArguments, Compiled, EncryptChoice, Source};
+use crate::compiled::{self, CompileArguments, Compiled, EncryptChoice, SchemeChoice, Source};
 use crate::errors::Failure;
 use crate::inputs::{self, InputArguments};
 
@@ -115,20 +115,15 @@ impl Point {
     }
 
     /// The compiler's arguments.
-    ///
-    /// # Errors
-    /// For a scheme that the compiler does not offer.
-    pub(super) fn arguments(self) -> Result<CompileArguments, Failure> {
-        if self.scheme == Scheme::Bgv {
-            return Err(Failure::bad_input(
-                "bench.scheme",
-                "networks are not compiled for exact arithmetic yet",
-            ));
-        }
-        Ok(CompileArguments {
+    pub(super) fn arguments(self) -> CompileArguments {
+        CompileArguments {
             encrypt: self.private.then(|| self.network.encrypted()),
+            scheme: match self.scheme {
+                Scheme::Ckks => SchemeChoice::Ckks,
+                Scheme::Bgv => SchemeChoice::Bgv,
+            },
             ..CompileArguments::standard(self.security)
-        })
+        }
     }
 }
 
@@ -158,7 +153,7 @@ impl Subject {
     }
 
     fn new(settings: &Settings<'_>, point: Point) -> Result<Self, Failure> {
-        let arguments = point.arguments()?;
+        let arguments = point.arguments();
         match (point.network, trained(settings, point.network)) {
             (Network::CryptoNets, _) => Self::cryptonets(settings, &arguments),
             (_, Some(path)) => Self::trained(settings, path, &arguments),

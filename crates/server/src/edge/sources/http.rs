@@ -94,10 +94,11 @@ async fn take(State(intake): State<Intake>, headers: HeaderMap, body: Bytes) -> 
 
 async fn offer(intake: &Intake, headers: &HeaderMap, body: Bytes) -> Result<Response, Error> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let id = match text(FRAME_ID) {
-        Some(id) => Some(FrameId::new(id)?),
-        None => None,
-    };
+    let id = headers.get(FRAME_ID);
+    let id = id.map(|id| FrameId::new(id.to_str().unwrap_or_default()));
+    let id = id
+        .transpose()
+        .inspect_err(|fault| intake.refuse(NAME, *fault))?;
     let form = match text(CONTENT_TYPE.as_str()).unwrap_or("") {
         "application/json" => Form::Json,
         "application/octet-stream" => Form::Raw,

@@ -21,8 +21,9 @@ const NAME: &str = "mqtt";
 /// Port without encryption.
 const PORT: u16 = 1883;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Requests to the broker that may wait.
-const REQUESTS: usize = 256;
+/// Requests to the broker that may wait: far more than messages read ahead, so that
+/// acknowledgements always find room while reading is held up.
+const REQUESTS: usize = 4096;
 /// Messages read ahead of the queue; brokers keep far fewer unacknowledged.
 const AHEAD: usize = 256;
 /// Room for topic and header in a packet.

@@ -105,7 +105,8 @@ impl Stdin {
     }
 }
 
-type Item = Result<Vec<u8>, FrameFault>;
+/// Bytes of one frame, or what is wrong with them.
+pub type Item = Result<Vec<u8>, FrameFault>;
 
 impl Source for Stdin {
     fn name(&self) -> &'static str {
@@ -118,11 +119,7 @@ impl Source for Stdin {
 }
 
 /// The next frame of a stream, or what is wrong with it; nothing at its end.
-pub(super) fn next_item(
-    stream: &mut impl BufRead,
-    format: StreamFormat,
-    layout: Layout,
-) -> Option<Item> {
+pub fn next_item(stream: &mut impl BufRead, format: StreamFormat, layout: Layout) -> Option<Item> {
     match format {
         StreamFormat::JsonLines => next_line(stream),
         StreamFormat::Raw => next_raw(stream, layout.elements()),

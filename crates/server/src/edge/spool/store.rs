@@ -6,9 +6,10 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction,
 use scuro_wire::inference::{Inference, Timings};
 use scuro_wire::{Digest, QueryId};
 
+use super::writer::Command;
 use super::{
-    Accepted, Command, DEAD_LETTERS, Depth, Letter, Limits, NewFrame, REMEMBERED_IDS, Row,
-    StoredFrame, WaitingInference,
+    Accepted, DEAD_LETTERS, Depth, Letter, Limits, NewFrame, REMEMBERED_IDS, Row, StoredFrame,
+    WaitingInference,
 };
 use crate::edge::frame::{self, Content, FrameFault, FrameId};
 use crate::error::Error;
@@ -79,10 +80,13 @@ impl Store {
             let path = path.to_path_buf();
             return Err(Error::SpoolDamaged { path, message });
         }
-        connection.execute_batch(SCHEMA).map_err(damaged)?;
-        connection
-            .pragma_update(None, "user_version", SCHEMA_VERSION)
-            .map_err(damaged)?;
+        // Not on every start: a full disk would keep the device from starting.
+        if version < SCHEMA_VERSION {
+            connection.execute_batch(SCHEMA).map_err(damaged)?;
+            connection
+                .pragma_update(None, "user_version", SCHEMA_VERSION)
+                .map_err(damaged)?;
+        }
         let depth = depth(&connection)?;
         Ok(Self {
             connection,
@@ -366,8 +370,19 @@ fn stored_frame(row: &rusqlite::Row<'_>) -> rusqlite::Result<StoredFrame> {
     })
 }
 
+/// Place of the first frame that is not done; the largest number if all are.
+pub(super) fn first_frame(connection: &Connection) -> Result<u64, Error> {
+    let first = connection.query_row("SELECT min(seq) FROM frames", [], |row| {
+        row.get::<_, Option<i64>>(0)
+    });
+    let first = first.map_err(|error| failure("read", &error))?;
+    Ok(first.map_or(u64::MAX, |seq| seq as u64))
+}
+
+/// Inferences of frames before place `before`, in order.
 pub(super) fn inferences(
     connection: &Connection,
+    before: u64,
     limit: usize,
     bytes: usize,
 ) -> Result<Vec<WaitingInference>, Error> {
@@ -375,10 +390,10 @@ pub(super) fn inferences(
         let mut find = connection.prepare(
             "SELECT seq, query_id, deployment, query_digest, captured_ms, queue_us, features_us,
                  encrypt_us, evaluate_us, reply FROM inferences
-             WHERE seq < coalesce((SELECT min(seq) FROM frames), 9223372036854775807)
-             ORDER BY seq LIMIT ?",
+             WHERE seq < ? ORDER BY seq LIMIT ?",
         )?;
-        let mut rows = find.query([limit as i64])?;
+        let before = i64::try_from(before).unwrap_or(i64::MAX);
+        let mut rows = find.query(params![before, limit as i64])?;
         let (mut found, mut taken) = (Vec::new(), 0);
         while let Some(row) = rows.next()? {
             let waiting = waiting_inference(row)?;

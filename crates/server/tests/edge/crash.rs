@@ -1,0 +1,454 @@
+//! `kill -9` at any moment: what was accepted comes out, once.
+//!
+//! The victim is this test's own binary, started again with [`VICTIM`] set.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::support::vault::Vault;
+use crate::support::{
+    FIRST, SECOND, World, eventually, first, json, label, pki, post, run, second,
+};
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+use scuro_server::edge::frame::{Content, FrameId};
+use scuro_server::edge::service::Edge;
+use scuro_server::edge::spool::{Letter, Limits, NewFrame, Row, Spool};
+use scuro_wire::inference::{Inference, Timings};
+use scuro_wire::tls::{AUTHORITY_FILE, CERTIFICATE_FILE, Identity, KEY_FILE};
+use scuro_wire::{Digest, QueryId};
+
+/// What the victim does: `spool`, `full-disk` or `device`.
+const VICTIM: &str = "SCURO_TEST_VICTIM";
+/// Its folder.
+const FOLDER: &str = "SCURO_TEST_FOLDER";
+/// The vault's address.
+const VAULT: &str = "SCURO_TEST_VAULT";
+
+fn victim(role: &str, folder: &Path, vault: &str) -> Child {
+    Command::new(std::env::current_exe().expect("this binary"))
+        .args([
+            "--exact",
+            "crash::the_victim",
+            "--nocapture",
+            "--test-threads=1",
+        ])
+        .env(VICTIM, role)
+        .env(FOLDER, folder)
+        .env(VAULT, vault)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a victim")
+}
+
+/// Not a test of its own: the process that the others kill.
+#[test]
+fn the_victim() {
+    let Ok(role) = std::env::var(VICTIM) else {
+        return;
+    };
+    let folder = std::env::var(FOLDER).expect("a folder");
+    match role.as_str() {
+        "spool" => spool_victim(folder.as_ref()),
+        "full-disk" => full_disk_victim(folder.as_ref()),
+        _ => device_victim(folder.as_ref()),
+    }
+}
+
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")
+        .and_then(|()| out.flush())
+        .expect("heard");
+}
+
+/// Accepts frames as fast as it can, turns them into inferences, and settles some; says what it
+/// did once it is sure.
+fn spool_victim(folder: &Path) {
+    let spool = Spool::open(folder, Limits::default()).expect("opened");
+    let start = u64::from_le_bytes(random());
+    let worker = spool.clone();
+    std::thread::spawn(move || {
+        let mut after = 0;
+        loop {
+            for frame in worker.reader().frames(after, 16).expect("read") {
+                after = frame.seq;
+                let number: u64 = frame
+                    .id
+                    .as_str()
+                    .rsplit('-')
+                    .next()
+                    .unwrap()
+                    .parse()
+                    .unwrap();
+                if number % 10 == 9 {
+                    let letter = Letter {
+                        stage: "processing",
+                        code: "test".to_string(),
+                        message: "every tenth".to_string(),
+                    };
+                    worker.give_up(frame.seq, letter);
+                } else {
+                    worker.complete(frame.seq, frame.captured_us, inference(frame.query_id));
+                }
+            }
+        }
+    });
+    run(async {
+        for number in 0.. {
+            let id = format!("{start:016x}-{number}");
+            let query_id = QueryId(random());
+            let frame = NewFrame {
+                id: FrameId::new(id.clone()).expect("id"),
+                source: "test",
+                query_id,
+                captured_us: 1,
+                record: Content::Pixels(id.clone().into_bytes()).to_record(),
+            };
+            let accepted = spool.accept(frame).await.expect("accepted");
+            assert!(!accepted.again);
+            say(&format!("accepted {id} {query_id}"));
+            if number % 7 == 0 {
+                let waiting = spool.reader().inferences(3, 1 << 20).expect("read");
+                let sent: Vec<u64> = waiting.iter().map(|waiting| waiting.seq).collect();
+                for waiting in &waiting {
+                    say(&format!("settling {}", waiting.inference.query_id));
+                }
+                spool.settle(sent, Vec::new()).await.expect("settled");
+                for waiting in &waiting {
+                    say(&format!("settled {}", waiting.inference.query_id));
+                }
+            }
+        }
+    });
+}
+
+fn inference(query_id: QueryId) -> Inference {
+    Inference {
+        query_id,
+        deployment: Digest([1; 32]),
+        query_digest: Digest([2; 32]),
+        timings: Timings::default(),
+        reply: [query_id.0.as_slice(), &[7; 40_000]].concat(),
+    }
+}
+
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("randomness");
+    bytes
+}
+
+/// What the victims said.
+#[derive(Debug, Default)]
+struct Words {
+    /// Query and id of each frame that was acknowledged.
+    accepted: BTreeMap<String, String>,
+    /// Queries that were about to be settled.
+    settling: BTreeSet<String>,
+    /// Queries that were settled for sure.
+    settled: BTreeSet<String>,
+}
+
+impl Words {
+    /// Runs a victim for a while, kills it and takes down what it said.
+    fn of_one_more(&mut self, folder: &Path, life: Duration) {
+        let mut child = victim("spool", folder, "");
+        let out = child.stdout.take().expect("its words");
+        let reader = std::thread::spawn(move || {
+            let lines = BufReader::new(out).lines().map_while(Result::ok);
+            lines.collect::<Vec<_>>()
+        });
+        std::thread::sleep(life);
+        child.kill().expect("killed");
+        child.wait().expect("dead");
+        for line in reader.join().expect("read") {
+            match line.split(' ').collect::<Vec<_>>()[..] {
+                ["accepted", id, query] => {
+                    self.accepted.insert(query.to_string(), id.to_string());
+                }
+                ["settling", query] => drop(self.settling.insert(query.to_string())),
+                ["settled", query] => drop(self.settled.insert(query.to_string())),
+                _ => {}
+            }
+        }
+    }
+
+    /// Every accepted frame is in the spool in one state, unless it was settled.
+    fn check(&self, rows: &[Row]) {
+        let mut states: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for row in rows {
+            let query = row.query_id.to_string();
+            states.entry(query).or_default().push(row.state);
+        }
+        for (query, found) in &states {
+            assert_eq!(found.len(), 1, "{query} is there as {found:?}");
+        }
+        for (query, id) in &self.accepted {
+            let there = states.contains_key(query);
+            let settling = self.settling.contains(query);
+            assert!(there || settling, "{id} was accepted and is lost");
+        }
+        for query in &self.settled {
+            let there = states.contains_key(query);
+            assert!(!there, "{query} was settled and is back");
+        }
+    }
+}
+
+#[test]
+fn a_spool_killed_thirty_times_keeps_every_accepted_frame_exactly_once() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let mut rng = ChaCha20Rng::seed_from_u64(11);
+    let mut words = Words::default();
+    for _ in 0..30 {
+        let life = Duration::from_millis(150 + u64::from(rng.next_u32() % 400));
+        words.of_one_more(folder.path(), life);
+    }
+    let accepted = words.accepted.len();
+    assert!(accepted > 100, "only {accepted} frames were accepted");
+    let spool = Spool::open(folder.path(), Limits::default()).expect("opened after it all");
+    let rows = spool.reader().rows(usize::MAX >> 1).expect("rows");
+    words.check(&rows);
+    let depth = spool.depth();
+    let count = |state| rows.iter().filter(|row| row.state == state).count() as u64;
+    let expected = (count("accepted"), count("waiting"));
+    assert_eq!((depth.frames, depth.inferences), expected);
+    for frame in spool.reader().frames(0, usize::MAX >> 1).expect("frames") {
+        let expected = Content::Pixels(frame.id.as_str().as_bytes().to_vec());
+        assert_eq!(frame.content, Ok(expected));
+    }
+    let waiting = spool.reader().inferences(1 << 20, 1 << 30);
+    for waiting in waiting.expect("inferences") {
+        assert_eq!(waiting.inference, inference(waiting.inference.query_id));
+    }
+}
+
+fn frame(number: usize) -> NewFrame {
+    NewFrame {
+        id: FrameId::new(format!("frame-{number}")).expect("id"),
+        source: "test",
+        query_id: QueryId(random()),
+        captured_us: 1,
+        record: Content::Pixels(vec![7; 20_000]).to_record(),
+    }
+}
+
+/// Fills the small disk that is mounted on `folder`, makes room, and goes on.
+fn full_disk_victim(folder: &Path) {
+    let ballast = folder.join("ballast");
+    std::fs::write(&ballast, vec![1; 1 << 20]).expect("ballast");
+    let spool = Spool::open(folder, Limits::default()).expect("opened");
+    let accepted = run(async {
+        let mut accepted = 0;
+        let full = loop {
+            match spool.accept(frame(accepted)).await {
+                Ok(_) => accepted += 1,
+                Err(error) => break error,
+            }
+            assert!(accepted < 1000, "the disk never fills");
+        };
+        assert_eq!(full.code(), "file.disk-full", "{full}");
+        std::fs::remove_file(&ballast).expect("room");
+        spool
+            .accept(frame(accepted))
+            .await
+            .expect("accepted when there is room");
+        accepted + 1
+    });
+    drop(spool);
+    let spool = Spool::open(folder, Limits::default()).expect("opened again");
+    let frames = spool.reader().frames(0, 10_000).expect("frames");
+    assert_eq!(frames.len(), accepted);
+    assert!(frames.iter().all(|frame| frame.content.is_ok()));
+    say(&format!("fine {accepted}"));
+}
+
+#[test]
+fn a_disk_that_is_really_full_refuses_frames_until_there_is_room() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let mount = "mount -t tmpfs -o size=4m none \"$0\" && exec \"$@\"";
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", mount])
+        .arg(folder.path())
+        .arg(std::env::current_exe().expect("this binary"))
+        .args(["--exact", "crash::the_victim", "--nocapture"])
+        .env(VICTIM, "full-disk")
+        .env(FOLDER, folder.path())
+        .output();
+    let text = match output {
+        Ok(output) => format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        ),
+        Err(error) => format!("unshare: {error}"),
+    };
+    if text.contains("unshare:") || text.contains("mount:") {
+        let line = format!(
+            "SKIPPED: no small disk can be mounted here: {}",
+            text.trim()
+        );
+        writeln!(std::io::stderr(), "{line}").expect("told");
+        return;
+    }
+    assert!(text.contains("fine "), "{text}");
+}
+
+/// A whole device, until it is killed.
+fn device_victim(folder: &Path) {
+    run(async {
+        let identity = Identity::load(&folder.join("bundle")).expect("bundle");
+        let mut options = crate::support::options(&folder.join("device"), identity);
+        options.vault = Some(std::env::var(VAULT).expect("a vault"));
+        let edge = Edge::start(options).await.expect("started");
+        let addresses = edge.addresses();
+        say(&format!(
+            "ready {} {}",
+            addresses.device,
+            addresses.http.expect("HTTP")
+        ));
+        std::future::pending::<()>().await;
+    });
+}
+
+fn write_bundle(world: &World) {
+    use std::os::unix::fs::PermissionsExt;
+    let bundle = world.folder.path().join("bundle");
+    std::fs::create_dir(&bundle).expect("folder");
+    let texts = pki::pem(&world.authority, pki::DEVICE);
+    for (name, text) in [AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE]
+        .iter()
+        .zip(texts)
+    {
+        let path = bundle.join(name);
+        std::fs::write(&path, text).expect("written");
+        let mode = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&path, mode).expect("mode");
+    }
+}
+
+/// Starts a device and waits for its word.
+fn device(world: &World, vault: &str) -> (Child, SocketAddr, SocketAddr) {
+    let mut child = victim("device", world.folder.path(), vault);
+    let out = child.stdout.take().expect("its words");
+    let lines = BufReader::new(out).lines().map_while(Result::ok);
+    // The test harness writes its own words before.
+    let ready = lines
+        .filter_map(|line| Some(line.split_once("ready ")?.1.to_string()))
+        .next();
+    let ready = ready.expect("a device that starts");
+    let (device, http) = ready.split_once(' ').expect("two addresses");
+    (
+        child,
+        device.parse().expect("address"),
+        http.parse().expect("address"),
+    )
+}
+
+#[test]
+fn a_device_killed_five_times_with_frames_under_way_loses_none_and_repeats_none() {
+    let world = World::new();
+    write_bundle(&world);
+    run(async {
+        let anywhere = "127.0.0.1:0".parse().expect("address");
+        let mut vault = Vault::start(anywhere, &world.vendor(), Arc::clone(&world.vault)).await;
+        let address = vault.address;
+        let (mut child, at, mut http) = device(&world, &address.to_string());
+        first().deploy(&mut world.deployer(at)).await;
+        let mut rng = ChaCha20Rng::seed_from_u64(5);
+        let mut kill_at: Vec<usize> = (0..5)
+            .map(|k| 30 + 60 * k + rng.next_u32() as usize % 30)
+            .collect();
+        let (mut accepted, mut number) = (0, 0);
+        while number < 360 {
+            let frame = json(&format!("frame-{number}"), number % 10);
+            match post(http, &[], frame.as_bytes()).await {
+                Ok((202, _)) => (accepted, number) = (accepted + 1, number + 1),
+                Ok((429 | 503, _)) => tokio::time::sleep(Duration::from_millis(100)).await,
+                // The same frame again: nobody knows whether it was taken.
+                other => panic!("no answer is expected only from a dead device: {other:?}"),
+            }
+            if kill_at.first() == Some(&number) {
+                kill_at.remove(0);
+                child.kill().expect("killed");
+                child.wait().expect("dead");
+                if kill_at.len().is_multiple_of(2) {
+                    vault.vanish().await;
+                    let book = Arc::clone(&world.vault);
+                    vault = Vault::start(address, &world.vendor(), book).await;
+                }
+                (child, _, http) = device(&world, &address.to_string());
+                // What was accepted just before may be asked again: it is taken once.
+                let again = json(&format!("frame-{}", number - 1), (number - 1) % 10);
+                let (status, text) = post(http, &[], again.as_bytes()).await.expect("post");
+                assert!(status == 202 && text.contains("\"again\":true"), "{text}");
+            }
+        }
+        let all = || world.vault.count() >= accepted;
+        eventually("every accepted frame", all).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(world.vault.count(), accepted, "each frame once");
+        let labels = world.vault.labels(&first().client);
+        let sequence: Vec<usize> = world
+            .vault
+            .inferences()
+            .iter()
+            .map(|i| labels[&i.query_id])
+            .collect();
+        let expected: Vec<usize> = (0..accepted).map(|n| label(FIRST, n % 10)).collect();
+        assert_eq!(sequence, expected, "in the order of the frames");
+        child.kill().expect("killed");
+        child.wait().expect("dead");
+        vault.vanish().await;
+    });
+}
+
+#[test]
+fn a_device_killed_while_it_switches_has_the_old_version_or_the_new_one() {
+    let world = World::new();
+    write_bundle(&world);
+    run(async {
+        let (mut child, mut at, _) = device(&world, "127.0.0.1:9");
+        first().deploy(&mut world.deployer(at)).await;
+        second().send(&mut world.deployer(at)).await;
+        let mut rng = ChaCha20Rng::seed_from_u64(6);
+        let mut seen = [0, 0];
+        for round in 0..12 {
+            let next = if round % 2 == 0 { second() } else { first() };
+            let mut deployer = world.deployer(at);
+            let switching = tokio::spawn(async move {
+                let path = scuro_wire::paths::DEPLOYMENTS;
+                deployer.try_call(path, next.manifest.to_bytes()).await
+            });
+            let pause = u64::from(rng.next_u32() % 60);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            child.kill().expect("killed");
+            child.wait().expect("dead");
+            let acknowledged = switching.await.expect("a task");
+            (child, at, _) = device(&world, "127.0.0.1:9");
+            let ready = world.deployer(at).get(scuro_wire::paths::READY).await;
+            assert_eq!(ready.status, 200, "a version is active after every crash");
+            let list = scuro_server::edge::deployments::list(&world.folder.path().join("device"));
+            let version = list.expect("list").deployments[0].version;
+            assert!([FIRST.version, SECOND.version].contains(&version));
+            if acknowledged {
+                assert_eq!(
+                    version, next.manifest.version,
+                    "what was acknowledged stays"
+                );
+            }
+            seen[version as usize - 1] += 1;
+        }
+        assert_eq!(seen.iter().sum::<u32>(), 12);
+        child.kill().expect("killed");
+        child.wait().expect("dead");
+    });
+}

@@ -1,0 +1,265 @@
+//! Deployments: half-transferred, tampered, foreign, rolled back, and by somebody else.
+
+use std::sync::Arc;
+
+use crate::support::vault::Vault;
+use crate::support::{
+    Deployer, FIRST, Protected, Recipe, SECOND, World, eventually, first, json, label, pki, post,
+    run, second,
+};
+use hyper::Method;
+use scuro_server::edge::service::Edge;
+use scuro_wire::deployment::{ArtefactStatus, DeploymentList, DeploymentState, DeploymentStatus};
+use scuro_wire::{Digest, KeyId, Manifest, Problem, Role, WireError, paths};
+
+async fn device(world: &World) -> (Edge, Deployer) {
+    let edge = Edge::start(world.options()).await.expect("started");
+    let deployer = world.deployer(edge.addresses().device);
+    (edge, deployer)
+}
+
+fn code(answer: &scuro_wire::https::Answer) -> (u16, String) {
+    let problem: Problem = answer.json().expect("a problem");
+    (answer.status.as_u16(), problem.code)
+}
+
+#[test]
+fn an_artefact_goes_on_where_it_was_after_a_restart() {
+    run(async {
+        let world = World::new();
+        let (edge, mut deployer) = device(&world).await;
+        let bytes = &first().artefacts[0];
+        let (digest, half) = (Digest::of(bytes), bytes.len() / 2);
+        let nothing = deployer.get(&paths::artefact(&digest)).await;
+        assert_eq!(nothing.status, 404);
+        let answer = deployer.put(&digest, 0, &bytes[..half], bytes.len()).await;
+        assert!(answer.status.is_success(), "{}", answer.problem());
+        edge.stop().await;
+        let (edge, mut deployer) = device(&world).await;
+        let head = deployer
+            .call(Method::HEAD, &paths::artefact(&digest), Vec::new())
+            .await;
+        let stored = head.headers[paths::BYTES_STORED_HEADER]
+            .to_str()
+            .expect("text");
+        assert_eq!(stored, half.to_string());
+        let wrong = deployer
+            .put(&digest, half + 1, &bytes[half..half + 8], bytes.len())
+            .await;
+        let status: ArtefactStatus = wrong.json().expect("the status");
+        assert_eq!(
+            (wrong.status.as_u16(), status.bytes_stored),
+            (409, half as u64)
+        );
+        let early = deployer.activate(&first().manifest).await;
+        assert_eq!(code(&early), (409, "artefact.missing".to_string()));
+        let rest = deployer
+            .put(&digest, half, &bytes[half..], bytes.len())
+            .await;
+        let status: ArtefactStatus = rest.json().expect("the status");
+        assert!(status.complete);
+        edge.stop().await;
+    });
+}
+
+#[test]
+fn a_tampered_artefact_is_thrown_away_and_the_version_before_stays() {
+    run(async {
+        let world = World::new();
+        let (edge, mut deployer) = device(&world).await;
+        first().deploy(&mut deployer).await;
+        let mut tampered = second().artefacts[0].clone();
+        let digest = Digest::of(&tampered);
+        let place = tampered.len() / 2;
+        tampered[place] ^= 1;
+        let answer = deployer.put(&digest, 0, &tampered, tampered.len()).await;
+        assert_eq!(code(&answer), (422, "artefact.digest".to_string()));
+        assert_eq!(deployer.get(&paths::artefact(&digest)).await.status, 404);
+        let answer = deployer.activate(&second().manifest).await;
+        assert_eq!(code(&answer), (409, "artefact.missing".to_string()));
+        let list: DeploymentList = deployer
+            .get(paths::DEPLOYMENTS)
+            .await
+            .json()
+            .expect("a list");
+        assert_eq!(list.deployments.len(), 1);
+        assert_eq!(list.deployments[0].version, 1);
+        edge.stop().await;
+    });
+}
+
+/// Manifests of parts that are all here and do not belong together, and why each is refused.
+fn mixtures(other: &Protected, expired: &Protected) -> Vec<(Manifest, &'static str)> {
+    let with = |change: &dyn Fn(&mut Manifest)| {
+        let mut manifest = second().manifest.clone();
+        change(&mut manifest);
+        manifest
+    };
+    let part = |from: &Protected, role: Role| {
+        let part = from.manifest.artefact(role).expect("artefact").clone();
+        with(&|manifest| {
+            let mut artefacts = manifest.artefacts.iter_mut();
+            let place = artefacts.find(|artefact| artefact.role == role);
+            *place.expect("role") = part.clone();
+        })
+    };
+    let (parameters, key) = ("deployment.parameters", "deployment.key");
+    vec![
+        (part(other, Role::Program), parameters),
+        (part(other, Role::EvaluationKeys), parameters),
+        (part(other, Role::PublicKey), parameters),
+        (with(&|m| m.parameters = Digest([9; 32])), parameters),
+        (part(first(), Role::PublicKey), key),
+        (part(first(), Role::EvaluationKeys), key),
+        (with(&|m| m.key_id = KeyId([9; 16])), key),
+        (with(&|m| m.artefacts[0].bytes += 1), "artefact.length"),
+        (expired.manifest.clone(), "deployment.expired"),
+    ]
+}
+
+#[test]
+fn parts_that_do_not_belong_together_are_refused() {
+    run(async {
+        let world = World::new();
+        let (edge, mut deployer) = device(&world).await;
+        first().deploy(&mut deployer).await;
+        second().send(&mut deployer).await;
+        let other = Protected::new(Recipe {
+            version: 3,
+            security_bits: 192,
+            ..FIRST
+        });
+        other.send(&mut deployer).await;
+        let expired = Protected::new(Recipe {
+            version: 4,
+            expires: 1000,
+            ..FIRST
+        });
+        expired.send(&mut deployer).await;
+        for (manifest, expected) in mixtures(&other, &expired) {
+            let (status, found) = code(&deployer.activate(&manifest).await);
+            assert_eq!((status, found.as_str()), (422, expected));
+        }
+        let damaged = [b"{".as_slice(), b"", &first().manifest.to_bytes()[1..]];
+        for manifest in damaged {
+            let path = paths::DEPLOYMENTS;
+            let answer = deployer.call(Method::POST, path, manifest.to_vec()).await;
+            assert_eq!(answer.status, 400);
+        }
+        let list = deployer.get(paths::DEPLOYMENTS).await;
+        let list: DeploymentList = list.json().expect("a list");
+        let versions: Vec<u32> = list.deployments.iter().map(|d| d.version).collect();
+        assert_eq!(versions, [1], "the version before is active all the while");
+        edge.stop().await;
+    });
+}
+
+#[test]
+fn frames_are_answered_by_the_version_that_is_active_and_a_roll_back_returns_the_one_before() {
+    run(async {
+        let world = World::new();
+        let vault = Vault::start(
+            "127.0.0.1:0".parse().expect("address"),
+            &world.vendor(),
+            Arc::clone(&world.vault),
+        )
+        .await;
+        let mut options = world.options();
+        options.vault = Some(vault.address.to_string());
+        let edge = Edge::start(options).await.expect("started");
+        let mut deployer = world.deployer(edge.addresses().device);
+        let http = edge.addresses().http.expect("HTTP");
+        let none = deployer
+            .call(Method::POST, paths::ROLLBACK, Vec::new())
+            .await;
+        assert_eq!(code(&none), (409, "deployment.no-previous".to_string()));
+        let rounds = [(first(), FIRST), (second(), SECOND), (first(), FIRST)];
+        for (round, (protected, recipe)) in rounds.into_iter().enumerate() {
+            if round < 2 {
+                protected.deploy(&mut deployer).await;
+            } else {
+                let back = deployer
+                    .call(Method::POST, paths::ROLLBACK, Vec::new())
+                    .await;
+                let status: DeploymentStatus = back.json().expect("a status");
+                assert_eq!((status.version, status.state), (1, DeploymentState::Active));
+            }
+            let frame = json(&format!("f{round}"), 4);
+            assert_eq!(
+                post(http, &[], frame.as_bytes()).await.expect("post").0,
+                202
+            );
+            eventually("its answer", || world.vault.count() == round + 1).await;
+            let last = world.vault.inferences().pop().expect("an inference");
+            assert_eq!(last.deployment, protected.manifest.digest());
+            let labels = scuro_client::Bundle::from_bytes(&last.reply).expect("a reply");
+            let answer = protected.client.decrypt(&labels).expect("decrypted");
+            assert_eq!(answer[0].label, label(recipe, 4));
+        }
+        edge.stop().await;
+        // The switch outlives the process.
+        let (edge, mut deployer) = device(&world).await;
+        let list: DeploymentList = deployer
+            .get(paths::DEPLOYMENTS)
+            .await
+            .json()
+            .expect("a list");
+        let versions: Vec<u32> = list.deployments.iter().map(|d| d.version).collect();
+        assert_eq!(versions, [1, 2]);
+        assert_eq!(deployer.get(paths::READY).await.status, 200);
+        edge.stop().await;
+    });
+}
+
+#[test]
+fn only_the_vault_writes_to_a_device() {
+    run(async {
+        let world = World::new();
+        let (edge, _) = device(&world).await;
+        let address = edge.addresses().device;
+        let another_device = pki::identity(&world.authority, "cam-8");
+        let mut other = Deployer::new(address, pki::DEVICE, &another_device);
+        let digest = Digest::of(b"x");
+        for (method, path) in [
+            (Method::GET, paths::artefact(&digest)),
+            (Method::GET, paths::DEPLOYMENTS.to_string()),
+            (Method::POST, paths::DEPLOYMENTS.to_string()),
+            (Method::POST, paths::ROLLBACK.to_string()),
+        ] {
+            let answer = other.call(method, &path, Vec::new()).await;
+            assert_eq!(code(&answer), (403, "peer.forbidden".to_string()), "{path}");
+        }
+        assert_eq!(other.put(&digest, 0, b"x", 1).await.status, 403);
+        assert_eq!(other.get(paths::LIVE).await.status, 200);
+        let foreign = pki::authority();
+        let stranger = pki::identity(&foreign, scuro_wire::tls::VAULT_NAME);
+        let tls = stranger.client_config().expect("client");
+        let mut client = scuro_wire::https::Client::new(&address.to_string(), pki::DEVICE, tls);
+        let refused = client.send(Method::GET, paths::LIVE, &[], Vec::new()).await;
+        assert!(matches!(refused, Err(WireError::Connection { .. })));
+        edge.stop().await;
+    });
+}
+
+#[test]
+fn pieces_above_the_limit_are_refused() {
+    run(async {
+        let world = World::new();
+        let (edge, mut deployer) = device(&world).await;
+        let path = format!("{}?offset=0", paths::artefact(&Digest([1; 32])));
+        let piece = vec![0; scuro_wire::limits::CHUNK_BYTES + 1];
+        let answer = deployer.call(Method::PUT, &path, piece).await;
+        assert_eq!(answer.status, 413);
+        let answer = deployer.call(Method::PUT, &path, vec![1]).await;
+        assert_eq!(
+            code(&answer),
+            (400, "edge.setting".to_string()),
+            "no size is given"
+        );
+        let answer = deployer
+            .call(Method::PUT, "/v1/artefacts/xyz?offset=0", vec![1])
+            .await;
+        assert_eq!(answer.status, 400);
+        edge.stop().await;
+    });
+}

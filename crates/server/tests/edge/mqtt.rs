@@ -1,0 +1,190 @@
+//! Frames of a real broker, which is also killed.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::support::vault::Vault;
+use crate::support::{World, eventually, first, json, pixels, run};
+use scuro_server::edge::service::Edge;
+
+/// A mosquitto that is killed when it is dropped.
+struct Broker {
+    child: Child,
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The broker's program; without it the test is skipped, unless in CI.
+fn mosquitto() -> Option<PathBuf> {
+    let places = [
+        "/usr/sbin",
+        "/usr/bin",
+        "/usr/local/sbin",
+        "/opt/homebrew/sbin",
+    ];
+    let found = places
+        .iter()
+        .map(|place| Path::new(place).join("mosquitto"));
+    let found = found.into_iter().find(|path| path.exists());
+    if found.is_none() {
+        let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+        assert!(!in_ci, "mosquitto must be there in CI");
+        let line = "SKIPPED: there is no mosquitto (apt-get install mosquitto)";
+        writeln!(std::io::stderr(), "{line}").expect("told");
+    }
+    found
+}
+
+fn start(program: &Path, folder: &Path, port: u16) -> Broker {
+    let configuration = folder.join("mosquitto.conf");
+    let mut file = std::fs::File::create(&configuration).expect("configuration");
+    let stored = folder.join("broker");
+    std::fs::create_dir_all(&stored).expect("folder");
+    writeln!(
+        file,
+        "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\npersistence true\n\
+         persistence_location {}/\nautosave_interval 1\n",
+        stored.display()
+    )
+    .expect("written");
+    // Ends with what holds it, also if it never listens.
+    let broker = Command::new(program)
+        .arg("-c")
+        .arg(&configuration)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map(|child| Broker { child })
+        .expect("a broker");
+    for _ in 0..200 {
+        if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            return broker;
+        }
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    panic!("the broker does not listen");
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("port");
+    listener.local_addr().expect("address").port()
+}
+
+/// A publisher that waits until the broker has every message.
+async fn publish(port: u16, topic: &str, payloads: &[Vec<u8>]) {
+    let mut options = rumqttc::MqttOptions::new("camera", "127.0.0.1", port);
+    options.set_max_packet_size(1 << 20, 1 << 20);
+    let (client, mut connection) = rumqttc::AsyncClient::new(options, 64);
+    for payload in payloads {
+        let quality = rumqttc::QoS::AtLeastOnce;
+        client
+            .publish(topic, quality, false, payload.clone())
+            .await
+            .expect("published");
+    }
+    let mut acknowledged = 0;
+    while acknowledged < payloads.len() {
+        let event = connection.poll().await.expect("connected");
+        if let rumqttc::Event::Incoming(packet) = event {
+            acknowledged += usize::from(matches!(packet, rumqttc::Packet::PubAck(_)));
+        }
+    }
+}
+
+#[test]
+fn frames_of_a_topic_are_taken_once_and_a_broker_that_goes_is_waited_for() {
+    let Some(program) = mosquitto() else {
+        return;
+    };
+    run(async {
+        let world = World::new();
+        let port = free_port();
+        let broker = start(&program, world.folder.path(), port);
+        let vault = Vault::start(
+            "127.0.0.1:0".parse().expect("address"),
+            &world.vendor(),
+            Arc::clone(&world.vault),
+        )
+        .await;
+        let mut options = world.options();
+        options.vault = Some(vault.address.to_string());
+        options.mqtt = vec![format!("mqtt://127.0.0.1:{port}/cameras/7")];
+        let edge = Edge::start(options).await.expect("started");
+        first()
+            .deploy(&mut world.deployer(edge.addresses().device))
+            .await;
+        let shows = |text: &str| edge.metrics().render().contains(text);
+        eventually("a connection", || shows("scuro_edge_mqtt_up 1")).await;
+        // Subscribing takes one more round.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let frames: Vec<Vec<u8>> = (0..25)
+            .map(|number| json(&format!("m{number}"), number % 10).into_bytes())
+            .chain([
+                pixels(9),
+                b"{\"pixels\":[1]}".to_vec(),
+                b"nonsense".to_vec(),
+            ])
+            // A publisher that got no acknowledgement sends again.
+            .chain([json("m3", 3).into_bytes()])
+            .collect();
+        publish(port, "cameras/7", &frames).await;
+        eventually("26 answers", || world.vault.count() == 26).await;
+        eventually("the bad ones", || {
+            shows("{reason=\"length\",source=\"mqtt\"} 1")
+                && shows("{reason=\"picture\",source=\"mqtt\"} 1")
+                && shows("duplicate_total{source=\"mqtt\"} 1")
+        })
+        .await;
+        drop(broker);
+        eventually("the loss noticed", || shows("scuro_edge_mqtt_up 0")).await;
+        let _broker = start(&program, world.folder.path(), port);
+        eventually("the broker back", || shows("scuro_edge_mqtt_up 1")).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        publish(port, "cameras/7", &[json("after", 1).into_bytes()]).await;
+        eventually("the frame after", || world.vault.count() == 27).await;
+        edge.stop().await;
+        assert_eq!(world.vault.count(), 27);
+        assert_eq!(world.vault.again(), 0);
+    });
+}
+
+#[test]
+fn frames_published_while_the_device_is_away_wait_at_the_broker() {
+    let Some(program) = mosquitto() else {
+        return;
+    };
+    run(async {
+        let world = World::new();
+        let port = free_port();
+        let _broker = start(&program, world.folder.path(), port);
+        let with = || {
+            let mut options = world.options();
+            options.mqtt = vec![format!("mqtt://127.0.0.1:{port}/cameras/7")];
+            options
+        };
+        let edge = Edge::start(with()).await.expect("started");
+        first()
+            .deploy(&mut world.deployer(edge.addresses().device))
+            .await;
+        let up = || edge.metrics().render().contains("scuro_edge_mqtt_up 1");
+        eventually("a connection", up).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        edge.stop().await;
+        let frames: Vec<Vec<u8>> = (0..5)
+            .map(|number| json(&format!("m{number}"), number).into_bytes())
+            .collect();
+        publish(port, "cameras/7", &frames).await;
+        let edge = Edge::start(with()).await.expect("started again");
+        eventually("all five", || edge.spool().depth().inferences == 5).await;
+        edge.stop().await;
+    });
+}

@@ -1,0 +1,198 @@
+//! What a device needs of a vault: it registers queries, takes each inference once, and keeps all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use axum::Json;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use scuro_client::{Bundle, Client};
+use scuro_wire::inference::{
+    Inference, InferenceAck, InferenceBatch, InferenceBatchReply, Outcome,
+};
+use scuro_wire::metrics::Metrics;
+use scuro_wire::query::{QueryAck, QueryBatch, QueryBatchReply, Registration};
+use scuro_wire::tls::Identity;
+use scuro_wire::{Problem, QueryId, https, limits, paths};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+/// What the vault knows.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    pages: Mutex<Pages>,
+}
+
+#[derive(Debug, Default)]
+struct Pages {
+    registered: BTreeMap<QueryId, scuro_wire::Digest>,
+    /// In the order of their first arrival.
+    inferences: Vec<Inference>,
+    known: BTreeSet<QueryId>,
+    again: usize,
+    refuse: BTreeSet<QueryId>,
+    refuse_batches_of_more_than_one: bool,
+    knows_no_deployment: bool,
+}
+
+impl Book {
+    /// Everything that was taken, in its order.
+    pub(crate) fn inferences(&self) -> Vec<Inference> {
+        self.pages.lock().expect("book").inferences.clone()
+    }
+
+    /// How many were taken.
+    pub(crate) fn count(&self) -> usize {
+        self.pages.lock().expect("book").inferences.len()
+    }
+
+    /// How often one came that was there already.
+    pub(crate) fn again(&self) -> usize {
+        self.pages.lock().expect("book").again
+    }
+
+    /// Refuses this query from now on.
+    pub(crate) fn refuse(&self, query: QueryId) {
+        self.pages.lock().expect("book").refuse.insert(query);
+    }
+
+    /// Answers 400 to every batch of more than one.
+    pub(crate) fn refuse_batches(&self) {
+        self.pages
+            .lock()
+            .expect("book")
+            .refuse_batches_of_more_than_one = true;
+    }
+
+    /// Whether the deployment that was just made is missing in the books.
+    pub(crate) fn knows_deployment(&self, knows: bool) {
+        self.pages.lock().expect("book").knows_no_deployment = !knows;
+    }
+
+    /// Labels by query, decrypted.
+    pub(crate) fn labels(&self, client: &Client) -> BTreeMap<QueryId, usize> {
+        let label = |inference: &Inference| {
+            let reply = Bundle::from_bytes(&inference.reply).expect("a reply");
+            let answer = client
+                .decrypt(&reply)
+                .expect("decrypted")
+                .pop()
+                .expect("an answer");
+            (inference.query_id, answer.label)
+        };
+        self.inferences().iter().map(label).collect()
+    }
+}
+
+/// A vault that listens.
+pub(crate) struct Vault {
+    pub(crate) address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Vault {
+    /// Listens on `address`, for example the one that it had before.
+    pub(crate) async fn start(address: SocketAddr, identity: &Identity, book: Arc<Book>) -> Self {
+        let mut bound = TcpListener::bind(address).await;
+        for _ in 0..100 {
+            if bound.is_ok() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            bound = TcpListener::bind(address).await;
+        }
+        let listener = bound.expect("a port");
+        let address = listener.local_addr().expect("address");
+        let router = Router::new()
+            .route(paths::QUERIES, post(queries))
+            .route(paths::INFERENCES, post(inferences))
+            .layer(DefaultBodyLimit::max(limits::INFERENCE_BATCH_BYTES))
+            .with_state(book);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let until = async {
+            let _ = stopped.await;
+        };
+        let tls = identity.server_config().expect("server");
+        let metrics = Arc::new(Metrics::default());
+        let task = tokio::spawn(https::serve(listener, tls, router, metrics, until));
+        Self {
+            address,
+            stop: Some(stop),
+            task,
+        }
+    }
+
+    /// Goes away at once, in the middle of whatever it does.
+    pub(crate) async fn vanish(mut self) {
+        drop(self.stop.take());
+        self.task.abort();
+        let _ = self.task.await;
+    }
+}
+
+async fn queries(State(book): State<Arc<Book>>, body: Bytes) -> Response {
+    let batch = QueryBatch::from_bytes(&body).expect("a batch of queries");
+    let mut pages = book.pages.lock().expect("book");
+    let mut acks = Vec::new();
+    for query in batch.queries {
+        if pages.knows_no_deployment {
+            acks.push(QueryAck {
+                query_id: query.query_id,
+                status: Registration::Refused,
+                code: Some("deployment.not-on-this-device".to_string()),
+            });
+            continue;
+        }
+        let before = pages.registered.insert(query.query_id, query.query_digest);
+        let status = match before {
+            Some(digest) if digest == query.query_digest => Registration::Known,
+            Some(_) => Registration::Refused,
+            None => Registration::Registered,
+        };
+        acks.push(QueryAck {
+            query_id: query.query_id,
+            status,
+            code: None,
+        });
+    }
+    Json(QueryBatchReply { acks }).into_response()
+}
+
+async fn inferences(State(book): State<Arc<Book>>, body: Bytes) -> Response {
+    let batch = InferenceBatch::from_bytes(&body).expect("a batch of inferences");
+    let mut pages = book.pages.lock().expect("book");
+    if pages.refuse_batches_of_more_than_one && batch.inferences.len() > 1 {
+        let problem = Problem::new("batch.bad", "the batch cannot be read", "");
+        return (StatusCode::BAD_REQUEST, Json(problem)).into_response();
+    }
+    let mut acks = Vec::new();
+    for inference in batch.inferences {
+        let query_id = inference.query_id;
+        assert!(
+            pages.registered.contains_key(&query_id),
+            "registered before it is sent"
+        );
+        let (outcome, code) = if pages.refuse.contains(&query_id) {
+            (Outcome::Refused, Some("inference.replayed".to_string()))
+        } else if pages.known.insert(query_id) {
+            pages.inferences.push(inference);
+            (Outcome::Accepted, None)
+        } else {
+            pages.again += 1;
+            (Outcome::Duplicate, None)
+        };
+        acks.push(InferenceAck {
+            query_id,
+            outcome,
+            receipt: None,
+            code,
+        });
+    }
+    Json(InferenceBatchReply { acks }).into_response()
+}
