@@ -1,6 +1,7 @@
 //! The evaluator: runs a program on ciphertexts. It holds no secret key and could not name one.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use scuro_client::{Bundle, Model};
 use scuro_fhe::AnyCiphertext;
@@ -120,6 +121,14 @@ impl Evaluator {
     ) -> Result<Vec<AnyCiphertext>, Failure> {
         let (keys, threads) = (&self.keys, self.threads);
         Ok(self.prepared.evaluate(keys, query, threads, observer)?)
+    }
+
+    /// Keeps times of steps that somebody else watched.
+    pub(crate) fn record(&mut self, times: &[(usize, Duration)]) {
+        for (step, elapsed) in times {
+            let milliseconds = elapsed.as_secs_f64() * 1e3;
+            self.times.entry(*step).or_default().push(milliseconds);
+        }
     }
 
     /// The median time of each step; steps that are done together are one.

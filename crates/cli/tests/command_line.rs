@@ -207,7 +207,9 @@ fn features_in_clear_meet_encrypted_weights() {
         "features.json",
         serde_json::to_string(&image).expect("JSON").as_bytes(),
     );
-    desk.data(&[&evaluate[..], &device].concat());
+    let account = desk.data(&[&evaluate[..], &device].concat());
+    let steps = account["steps"].as_array().map_or(0, Vec::len);
+    assert!(steps > 5, "{account}");
     let answer = desk.data(&["decrypt", program, "reply.ct", "--key", "p/owner"]);
     let scores = &answer["predictions"][0]["scores"];
     for (i, want) in expected.data.iter().enumerate() {

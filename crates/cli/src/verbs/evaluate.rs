@@ -163,8 +163,12 @@ fn features(evaluator: &mut Evaluator, bytes: &[u8]) -> Result<(Bundle, f64), Fa
     })?;
     let slots = gather(evaluator.model().program(), &[&values])?;
     let start = Instant::now();
-    let answer = evaluator.run_features(&slots, &mut |_| {})?;
+    let mut times = Vec::new();
+    let answer = evaluator.run_features(&slots, &mut |event| {
+        times.push((event.step, event.elapsed));
+    })?;
     let evaluate_ms = start.elapsed().as_secs_f64() * 1e3;
+    evaluator.record(&times);
     let model = evaluator.model();
     // A query without ciphertexts: nothing was encrypted.
     let query = Bundle {
