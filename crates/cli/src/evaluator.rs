@@ -47,7 +47,7 @@ impl Evaluator {
     pub(crate) fn with_weights(
         model: Model,
         keys: EvaluationKeys,
-        weights: &Bundle,
+        weights: Bundle,
         threads: usize,
     ) -> Result<Self, Failure> {
         let weights = model.open_weights(weights)?;

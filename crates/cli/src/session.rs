@@ -44,7 +44,7 @@ impl Session {
         Ok(Self {
             client: Client::new(&model, keys.secret)?,
             public: Some(PublicClient::new(&model, keys.public)),
-            evaluator: Evaluator::with_weights(model, keys.evaluation, &weights, threads)?,
+            evaluator: Evaluator::with_weights(model, keys.evaluation, weights, threads)?,
         })
     }
 

@@ -118,12 +118,18 @@ impl Model {
     }
 
     /// The evaluator's side: the encrypted weights of a program that withholds them, in its order.
+    /// The bytes of each are freed once it is read: all together are gigabytes.
     ///
     /// # Errors
     /// As [`Model::open_query`].
-    pub fn open_weights(&self, bundle: &Bundle) -> Result<Vec<AnyCiphertext>, Error> {
-        self.check(bundle, BundleKind::Weights)?;
-        self.decode_run(&bundle.ciphertexts)
+    pub fn open_weights(&self, bundle: Bundle) -> Result<Vec<AnyCiphertext>, Error> {
+        self.check(&bundle, BundleKind::Weights)?;
+        let decode = |bytes: Vec<u8>| AnyCiphertext::from_bytes(&bytes, &self.scheme);
+        Ok(bundle
+            .ciphertexts
+            .into_iter()
+            .map(decode)
+            .collect::<Result<_, _>>()?)
     }
 
     /// The evaluator's side: closes its answer to `query`.

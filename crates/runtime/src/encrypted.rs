@@ -142,7 +142,7 @@ impl Prepared {
             Plan::Approximate(single) => single.run(keys, query, threads, observer),
             Plan::Exact(single) => single.run(keys, query, threads, observer),
             Plan::Batch(arithmetic, batch) => {
-                let query = own::<Approximate>(query)?;
+                let query = own::<Approximate>(query.to_vec())?;
                 let pool = pool(threads.max(1))?;
                 let reply = batch.run(&arithmetic.evaluator, keys, &query, &pool, observer)?;
                 Ok(reply.into_iter().map(Approximate::any).collect())
@@ -161,12 +161,12 @@ impl std::fmt::Debug for Prepared {
 }
 
 /// Ciphertexts of the scheme.
-fn own<A: Arithmetic>(list: &[AnyCiphertext]) -> Result<Vec<A::Ciphertext>, RuntimeError> {
+fn own<A: Arithmetic>(list: Vec<AnyCiphertext>) -> Result<Vec<A::Ciphertext>, RuntimeError> {
     let one = |(index, ciphertext)| {
-        let own = A::own(ciphertext).cloned();
+        let own = A::own(ciphertext);
         own.ok_or(RuntimeError::WrongScheme { index })
     };
-    list.iter().enumerate().map(one).collect()
+    list.into_iter().enumerate().map(one).collect()
 }
 
 fn pool(threads: usize) -> Result<ThreadPool, RuntimeError> {
@@ -225,7 +225,7 @@ impl<A: Arithmetic> Single<A> {
                 // Factors play no part in the order.
                 let places = program.weight_places(primes, None)?;
                 let steps = program.steps.len();
-                Some(Supplied::new(steps, &places, own::<A>(&weights)?))
+                Some(Supplied::new(steps, &places, own::<A>(weights)?))
             }
             None => None,
         };
@@ -251,7 +251,7 @@ impl<A: Arithmetic> Single<A> {
     ) -> Result<Vec<AnyCiphertext>, RuntimeError> {
         let workers = Workers::new(threads)?;
         let mut values = self.no_values();
-        values[0] = Some(own::<A>(query)?);
+        values[0] = Some(own::<A>(query.to_vec())?);
         self.perform(&self.start(keys, &workers), &self.tasks, values, observer)
     }
 

@@ -150,7 +150,7 @@ impl Deployment {
             weights,
             keys,
         } = Protected::new(program, &mut rng).unwrap();
-        let weights = model.open_weights(&weights).unwrap();
+        let weights = model.open_weights(weights).unwrap();
         let scheme = model.scheme().clone();
         Self {
             client: Client::new(&model, keys.secret).unwrap(),
@@ -389,7 +389,7 @@ fn weights_that_do_not_belong_are_refused_before_anything_is_computed() {
     let mine = Protected::new(&program, &mut rng).unwrap();
     let other = Protected::new(&program, &mut rng).unwrap();
     let model = &mine.model;
-    let weights = model.open_weights(&mine.weights).unwrap();
+    let weights = model.open_weights(mine.weights.clone()).unwrap();
     let count = weights.len();
     let prepare = |weights: Vec<AnyCiphertext>| {
         Prepared::with_weights(model.program(), model.scheme().clone(), weights).map(drop)
@@ -403,7 +403,7 @@ fn weights_that_do_not_belong_are_refused_before_anything_is_computed() {
     let wrong = prepare(swapped).unwrap_err();
     assert!(matches!(wrong, RuntimeError::WeightLevel { index: 0, .. }));
     let mut mixed = weights.clone();
-    mixed[1] = model.open_weights(&other.weights).unwrap().swap_remove(1);
+    mixed[1] = model.open_weights(other.weights).unwrap().swap_remove(1);
     let wrong = prepare(mixed).unwrap_err();
     assert!(matches!(wrong, RuntimeError::Fhe(_)), "{wrong}");
     let plain = Prepared::new(model.program(), model.scheme().clone()).map(drop);

@@ -105,7 +105,7 @@ fn evaluator(
         return Evaluator::new(model, keys, threads);
     };
     let weights = Bundle::from_bytes(&files::read(path)?).at(path.display())?;
-    Evaluator::with_weights(model, keys, &weights, threads)
+    Evaluator::with_weights(model, keys, weights, threads)
 }
 
 /// `--out` itself, or the query's name in it if there are several.

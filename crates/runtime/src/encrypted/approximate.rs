@@ -63,7 +63,7 @@ impl Arithmetic for Approximate {
     type Transform = Scaled<PreparedTransform>;
     type Private = Scaled<EncryptedTransform>;
 
-    fn own(ciphertext: &AnyCiphertext) -> Option<&Ciphertext> {
+    fn own(ciphertext: AnyCiphertext) -> Option<Ciphertext> {
         match ciphertext {
             AnyCiphertext::Approximate(ciphertext) => Some(ciphertext),
             AnyCiphertext::Exact(_) => None,

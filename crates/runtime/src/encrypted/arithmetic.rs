@@ -68,7 +68,7 @@ pub(crate) trait Arithmetic: Send + Sync {
     type Private: Send + Sync;
 
     /// The scheme's own ciphertext; nothing if it is of the other scheme.
-    fn own(ciphertext: &AnyCiphertext) -> Option<&Self::Ciphertext>;
+    fn own(ciphertext: AnyCiphertext) -> Option<Self::Ciphertext>;
     /// The other way.
     fn any(ciphertext: Self::Ciphertext) -> AnyCiphertext;
     /// What the caller may watch.

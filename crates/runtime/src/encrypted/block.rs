@@ -55,7 +55,7 @@ impl<A: Arithmetic> Single<A> {
         let mut values = Vec::with_capacity(queries.len());
         for query in queries {
             let mut of_query = self.no_values();
-            of_query[0] = Some(own::<A>(query)?);
+            of_query[0] = Some(own::<A>(query.clone())?);
             values.push(of_query);
         }
         for task in &self.tasks {

@@ -50,7 +50,7 @@ impl Arithmetic for Exact {
     type Transform = PreparedTransform;
     type Private = Scaled;
 
-    fn own(ciphertext: &AnyCiphertext) -> Option<&Ciphertext> {
+    fn own(ciphertext: AnyCiphertext) -> Option<Ciphertext> {
         match ciphertext {
             AnyCiphertext::Exact(ciphertext) => Some(ciphertext),
             AnyCiphertext::Approximate(_) => None,

@@ -130,7 +130,7 @@ fn prepare(manifest: &Manifest, model: &Model, weights: Option<&[u8]>) -> Result
         return Ok(Prepared::new(model.program(), scheme)?);
     };
     let bundle = Bundle::from_bytes(bytes).map_err(scuro_client::Error::from)?;
-    let weights = model.open_weights(&bundle)?;
+    let weights = model.open_weights(bundle)?;
     for weight in &weights {
         check_key(manifest, Role::Weights.as_str(), KeyId(weight.key_id().0))?;
     }
