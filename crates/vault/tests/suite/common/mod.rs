@@ -9,7 +9,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use scuro_client::{Bundle, Client, KeySet, Model, Prediction};
 use scuro_compiler::{Options, compile};
-use scuro_fhe::ckks::Ciphertext;
+use scuro_fhe::AnyCiphertext;
 use scuro_nn::graph::{Graph, GraphBuilder, Op};
 use scuro_nn::tensor::Tensor;
 use scuro_runtime::encrypted::Prepared;
@@ -86,12 +86,12 @@ impl Protected {
         reply.to_bytes()
     }
 
-    fn evaluate(&self, seed: u64) -> (Bundle, Vec<Vec<Ciphertext>>) {
+    fn evaluate(&self, seed: u64) -> (Bundle, Vec<Vec<AnyCiphertext>>) {
         let client = self.client();
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let query = client.encrypt(&[&IMAGE], &mut rng).expect("encrypted");
         let runs = self.model.open_query(&query).expect("a query");
-        let evaluate = |run: &Vec<Ciphertext>| {
+        let evaluate = |run: &Vec<AnyCiphertext>| {
             let keys = &self.keys.evaluation;
             self.prepared
                 .evaluate(keys, run, 1, &mut |_| {})
