@@ -10,6 +10,7 @@ mod evaluator;
 mod files;
 mod html;
 mod inputs;
+mod logging;
 mod machine;
 mod noise;
 mod output;
