@@ -133,7 +133,7 @@ impl Server {
     fn start(desk: &Desk) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_scuro"))
             .args(["vault", "serve", "vault", "--listen", "127.0.0.1:0"])
-            .args(["--metrics", "127.0.0.1:0"])
+            .args(["--metrics", "127.0.0.1:0", "--format", "json"])
             .current_dir(desk.path("."))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -144,11 +144,14 @@ impl Server {
         let event = lines
             .by_ref()
             .filter_map(|line| serde_json::from_str::<serde_json::Value>(&line).ok())
-            .find(|event| event["message"] == "vault listens")
+            .find(|event| event["fields"]["message"] == "vault listens")
             .expect("it listens");
         // Somebody must read the log, or the server waits for it.
         std::thread::spawn(move || lines.for_each(drop));
-        let address = event["address"].as_str().expect("an address").to_string();
+        let address = event["fields"]["address"]
+            .as_str()
+            .expect("an address")
+            .to_string();
         Self { process, address }
     }
 }

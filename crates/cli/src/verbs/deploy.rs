@@ -10,7 +10,7 @@ use crate::errors::{Exit, Failure};
 use crate::output::Reply;
 use crate::progress::Progress;
 use crate::verbs::vault::{self, Place};
-use crate::{services, units};
+use crate::{logging, services, units};
 
 /// What stands in the place of a model to go back; a model of this name needs its version.
 const ROLLBACK: &str = "rollback";
@@ -43,7 +43,7 @@ struct Target {
 pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Failure> {
     let Arguments { model, target } = arguments;
     if context.verbose > 0 {
-        services::log_to_stderr(context);
+        logging::start(context);
     }
     if model.to_string() == ROLLBACK {
         return roll_back(&target);

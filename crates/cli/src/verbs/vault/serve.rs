@@ -13,7 +13,7 @@ use super::KeyArguments;
 use crate::context::Context;
 use crate::errors::Failure;
 use crate::output::Reply;
-use crate::services;
+use crate::{logging, services};
 
 /// Arguments of `scuro vault serve`.
 #[derive(Debug, clap::Args)]
@@ -44,7 +44,7 @@ pub(crate) struct ServeArguments {
 pub(crate) fn run(arguments: ServeArguments, context: &Context) -> Result<Reply, Failure> {
     let source = arguments.key.source(&arguments.dir)?;
     let vault = open_or_init(&arguments, &source, context)?;
-    services::log_to_stderr(context);
+    logging::start(context);
     let options = ServeOptions {
         listen: arguments.listen,
         metrics: Some(arguments.metrics),
