@@ -64,7 +64,7 @@ fn frames() -> Outcome {
     write("frame", "lines", json.join("\n").as_bytes())?;
     write("frame", "raw", &[0, 1, 2, 255])?;
     let record = Content::Values(vec![0.5, -1.0, 2e3, 0.0]).to_record();
-    write("frame", "record", &record[..record.len() - 8])
+    Ok(write("frame", "record", &record[..record.len() - 8])?)
 }
 
 /// Two images of three by two pixels, two labels, and two records of CIFAR-10.
