@@ -14,14 +14,14 @@ use scuro_fhe::{bfv, bgv};
 use scuro_fuzz::{CONTEXT, EXACT, EXACT_REAL, INVARIANT};
 use scuro_program::{
     Diagonal, Estimate, GaloisStep, Gather, InputSpec, KeyManifest as ProgramKeys, Linear,
-    Operation, OutputSpec, Packing, ParameterPlan, PostOperation, Program, Ring, Scheme, SecurityTable,
-    SlotAddress, SlotVector, Step, ValueId, Weights,
+    Operation, OutputSpec, Packing, ParameterPlan, PostOperation, Program, Ring, Scheme,
+    SecurityTable, SlotAddress, SlotVector, Step, ValueId, Weights,
 };
+use scuro_server::edge::frame::Content;
 use scuro_wire::inference::{Inference, InferenceBatch, Timings};
 use scuro_wire::manifest::{Decryptor, EncryptedScope};
 use scuro_wire::query::{QueryBatch, QueryRegistration};
 use scuro_wire::{Artefact, Digest, KeyId, Manifest, Name, QueryId, Role};
-use scuro_server::edge::frame::Content;
 
 /// Slots of the sample program.
 const SLOTS: usize = 1 << 11;

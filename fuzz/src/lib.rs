@@ -20,11 +20,11 @@ use scuro_nn::data::{self, digit_photo, picture};
 use scuro_nn::graph::Graph;
 use scuro_nn::{export, import};
 use scuro_program::Program;
+use scuro_server::edge::frame::{Content, Layout, from_json, from_raw};
+use scuro_server::edge::sources::{StreamFormat, next_item};
 use scuro_wire::Manifest;
 use scuro_wire::inference::InferenceBatch;
 use scuro_wire::query::QueryBatch;
-use scuro_server::edge::frame::{Content, Layout, from_json, from_raw};
-use scuro_server::edge::sources::{StreamFormat, next_item};
 
 /// Bytes of the digest that ends a program or a bundle.
 const DIGEST_BYTES: usize = 32;

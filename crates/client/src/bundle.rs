@@ -1,4 +1,5 @@
-//! Queries, replies and encrypted weights as bytes: some ciphertexts, and which program they are for.
+//! Queries, replies and encrypted weights as bytes: some ciphertexts, and which program they are
+//! for.
 //!
 //! Layout, little-endian: magic `SCUROBND`, version u16, kind u8, program digest, images u32,
 //! ciphertexts per evaluation u32, count u32, then `count` times (length u32, bytes), then the
