@@ -295,30 +295,27 @@ where
     for chunk in 0..inner / STEP {
         let factors: [&[f32; STEP]; R] = std::array::from_fn(|r| &chunks[r][chunk]);
         for step in 0..STEP {
-            let factors = std::array::from_fn(|r| factors[r][step]);
-            accumulate(simd, factors, vectors(chunk * STEP + step), &mut sums);
+            let vectors = vectors(chunk * STEP + step);
+            for (sums, factors) in sums.iter_mut().zip(factors) {
+                accumulate(simd, factors[step], vectors, sums);
+            }
         }
     }
     for p in inner / STEP * STEP..inner {
-        let factors = std::array::from_fn(|r| rows[r][p]);
-        accumulate(simd, factors, vectors(p), &mut sums);
+        let vectors = vectors(p);
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            accumulate(simd, row[p], vectors, sums);
+        }
     }
     sums
 }
 
-/// Adds `factors[r] * vectors` to each row of sums.
+/// Adds `factor * vectors` to one row of sums.
 #[inline(always)]
-fn accumulate<S: Simd, const R: usize>(
-    simd: S,
-    factors: [f32; R],
-    vectors: &[S::f32s],
-    sums: &mut [[S::f32s; VECTORS]; R],
-) {
-    for (sums, factor) in sums.iter_mut().zip(factors) {
-        let factor = simd.splat_f32s(factor);
-        for (sum, vector) in sums.iter_mut().zip(vectors) {
-            *sum = simd.mul_add_f32s(factor, *vector, *sum);
-        }
+fn accumulate<S: Simd>(simd: S, factor: f32, vectors: &[S::f32s], sums: &mut [S::f32s; VECTORS]) {
+    let factor = simd.splat_f32s(factor);
+    for (sum, vector) in sums.iter_mut().zip(vectors) {
+        *sum = simd.mul_add_f32s(factor, *vector, *sum);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Convolution by matrix products, image by image: on shifted views where the stride is 1, else by
 //! im2col.
 
-use super::direct::{Direct, Scratch, turn_kernels};
+use super::direct::{Direct, turn_kernels, with_scratch};
 use super::{Gradients, Operands, for_chunks, slice_chunk, sum_over_chunks};
 use scuro_nn::graph::Window;
 use scuro_nn::matmul::{Matrix, gemm, transpose_into};
@@ -122,18 +122,16 @@ impl Convolution {
         out: &mut [f32],
     ) {
         for_chunks(out, self.output_size(), |chunk, out| {
-            let mut scratch = Scratch::default();
             let images = operands.chunk(0, chunk).chunks_exact(self.input_size());
             for (image, out) in images.zip(out.chunks_exact_mut(self.output_size())) {
                 for group in 0..self.groups {
                     let bias = bias.map(|bias| part(bias, group, self.groups));
-                    direct.correlate(
+                    let out = part_mut(out, group, self.groups);
+                    let (image, weight) = (
                         part(image, group, self.groups),
                         part(weight, group, self.groups),
-                        bias,
-                        &mut scratch,
-                        part_mut(out, group, self.groups),
                     );
+                    with_scratch(|scratch| direct.correlate(image, weight, bias, scratch, out));
                 }
             }
         });
@@ -158,18 +156,16 @@ impl Convolution {
             );
         }
         for_chunks(out, self.input_size(), |chunk, out| {
-            let mut scratch = Scratch::default();
             let upstream = slice_chunk(upstream, self.output_size(), chunk);
             let images = out.chunks_exact_mut(self.input_size());
             for (image, upstream) in images.zip(upstream.chunks_exact(self.output_size())) {
                 for group in 0..self.groups {
-                    direct.correlate(
-                        part(upstream, group, self.groups),
-                        part(&turned, group, self.groups),
-                        None,
-                        &mut scratch,
-                        part_mut(image, group, self.groups),
-                    );
+                    let upstream = part(upstream, group, self.groups);
+                    let kernels = part(&turned, group, self.groups);
+                    let out = part_mut(image, group, self.groups);
+                    with_scratch(|scratch| {
+                        direct.correlate(upstream, kernels, None, scratch, out);
+                    });
                 }
             }
         });
@@ -211,7 +207,6 @@ impl Convolution {
         let direct = self.direct();
         sum_over_chunks(operands.batch, total, |chunk, partial| {
             let mut columns = Vec::new();
-            let mut scratch = Scratch::default();
             let mut sums = vec![0.0; partial.len()];
             let upstream = slice_chunk(upstream, self.output_size(), chunk);
             let images = operands.chunk(0, chunk).chunks_exact(self.input_size());
@@ -220,7 +215,9 @@ impl Convolution {
                     let upstream = part(upstream, group, self.groups);
                     if let Some(direct) = direct {
                         let image = part(image, group, self.groups);
-                        direct.correlate_maps(image, upstream, &mut scratch, sums);
+                        with_scratch(|scratch| {
+                            direct.correlate_maps(image, upstream, scratch, sums);
+                        });
                         continue;
                     }
                     columns.resize(taps * positions, 0.0);
@@ -247,7 +244,7 @@ impl Convolution {
             let upstream = slice_chunk(upstream, self.output_size(), chunk);
             for image in upstream.chunks_exact(self.output_size()) {
                 for (sum, map) in partial.iter_mut().zip(image.chunks_exact(self.positions())) {
-                    *sum += map.iter().sum::<f32>();
+                    *sum += sum_in_lanes(map);
                 }
             }
         });
@@ -364,6 +361,17 @@ impl Convolution {
         let len = end.saturating_sub(first);
         (first, len, (first * stride + offset).saturating_sub(left))
     }
+}
+
+/// The sum of `values`, in lanes that add up independently.
+fn sum_in_lanes(values: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let mut sums = [0.0f32; LANES];
+    for chunk in chunks {
+        sums.iter_mut().zip(chunk).for_each(|(s, v)| *s += v);
+    }
+    sums.iter().chain(rest).sum()
 }
 
 /// Part `index` of `values` split into `count` equal parts.

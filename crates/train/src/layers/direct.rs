@@ -6,6 +6,7 @@
 //! for positions `x` past the last output column, which are thrown away.
 
 use scuro_nn::matmul::{ROW_MULTIPLE, Rows, gemm_rows};
+use std::cell::RefCell;
 
 /// The geometry of one group of a convolution with stride 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,14 @@ pub(super) struct Scratch {
     wide: Vec<f32>,
     starts: Vec<usize>,
     taps: Vec<usize>,
+}
+
+/// Lends the buffers of this thread.
+pub(super) fn with_scratch(work: impl FnOnce(&mut Scratch)) {
+    thread_local! {
+        static SCRATCH: RefCell<Scratch> = RefCell::default();
+    }
+    SCRATCH.with_borrow_mut(work);
 }
 
 impl Direct {
