@@ -1,13 +1,13 @@
 //! The settings that train each architecture well, so that a name and a seed reproduce a network.
 
-use crate::architectures::{Activation, architecture};
+use crate::architectures::{Activation, architecture_for};
 use crate::augment::Augmentation;
 use crate::config::{Distillation, TrainConfig};
 use crate::data::Examples;
 use crate::error::Result;
 use crate::fold::fold_batch_norms;
 use crate::network::RangePenalty;
-use crate::optimiser::{Optimiser, Schedule};
+use crate::optimiser::Schedule;
 use crate::progress::Progress;
 use crate::trainer::{Trained, train};
 
@@ -36,6 +36,7 @@ impl Teacher {
         };
         let recipe = Recipe {
             architecture: "lenet".into(),
+            input: None,
             activation: Some(Activation::Relu),
             config,
             teacher: None,
@@ -53,6 +54,8 @@ impl Teacher {
 pub struct Recipe {
     /// Name of the architecture.
     pub architecture: String,
+    /// Shape of one example, where the architecture takes several.
+    pub input: Option<Vec<usize>>,
     /// Replaces its usual activation function.
     pub activation: Option<Activation>,
     /// Settings; its `seed` also decides the initial weights. Dropout is the architecture's.
@@ -66,7 +69,15 @@ pub struct Recipe {
 /// # Errors
 /// [`Error::UnknownArchitecture`](crate::Error::UnknownArchitecture).
 pub fn recipe(name: &str, seed: u64) -> Result<Recipe> {
-    architecture(name, None, seed)?;
+    recipe_for(name, None, seed)
+}
+
+/// As [`recipe`], for examples of shape `input`.
+///
+/// # Errors
+/// As [`architecture_for`].
+pub fn recipe_for(name: &str, input: Option<&[usize]>, seed: u64) -> Result<Recipe> {
+    architecture_for(name, input, None, seed)?;
     let config = TrainConfig {
         seed,
         ..TrainConfig::default()
@@ -82,12 +93,16 @@ pub fn recipe(name: &str, seed: u64) -> Result<Recipe> {
             schedule: Schedule::Cosine { floor: 0.0 },
             ..config
         },
-        "cifar10-cnn" => photographs(config),
+        "cifar10-cnn" | "cifar10-he" => {
+            let photographs = input.is_none_or(|shape| shape[0] > 1);
+            keras_cnn(config, photographs, name == "cifar10-he")
+        }
         _ => config,
     };
     let architecture = name.into();
     Ok(Recipe {
         architecture,
+        input: input.map(<[usize]>::to_vec),
         activation: None,
         config,
         teacher: None,
@@ -104,7 +119,12 @@ pub fn cook(
     examples: &Examples,
     progress: &mut (dyn Progress + Send),
 ) -> Result<Trained> {
-    let made = architecture(&recipe.architecture, recipe.activation, recipe.config.seed)?;
+    let made = architecture_for(
+        &recipe.architecture,
+        recipe.input.as_deref(),
+        recipe.activation,
+        recipe.config.seed,
+    )?;
     let mut config = TrainConfig {
         dropout: made.dropout,
         ..recipe.config.clone()
@@ -149,15 +169,29 @@ fn he_friendly(config: TrainConfig, epochs: usize, learning_rate: f32) -> TrainC
     }
 }
 
-fn photographs(config: TrainConfig) -> TrainConfig {
+/// The settings of both variants of the Keras network. The polynomial one keeps what enters its
+/// activations small, since CKKS will evaluate it.
+fn keras_cnn(config: TrainConfig, photographs: bool, friendly: bool) -> TrainConfig {
+    let augmentation = if photographs {
+        Augmentation::photographs()
+    } else {
+        Augmentation::digits()
+    };
+    let penalty = RangePenalty {
+        limit: 4.0,
+        weight: 1e-3,
+    };
     TrainConfig {
-        epochs: 50,
+        epochs: if photographs { 24 } else { 6 },
         batch: 64,
-        optimiser: Optimiser::rms_prop(),
-        learning_rate: 5e-4,
-        schedule: Schedule::Cosine { floor: 0.02 },
-        augmentation: Some(Augmentation::photographs()),
-        patience: Some(15),
+        learning_rate: 2e-3,
+        schedule: Schedule::Cosine { floor: 0.0 },
+        warm_up_epochs: 0.5,
+        weight_decay: 1e-3,
+        clip_norm: Some(5.0),
+        validation: 0.0,
+        augmentation: Some(augmentation),
+        range_penalty: friendly.then_some(penalty),
         ..config
     }
 }

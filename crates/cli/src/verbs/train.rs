@@ -110,7 +110,7 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
         .iter()
         .try_for_each(|path| files::check_writable(path))?;
     let examples = load(context, &arguments)?;
-    let recipe = recipe(&arguments, context)?;
+    let recipe = recipe(&arguments, examples.shape(), context)?;
     context.note(format!(
         "{} images, architecture {}",
         examples.len(),
@@ -156,8 +156,8 @@ fn load(context: &Context, arguments: &Arguments) -> Result<Examples, Failure> {
     joined.ok_or_else(|| Failure::bad_input("train.no-data", "no training data is named"))
 }
 
-fn recipe(arguments: &Arguments, context: &Context) -> Result<Recipe, Failure> {
-    let mut recipe = recipes::recipe(&arguments.architecture, arguments.seed)?;
+fn recipe(arguments: &Arguments, shape: &[usize], context: &Context) -> Result<Recipe, Failure> {
+    let mut recipe = recipes::recipe_for(&arguments.architecture, Some(shape), arguments.seed)?;
     recipe.activation = arguments.activation.map(ActivationChoice::activation);
     let config = &mut recipe.config;
     config.epochs = arguments.epochs.unwrap_or(config.epochs);
