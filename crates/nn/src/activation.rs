@@ -229,7 +229,7 @@ impl Replacement {
     }
 
     /// The operator for a fit of this replacement; none if the activation goes away.
-    fn op(self, fit: &Fit) -> Option<Op> {
+    pub fn op(self, fit: &Fit) -> Option<Op> {
         match self {
             Self::None => None,
             Self::Square => Some(Op::Square),

@@ -107,6 +107,15 @@ pub enum Error {
         network: String,
     },
 
+    /// A network that cannot be cut before its first dense layer.
+    #[error(
+        "network `{network}` has no classifier: dense layers that use what is before them once"
+    )]
+    NoClassifier {
+        /// Its name.
+        network: String,
+    },
+
     // Files.
     /// The file system refused.
     #[error("cannot read or write {}: {source}", path.display())]

@@ -6,6 +6,7 @@
 
 mod builder;
 mod shapes;
+mod split;
 mod summary;
 #[cfg(test)]
 mod tests;

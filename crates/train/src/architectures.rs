@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::random::{Purpose, normal, stream};
+use scuro_nn::activation::{Function, Interval, Replacement};
 use scuro_nn::graph::{Graph, GraphBuilder, Op, Padding, Window};
 use scuro_nn::tensor::Tensor;
 use std::collections::BTreeMap;
@@ -28,17 +29,37 @@ pub enum Activation {
     Quadratic,
     /// Hyperbolic tangent.
     Tanh,
+    /// What stands for ReLU, fitted on [`INTERVAL`] where it takes one.
+    Replaced(Replacement),
 }
 
+/// Half the width of the interval on which architectures fit replacements: the limit of the
+/// recipes' range penalty.
+pub const INTERVAL: f64 = 4.0;
+
 impl Activation {
-    fn op(self) -> Op {
-        match self {
+    /// The operator; none for an activation that is skipped.
+    fn op(self) -> Result<Option<Op>> {
+        Ok(Some(match self {
             Self::Relu => Op::Relu,
             Self::Square => Op::Square,
             Self::Quadratic => Op::Polynomial {
                 coefficients: vec![0.0, 0.5, 0.25],
             },
             Self::Tanh => Op::Tanh,
+            Self::Replaced(replacement) => {
+                let interval = Interval::new(-INTERVAL, INTERVAL)?;
+                let fit = replacement.fit(Function::Relu, interval)?;
+                return Ok(replacement.op(&fit));
+            }
+        }))
+    }
+
+    /// Whether training changes its coefficients.
+    pub fn is_learned(self) -> bool {
+        match self {
+            Self::Replaced(replacement) => replacement.is_learned(),
+            _ => self == Self::Quadratic,
         }
     }
 }
@@ -270,6 +291,8 @@ struct Builder {
     counts: BTreeMap<&'static str, usize>,
     last_name: String,
     layers: u64,
+    /// The first error, told at the end so that layers can be chained.
+    fault: Option<Error>,
 }
 
 impl Builder {
@@ -281,6 +304,7 @@ impl Builder {
             counts: BTreeMap::new(),
             last_name: "input".into(),
             layers: 0,
+            fault: None,
         }
     }
 
@@ -344,7 +368,12 @@ impl Builder {
     }
 
     fn act(&mut self, activation: Activation) -> &mut Self {
-        self.push(activation.op())
+        match activation.op() {
+            Ok(Some(op)) => _ = self.push(op),
+            Ok(None) => {}
+            Err(error) => self.fault = self.fault.take().or(Some(error)),
+        }
+        self
     }
 
     fn flatten(&mut self) -> &mut Self {
@@ -357,6 +386,9 @@ impl Builder {
     }
 
     fn finish(self) -> Result<Architecture> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
         Ok(Architecture {
             graph: self.graph.finish()?,
             dropout: self.dropout,

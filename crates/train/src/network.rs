@@ -85,8 +85,13 @@ impl Network {
     }
 
     /// Gradients of the right lengths, all zero.
-    pub(crate) fn zero_gradients(&mut self) -> ParameterGradients {
+    ///
+    /// An operator without arrays here is not trained: polynomials unless `learn_polynomials`.
+    pub(crate) fn zero_gradients(&mut self, learn_polynomials: bool) -> ParameterGradients {
         let zeros = |op: &mut Op| {
+            if matches!(op, Op::Polynomial { .. }) && !learn_polynomials {
+                return Vec::new();
+            }
             parameters(op)
                 .iter()
                 .map(|p| vec![0.0; p.values.len()])

@@ -1,5 +1,6 @@
 //! The settings that train each architecture well, so that a name and a seed reproduce a network.
 
+use crate::adapt::Subject;
 use crate::architectures::{Activation, architecture_for};
 use crate::augment::Augmentation;
 use crate::config::{Distillation, TrainConfig};
@@ -109,6 +110,33 @@ pub fn recipe_for(name: &str, input: Option<&[usize]>, seed: u64) -> Result<Reci
     })
 }
 
+/// The settings that fine-tune `subject` after its activations were replaced.
+pub fn fine_tuning(subject: &Subject, seed: u64) -> TrainConfig {
+    let base = TrainConfig {
+        seed,
+        ..TrainConfig::default()
+    };
+    let network = subject.network();
+    let photographs = matches!(*network.input_shape(), [maps, _, _] if maps > 1);
+    let config = TrainConfig {
+        epochs: 3,
+        learning_rate: 5e-4,
+        clip_norm: Some(1.0),
+        ..keras_cnn(base, photographs, true)
+    };
+    if !subject.is_classifier() {
+        return config;
+    }
+    // Features are computed once, so images are not distorted; dropping some takes its place.
+    let input = network.nodes.first().map(|node| (node.name.clone(), 0.25));
+    TrainConfig {
+        learning_rate: 3e-4,
+        augmentation: None,
+        dropout: input.into_iter().collect(),
+        ..config
+    }
+}
+
 /// Trains `recipe` on `examples`: its teacher first, then the network; batch normalisation is
 /// folded away.
 ///
@@ -127,6 +155,7 @@ pub fn cook(
     )?;
     let mut config = TrainConfig {
         dropout: made.dropout,
+        learn_polynomials: recipe.activation.is_none_or(Activation::is_learned),
         ..recipe.config.clone()
     };
     if let Some(Teacher {
