@@ -95,6 +95,8 @@ verbs! {
     Data => data,
     /// Train a network that encryption likes.
     Train => train,
+    /// Compare what can stand for ReLU: accuracy before and after fine-tuning.
+    Activations => activations,
     /// Read a network of another tool, check it, write it as ONNX.
     Import => import,
     /// Explain any file: network, compiled model, key, ciphertext.

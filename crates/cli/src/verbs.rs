@@ -1,6 +1,7 @@
 //! One file a verb: its arguments and what it does.
 
 pub(crate) mod accuracy;
+pub(crate) mod activations;
 pub(crate) mod bench;
 pub(crate) mod compile;
 pub(crate) mod completion;

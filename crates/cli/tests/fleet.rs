@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use scuro_nn::tensor::Tensor;
-use support::Desk;
+use support::{Desk, draw_seven};
 
 const NETWORK: &[u8] = include_bytes!("../assets/demo-cryptonets.onnx");
 /// Frames of the stream.
@@ -133,6 +133,12 @@ fn every_frame_has_one_answer_though_device_and_vault_are_killed() {
     let fleet = Fleet::new();
     fleet.set_up();
     std::fs::create_dir(fleet.desk.path("frames")).expect("folder");
+    let (code, _) = fleet
+        .desk
+        .failure(&["deploy", "digits", "--device", "nobody"]);
+    assert_eq!(code, 4);
+    // A picture of another size than the network's is no frame.
+    draw_seven(&fleet.desk.path("frames/wrong.png"));
     let (vault, edge) = (fleet.vault(), fleet.edge());
     until("deployment", || {
         let words = ["deploy", "digits", "--device", "cam-7", "--format", "json"];
@@ -157,6 +163,15 @@ fn every_frame_has_one_answer_though_device_and_vault_are_killed() {
     assert_eq!(ids.len(), FRAMES);
     edge.kill();
     vault.kill();
+    assert_eq!(fleet.desk.names("frames/done").len(), FRAMES);
+    assert!(
+        fleet
+            .desk
+            .names("frames/failed")
+            .contains(&"wrong.png".to_string())
+    );
+    let log = String::from_utf8(fleet.desk.read("services.log")).expect("text");
+    assert!(!log.contains("confidence") && !log.contains("scores"));
     let label = |result: &serde_json::Value| result["answers"][0]["label"].as_u64();
     let mut labels: Vec<u64> = results.iter().filter_map(label).collect();
     let mut clear: Vec<u64> = (0..FRAMES).map(clear_label).collect();

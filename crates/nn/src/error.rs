@@ -74,6 +74,48 @@ pub enum Error {
         limit: usize,
     },
 
+    // Replacements of activation functions.
+    /// A name that is no replacement.
+    #[error(
+        "unknown activation `{name}`; known: none, square, modified-square, taylor:DEGREE, \
+         derivative-fit:DEGREE, least-squares:DEGREE, chebyshev:DEGREE, learned-quadratic"
+    )]
+    ReplacementName {
+        /// What was asked for.
+        name: String,
+    },
+    /// A degree for which there is no polynomial.
+    #[error("polynomials have degrees from 1 to {limit}, found {found}")]
+    PolynomialDegree {
+        /// What was asked for.
+        found: usize,
+        /// [`crate::activation::DEGREE_MAX`].
+        limit: usize,
+    },
+    /// An interval that is empty or not finite.
+    #[error("the interval {low}..{high} is empty or not finite")]
+    Interval {
+        /// Lower end.
+        low: f64,
+        /// Upper end.
+        high: f64,
+    },
+    /// A network without activations that could be replaced.
+    #[error("network `{network}` has no ReLU, sigmoid or tanh to replace")]
+    NothingToReplace {
+        /// Its name.
+        network: String,
+    },
+
+    /// A network that cannot be cut before its first dense layer.
+    #[error(
+        "network `{network}` has no classifier: dense layers that use what is before them once"
+    )]
+    NoClassifier {
+        /// Its name.
+        network: String,
+    },
+
     // Files.
     /// The file system refused.
     #[error("cannot read or write {}: {source}", path.display())]

@@ -9,14 +9,20 @@ use std::cell::RefCell;
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Rows of the register block.
+/// Rows of the register block on AVX-512: 8 x 2 accumulators leave half of its 32 registers.
+const ROWS_WIDE: usize = 8;
+/// Rows of the register block elsewhere: 6 x 2 accumulators fit the 16 registers of AVX2.
 const ROWS: usize = 6;
-/// Vectors of the register block: 6 x 2 accumulators fit the 16 registers of AVX2.
+/// Vectors of the register block.
 const VECTORS: usize = 2;
+/// Terms of a sum between two checks of bounds.
+const STEP: usize = 8;
 /// Rows and columns of a tile of a transposition.
 const TILE: usize = 16;
 /// Most lanes of a vector, for the block's copy on the stack.
 const LANES_MAX: usize = 16;
+/// [`gemm_rows`] reads rows of its second factor up to a multiple of this many values.
+pub const ROW_MULTIPLE: usize = VECTORS * LANES_MAX;
 
 /// A row-major matrix in a slice, possibly read as its transpose.
 #[derive(Debug, Clone, Copy)]
@@ -136,6 +142,87 @@ pub fn gemm(alpha: f32, a: Matrix<'_>, b: Matrix<'_>, beta: f32, out: &mut [f32]
     });
 }
 
+/// Rows of equal length anywhere in a slice; they may overlap.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    /// The values.
+    pub data: &'a [f32],
+    /// Where each row starts.
+    pub starts: &'a [usize],
+}
+
+impl Rows<'_> {
+    /// Checks that every row has `len` values.
+    fn check(&self, len: usize) {
+        let end = self.starts.iter().max().map_or(0, |start| start + len);
+        let found = self.data.len();
+        assert!(end <= found, "rows end at {end}, values at {found}");
+    }
+}
+
+/// `out = a * b + beta * out` with factors whose rows lie anywhere, so that shifted copies of an
+/// image need not be made.
+///
+/// Shape: `a` has rows of `b.starts.len()` values; `b` has rows of `columns` values, of which
+/// those up to the next multiple of [`ROW_MULTIPLE`] are read but do not count; `out` is
+/// row-major `[a.starts.len()][columns]`.
+///
+/// # Panics
+/// If a row reaches beyond its slice or `out` has another length: the caller's own invariants.
+pub fn gemm_rows(a: Rows<'_>, b: Rows<'_>, columns: usize, beta: f32, out: &mut [f32]) {
+    a.check(b.starts.len());
+    b.check(columns.next_multiple_of(ROW_MULTIPLE));
+    assert_eq!(out.len(), a.starts.len() * columns, "values of the product");
+    Arch::new().dispatch(RowsProduct {
+        a,
+        b,
+        columns,
+        beta,
+        out,
+    });
+}
+
+/// The arguments of [`gemm_rows`].
+struct RowsProduct<'a> {
+    a: Rows<'a>,
+    b: Rows<'a>,
+    columns: usize,
+    beta: f32,
+    out: &'a mut [f32],
+}
+
+impl WithSimd for RowsProduct<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        if S::F32_LANES == LANES_MAX {
+            self.blocks::<S, ROWS_WIDE>(simd);
+        } else {
+            self.blocks::<S, ROWS>(simd);
+        }
+    }
+}
+
+impl RowsProduct<'_> {
+    #[inline(always)]
+    fn blocks<S: Simd, const R: usize>(self, simd: S) {
+        let (width, inner) = (VECTORS * S::F32_LANES, self.b.starts.len());
+        for column in (0..self.columns).step_by(width) {
+            let used = width.min(self.columns - column);
+            for (block, starts) in self.a.starts.chunks(R).enumerate() {
+                let rows = rows_of::<R>(self.a.data, starts, inner);
+                let (data, starts) = (self.b.data, self.b.starts);
+                let vectors = |p: usize| S::as_simd_f32s(&data[starts[p] + column..][..width]).0;
+                let sums = sum_block::<S, R>(simd, rows, inner, vectors);
+                let out = self.out[block * R * self.columns..].chunks_mut(self.columns);
+                let out = out.map(|row| &mut row[column..column + used]);
+                store_block::<S, R>(1.0, &sums, self.beta, out);
+            }
+        }
+    }
+}
+
 /// The arguments of one product; `a` is row-major.
 struct Product<'a> {
     alpha: f32,
@@ -153,26 +240,99 @@ impl WithSimd for Product<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        if S::F32_LANES == LANES_MAX {
+            self.blocks::<S, ROWS_WIDE>(simd);
+        } else {
+            self.blocks::<S, ROWS>(simd);
+        }
+    }
+}
+
+impl Product<'_> {
+    #[inline(always)]
+    fn blocks<S: Simd, const R: usize>(self, simd: S) {
         let width = VECTORS * S::F32_LANES;
         self.panel.resize(self.inner * width, 0.0);
+        let rows = self.out.len().checked_div(self.columns).unwrap_or(0);
+        let starts: Vec<usize> = (0..rows).map(|row| row * self.inner).collect();
         for column in (0..self.columns).step_by(width) {
             let used = width.min(self.columns - column);
             pack(self.b, column, used, width, self.panel);
             let (panel, _) = S::as_simd_f32s(self.panel);
-            for row in (0..self.out.len() / self.columns).step_by(ROWS) {
-                let a = &self.a[row * self.inner..];
-                let block = block(simd, a, self.inner, panel);
-                let (values, _) = block.as_flattened().split_at(ROWS * VECTORS);
-                let mut lanes = [0.0; ROWS * VECTORS * LANES_MAX];
-                let (stored, _) = S::as_mut_simd_f32s(&mut lanes);
-                stored[..ROWS * VECTORS].copy_from_slice(values);
-                let out = self.out[row * self.columns..].chunks_mut(self.columns);
-                for (out, sums) in out.zip(lanes.chunks_exact(width).take(ROWS)) {
-                    let out = &mut out[column..column + used];
-                    store(self.alpha, &sums[..used], self.beta, out);
-                }
+            for (block, starts) in starts.chunks(R).enumerate() {
+                let rows = rows_of::<R>(self.a, starts, self.inner);
+                let vectors = |p: usize| &panel[p * VECTORS..][..VECTORS];
+                let sums = sum_block::<S, R>(simd, rows, self.inner, vectors);
+                let out = self.out[block * R * self.columns..].chunks_mut(self.columns);
+                let out = out.map(|row| &mut row[column..column + used]);
+                store_block::<S, R>(self.alpha, &sums, self.beta, out);
             }
         }
+    }
+}
+
+/// The `inner` values from each start; rows past the end repeat the last.
+#[inline(always)]
+fn rows_of<'a, const R: usize>(data: &'a [f32], starts: &[usize], inner: usize) -> [&'a [f32]; R] {
+    std::array::from_fn(|r| &data[starts[r.min(starts.len() - 1)]..][..inner])
+}
+
+/// The sums over `p` of `rows[..][p] * vectors(p)`.
+///
+/// Steps of a fixed length need one check of bounds a row, not one a product.
+#[inline(always)]
+fn sum_block<'a, S: Simd, const R: usize>(
+    simd: S,
+    rows: [&[f32]; R],
+    inner: usize,
+    vectors: impl Fn(usize) -> &'a [S::f32s],
+) -> [[S::f32s; VECTORS]; R]
+where
+    S::f32s: 'a,
+{
+    let mut sums = [[simd.splat_f32s(0.0); VECTORS]; R];
+    let chunks = rows.map(|row| row.as_chunks::<STEP>().0);
+    for chunk in 0..inner / STEP {
+        let factors: [&[f32; STEP]; R] = std::array::from_fn(|r| &chunks[r][chunk]);
+        for step in 0..STEP {
+            let vectors = vectors(chunk * STEP + step);
+            for (sums, factors) in sums.iter_mut().zip(factors) {
+                accumulate(simd, factors[step], vectors, sums);
+            }
+        }
+    }
+    for p in inner / STEP * STEP..inner {
+        let vectors = vectors(p);
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            accumulate(simd, row[p], vectors, sums);
+        }
+    }
+    sums
+}
+
+/// Adds `factor * vectors` to one row of sums.
+#[inline(always)]
+fn accumulate<S: Simd>(simd: S, factor: f32, vectors: &[S::f32s], sums: &mut [S::f32s; VECTORS]) {
+    let factor = simd.splat_f32s(factor);
+    for (sum, vector) in sums.iter_mut().zip(vectors) {
+        *sum = simd.mul_add_f32s(factor, *vector, *sum);
+    }
+}
+
+/// Writes as many rows of the block as `out` has.
+#[inline(always)]
+fn store_block<'a, S: Simd, const R: usize>(
+    alpha: f32,
+    sums: &[[S::f32s; VECTORS]; R],
+    beta: f32,
+    out: impl Iterator<Item = &'a mut [f32]>,
+) {
+    let mut lanes = [0.0; ROWS_WIDE * VECTORS * LANES_MAX];
+    let (stored, _) = S::as_mut_simd_f32s(&mut lanes);
+    stored[..R * VECTORS].copy_from_slice(sums.as_flattened());
+    let width = VECTORS * S::F32_LANES;
+    for (out, sums) in out.zip(lanes.chunks_exact(width).take(R)) {
+        store(alpha, &sums[..out.len()], beta, out);
     }
 }
 
@@ -199,28 +359,6 @@ fn pack(b: Matrix<'_>, column: usize, used: usize, width: usize, panel: &mut [f3
             row[used..].fill(0.0);
         }
     }
-}
-
-/// The sums of up to [`ROWS`] rows of `a` with one panel; rows past the end repeat the last.
-#[inline(always)]
-fn block<S: Simd>(
-    simd: S,
-    a: &[f32],
-    inner: usize,
-    panel: &[S::f32s],
-) -> [[S::f32s; VECTORS]; ROWS] {
-    let last = (a.len() / inner.max(1)).clamp(1, ROWS) - 1;
-    let rows: [&[f32]; ROWS] = std::array::from_fn(|r| &a[r.min(last) * inner..][..inner]);
-    let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
-    for (p, vectors) in panel.chunks_exact(VECTORS).take(inner).enumerate() {
-        for (sums, row) in sums.iter_mut().zip(rows) {
-            let factor = simd.splat_f32s(row[p]);
-            for (sum, vector) in sums.iter_mut().zip(vectors) {
-                *sum = simd.mul_add_f32s(factor, *vector, *sum);
-            }
-        }
-    }
-    sums
 }
 
 #[inline(always)]
@@ -290,6 +428,29 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn products_of_rows_anywhere_are_ordered_sums(
+            starts in prop::collection::vec(0usize..40, 1..20),
+            shifts in prop::collection::vec(0usize..40, 1..50),
+            columns in 1usize..70,
+            beta in prop::sample::select(vec![0.0f32, 1.0]),
+        ) {
+            let a: Vec<f32> = (0..100).map(|i| (i % 19) as f32 - 7.3).collect();
+            let b: Vec<f32> = (0..150).map(|i| (i % 23) as f32 * 0.17 - 1.0).collect();
+            let old: Vec<f32> = (0..starts.len() * columns).map(|i| i as f32).collect();
+            let mut out = old.clone();
+            let (left, right) = (Rows { data: &a, starts: &starts }, Rows { data: &b, starts: &shifts });
+            gemm_rows(left, right, columns, beta, &mut out);
+            for (i, start) in starts.iter().enumerate() {
+                for j in 0..columns {
+                    let terms = shifts.iter().enumerate();
+                    let sum = terms.fold(0.0f32, |sum, (p, s)| a[start + p].mul_add(b[s + j], sum));
+                    let tail = if beta == 0.0 { 0.0 } else { beta * old[i * columns + j] };
+                    prop_assert_eq!(out[i * columns + j], sum + tail);
+                }
+            }
+        }
+
         #[test]
         fn products_of_any_shape_are_ordered_sums(
             extents in prop::array::uniform3(1usize..70),

@@ -78,7 +78,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (name, count) in [
         ("cryptonets", 25_600),
         ("lenet", 3_840),
-        ("cifar10-cnn", 640),
+        ("cifar10-cnn", 2_560),
     ] {
         cases.push((name.to_owned(), architecture(name, None, 1)?.graph, count));
     }

@@ -5,7 +5,7 @@
 
 use scuro_nn::data::{self, DatasetName, Split};
 use scuro_nn::graph::Graph;
-use scuro_train::recipes::{cook, recipe};
+use scuro_train::recipes::{cook, recipe_for};
 use scuro_train::{BatchReport, EpochRecord, Examples, Progress, score};
 use std::error::Error;
 use std::io::{self, Write};
@@ -46,10 +46,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: train ARCHITECTURE DATA[,DATA] SEED EPOCHS DATA_FOLDER OUT".into());
     };
     let folders = [PathBuf::from(folder)];
-    let mut recipe = recipe(name, seed.parse()?)?;
-    if epochs != "-" {
-        recipe.config.epochs = epochs.parse()?;
-    }
     let load = |split| -> Result<Vec<Examples>, Box<dyn Error>> {
         let part = |name: &str| -> Result<Examples, Box<dyn Error>> {
             let name = DatasetName {
@@ -63,6 +59,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut parts = load(Split::Train)?.into_iter();
     let first = parts.next().ok_or("no data named")?;
     let all = parts.try_fold(first, |all, part| all.joined(&part))?;
+    let mut recipe = recipe_for(name, Some(all.shape()), seed.parse()?)?;
+    if epochs != "-" {
+        recipe.config.epochs = epochs.parse()?;
+    }
     let trained = cook(&recipe, &all, &mut Lines(Instant::now(), 0))?;
     scuro_nn::export::write_onnx(&trained.graph, out.as_ref())?;
     for (name, test) in data.split(',').zip(load(Split::Test)?) {

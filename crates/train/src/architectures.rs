@@ -2,12 +2,20 @@
 
 use crate::error::{Error, Result};
 use crate::random::{Purpose, normal, stream};
+use scuro_nn::activation::{Function, Interval, Replacement};
 use scuro_nn::graph::{Graph, GraphBuilder, Op, Padding, Window};
 use scuro_nn::tensor::Tensor;
 use std::collections::BTreeMap;
 
 /// Every name [`architecture`] knows.
-pub const NAMES: [&str; 5] = ["cryptonets", "lenet", "lenet5", "mlp", "cifar10-cnn"];
+pub const NAMES: [&str; 6] = [
+    "cryptonets",
+    "lenet",
+    "lenet5",
+    "mlp",
+    "cifar10-cnn",
+    "cifar10-he",
+];
 
 /// The activation function between layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,17 +29,37 @@ pub enum Activation {
     Quadratic,
     /// Hyperbolic tangent.
     Tanh,
+    /// What stands for ReLU, fitted on [`INTERVAL`] where it takes one.
+    Replaced(Replacement),
 }
 
+/// Half the width of the interval on which architectures fit replacements: the limit of the
+/// recipes' range penalty.
+pub const INTERVAL: f64 = 4.0;
+
 impl Activation {
-    fn op(self) -> Op {
-        match self {
+    /// The operator; none for an activation that is skipped.
+    fn op(self) -> Result<Option<Op>> {
+        Ok(Some(match self {
             Self::Relu => Op::Relu,
             Self::Square => Op::Square,
             Self::Quadratic => Op::Polynomial {
                 coefficients: vec![0.0, 0.5, 0.25],
             },
             Self::Tanh => Op::Tanh,
+            Self::Replaced(replacement) => {
+                let interval = Interval::new(-INTERVAL, INTERVAL)?;
+                let fit = replacement.fit(Function::Relu, interval)?;
+                return Ok(replacement.op(&fit));
+            }
+        }))
+    }
+
+    /// Whether training changes its coefficients.
+    pub fn is_learned(self) -> bool {
+        match self {
+            Self::Replaced(replacement) => replacement.is_learned(),
+            _ => self == Self::Quadratic,
         }
     }
 }
@@ -51,12 +79,53 @@ pub struct Architecture {
 /// # Errors
 /// [`Error::UnknownArchitecture`].
 pub fn architecture(name: &str, activation: Option<Activation>, seed: u64) -> Result<Architecture> {
+    architecture_for(name, None, activation, seed)
+}
+
+/// As [`architecture`], for examples of shape `input`: `cifar10-cnn` and `cifar10-he` take
+/// `[1, 28, 28]` too, with as many inputs of the first dense layer as there are then.
+///
+/// # Errors
+/// [`Error::UnknownArchitecture`]; [`Error::ExampleShape`] for a shape that the network has no
+/// layers for.
+pub fn architecture_for(
+    name: &str,
+    input: Option<&[usize]>,
+    activation: Option<Activation>,
+    seed: u64,
+) -> Result<Architecture> {
+    let made = build(name, input, activation, seed)?;
+    match input {
+        Some(found) if found != made.graph.input_shape() => Err(Error::ExampleShape {
+            expected: made.graph.input_shape().to_vec(),
+            found: found.to_vec(),
+        }),
+        _ => Ok(made),
+    }
+}
+
+fn build(
+    name: &str,
+    input: Option<&[usize]>,
+    activation: Option<Activation>,
+    seed: u64,
+) -> Result<Architecture> {
     let build = match name {
         "cryptonets" => cryptonets,
         "lenet" => lenet,
         "lenet5" => lenet5,
         "mlp" => mlp,
-        "cifar10-cnn" => cifar10_cnn,
+        "cifar10-cnn" => {
+            return keras_cnn(name, input, activation.unwrap_or(Activation::Relu), seed);
+        }
+        "cifar10-he" => {
+            return keras_cnn(
+                name,
+                input,
+                activation.unwrap_or(Activation::Quadratic),
+                seed,
+            );
+        }
         _ => {
             let (name, known) = (name.to_owned(), NAMES.join(", "));
             return Err(Error::UnknownArchitecture { name, known });
@@ -160,32 +229,46 @@ fn mlp(activation: Option<Activation>, seed: u64) -> Result<Architecture> {
     net.finish()
 }
 
-/// The layers of the Keras example `cifar10_cnn`.
-fn cifar10_cnn(activation: Option<Activation>, seed: u64) -> Result<Architecture> {
-    let activation = activation.unwrap_or(Activation::Relu);
-    let mut net = Builder::new("cifar10-cnn", &[3, 32, 32], seed);
+/// The layers of the Keras example `cifar10_cnn`, with batch normalisation before each activation
+/// in training, which folds away. Its dropout is gentler than the example's for that reason.
+///
+/// `cifar10-he` halves by averages instead of maxima, so that with its quadratic activations it is
+/// a polynomial throughout.
+fn keras_cnn(
+    name: &str,
+    input: Option<&[usize]>,
+    activation: Activation,
+    seed: u64,
+) -> Result<Architecture> {
+    let shape = input.filter(|shape| **shape == [1, 28, 28]);
+    let shape = shape.unwrap_or(&[3, 32, 32]);
+    // Two pools and two convolutions without padding: ((32 - 2) / 2 - 2) / 2 = 6.
+    let side = ((shape[1] - 2) / 2 - 2) / 2;
+    let mut net = Builder::new(name, shape, seed);
     let valid = Window::valid([3, 3], [1, 1]);
     let same = Window {
         padding: around(1),
         ..valid
     };
-    let half = Op::MaxPool {
-        window: Window::valid([2, 2], [2, 2]),
+    let window = Window::valid([2, 2], [2, 2]);
+    let half = if name == "cifar10-he" {
+        Op::AvgPool {
+            window,
+            count_padding: true,
+        }
+    } else {
+        Op::MaxPool { window }
     };
-    net.conv(3, 32, same)
-        .act(activation)
-        .conv(32, 32, valid)
-        .act(activation);
-    net.push(half.clone()).drop(0.25);
-    net.conv(32, 64, same)
-        .act(activation)
-        .conv(64, 64, valid)
-        .act(activation);
-    net.push(half).drop(0.25);
+    for (inputs, maps) in [(shape[0], 32), (32, 64)] {
+        net.conv(inputs, maps, same).norm(maps).act(activation);
+        net.conv(maps, maps, valid).norm(maps).act(activation);
+        net.push(half.clone()).drop(0.1);
+    }
     net.flatten()
-        .dense(2304, 512)
+        .dense(64 * side * side, 512)
+        .norm(512)
         .act(activation)
-        .drop(0.5)
+        .drop(0.3)
         .dense(512, 10);
     net.finish()
 }
@@ -208,6 +291,8 @@ struct Builder {
     counts: BTreeMap<&'static str, usize>,
     last_name: String,
     layers: u64,
+    /// The first error, told at the end so that layers can be chained.
+    fault: Option<Error>,
 }
 
 impl Builder {
@@ -219,6 +304,7 @@ impl Builder {
             counts: BTreeMap::new(),
             last_name: "input".into(),
             layers: 0,
+            fault: None,
         }
     }
 
@@ -282,7 +368,12 @@ impl Builder {
     }
 
     fn act(&mut self, activation: Activation) -> &mut Self {
-        self.push(activation.op())
+        match activation.op() {
+            Ok(Some(op)) => _ = self.push(op),
+            Ok(None) => {}
+            Err(error) => self.fault = self.fault.take().or(Some(error)),
+        }
+        self
     }
 
     fn flatten(&mut self) -> &mut Self {
@@ -295,6 +386,9 @@ impl Builder {
     }
 
     fn finish(self) -> Result<Architecture> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
         Ok(Architecture {
             graph: self.graph.finish()?,
             dropout: self.dropout,

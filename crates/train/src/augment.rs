@@ -37,12 +37,10 @@ impl Augmentation {
         }
     }
 
-    /// A setting for 32 x 32 photographs.
+    /// A setting for 32 x 32 photographs: short trainings gain from little more than mirrors.
     pub fn photographs() -> Self {
         Self {
-            shift: 3.0,
-            rotation: 5.0,
-            scale: 0.05,
+            shift: 2.0,
             mirror: true,
             ..Self::default()
         }

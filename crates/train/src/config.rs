@@ -51,6 +51,8 @@ pub struct TrainConfig {
     pub distillation: Option<Distillation>,
     /// Dropout rates by the name of the node they follow.
     pub dropout: BTreeMap<String, f32>,
+    /// Whether coefficients of polynomials are learned too.
+    pub learn_polynomials: bool,
     /// Share that running statistics of batch normalisation keep at each step.
     pub statistics_momentum: f32,
     /// Threads; all cores if `None`. The weights do not depend on it.
@@ -75,6 +77,7 @@ impl Default for TrainConfig {
             range_penalty: None,
             distillation: None,
             dropout: BTreeMap::new(),
+            learn_polynomials: true,
             statistics_momentum: 0.9,
             threads: None,
         }

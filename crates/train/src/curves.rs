@@ -209,12 +209,12 @@ fn legend(out: &mut String) {
     );
 }
 
-fn add(out: &mut String, text: std::fmt::Arguments<'_>) {
+pub(crate) fn add(out: &mut String, text: std::fmt::Arguments<'_>) {
     // Writing to a string cannot fail.
     let _ = out.write_fmt(text);
 }
 
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")

@@ -12,6 +12,7 @@ mod activation;
 mod arithmetic;
 mod convolution;
 mod dense;
+mod direct;
 mod normalise;
 mod pooling;
 mod shape;

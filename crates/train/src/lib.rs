@@ -6,17 +6,20 @@
 //!
 //! Layers, lower ones first: `layers` holds the forward and backward pass of each operator,
 //! `network` a graph with the buffers of one batch, `trainer` the loop; [`architectures`] makes
-//! untrained networks and [`recipes`] the settings that train them.
+//! untrained networks, [`recipes`] the settings that train them, and [`adapt()`] puts polynomials
+//! into trained ones.
 //!
 //! The crate reads no clock and no global random generator: a seed decides order, distortion,
 //! dropout and initial weights, and equal seeds give equal weights on any number of threads.
 
+mod adapt;
 pub mod architectures;
 mod augment;
 mod config;
 pub mod curves;
 mod data;
 mod error;
+pub mod figures;
 mod fold;
 mod history;
 mod layers;
@@ -28,6 +31,7 @@ mod random;
 pub mod recipes;
 mod trainer;
 
+pub use adapt::{Adaptation, Adapted, Subject, adapt};
 pub use augment::Augmentation;
 pub use config::{Distillation, TrainConfig};
 pub use data::Examples;

@@ -85,8 +85,13 @@ impl Network {
     }
 
     /// Gradients of the right lengths, all zero.
-    pub(crate) fn zero_gradients(&mut self) -> ParameterGradients {
+    ///
+    /// An operator without arrays here is not trained: polynomials unless `learn_polynomials`.
+    pub(crate) fn zero_gradients(&mut self, learn_polynomials: bool) -> ParameterGradients {
         let zeros = |op: &mut Op| {
+            if matches!(op, Op::Polynomial { .. }) && !learn_polynomials {
+                return Vec::new();
+            }
             parameters(op)
                 .iter()
                 .map(|p| vec![0.0; p.values.len()])
@@ -159,7 +164,7 @@ impl Network {
                 }
                 total += self.backward_node(i, batch, &upstream, penalty, &mut out[i]);
             }
-            self.spare.push(upstream);
+            self.give_back(upstream);
         }
         total
     }
@@ -199,20 +204,32 @@ impl Network {
 
     /// A buffer for the gradient of node `i`, with arbitrary contents.
     fn buffer(&mut self, i: usize, batch: usize) -> Vec<f32> {
-        let mut buffer = self.spare.pop().unwrap_or_default();
-        buffer.resize(batch * size(&self.shapes[i]), 0.0);
+        let len = batch * size(&self.shapes[i]);
+        let fitting = self.spare.iter().enumerate();
+        let fitting = fitting.filter(|(_, spare)| spare.capacity() >= len);
+        let best = fitting.min_by_key(|(_, spare)| spare.capacity());
+        let best = best.map(|(at, _)| at);
+        let mut buffer = best.map_or_else(Vec::new, |at| self.spare.swap_remove(at));
+        buffer.resize(len, 0.0);
         buffer
     }
 
     fn accumulate(&mut self, i: usize, gradient: Vec<f32>) {
         let sum = &mut self.gradients[i];
         if sum.is_empty() {
-            self.spare.push(std::mem::replace(sum, gradient));
+            let before = std::mem::replace(sum, gradient);
+            self.give_back(before);
         } else {
             sum.par_iter_mut().zip(&gradient).for_each(|(s, g)| *s += g);
-            self.spare.push(gradient);
+            self.give_back(gradient);
         }
-        self.spare.truncate(self.shapes.len());
+    }
+
+    /// Keeps a buffer for the next gradient.
+    fn give_back(&mut self, buffer: Vec<f32>) {
+        if buffer.capacity() > 0 && self.spare.len() < self.shapes.len() {
+            self.spare.push(buffer);
+        }
     }
 
     /// Moves running statistics of batch normalisation towards those of the last batch.

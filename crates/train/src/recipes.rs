@@ -1,13 +1,14 @@
 //! The settings that train each architecture well, so that a name and a seed reproduce a network.
 
-use crate::architectures::{Activation, architecture};
+use crate::adapt::Subject;
+use crate::architectures::{Activation, architecture_for};
 use crate::augment::Augmentation;
 use crate::config::{Distillation, TrainConfig};
 use crate::data::Examples;
 use crate::error::Result;
 use crate::fold::fold_batch_norms;
 use crate::network::RangePenalty;
-use crate::optimiser::{Optimiser, Schedule};
+use crate::optimiser::Schedule;
 use crate::progress::Progress;
 use crate::trainer::{Trained, train};
 
@@ -36,6 +37,7 @@ impl Teacher {
         };
         let recipe = Recipe {
             architecture: "lenet".into(),
+            input: None,
             activation: Some(Activation::Relu),
             config,
             teacher: None,
@@ -53,6 +55,8 @@ impl Teacher {
 pub struct Recipe {
     /// Name of the architecture.
     pub architecture: String,
+    /// Shape of one example, where the architecture takes several.
+    pub input: Option<Vec<usize>>,
     /// Replaces its usual activation function.
     pub activation: Option<Activation>,
     /// Settings; its `seed` also decides the initial weights. Dropout is the architecture's.
@@ -66,7 +70,15 @@ pub struct Recipe {
 /// # Errors
 /// [`Error::UnknownArchitecture`](crate::Error::UnknownArchitecture).
 pub fn recipe(name: &str, seed: u64) -> Result<Recipe> {
-    architecture(name, None, seed)?;
+    recipe_for(name, None, seed)
+}
+
+/// As [`recipe`], for examples of shape `input`.
+///
+/// # Errors
+/// As [`architecture_for`].
+pub fn recipe_for(name: &str, input: Option<&[usize]>, seed: u64) -> Result<Recipe> {
+    architecture_for(name, input, None, seed)?;
     let config = TrainConfig {
         seed,
         ..TrainConfig::default()
@@ -82,16 +94,47 @@ pub fn recipe(name: &str, seed: u64) -> Result<Recipe> {
             schedule: Schedule::Cosine { floor: 0.0 },
             ..config
         },
-        "cifar10-cnn" => photographs(config),
+        "cifar10-cnn" | "cifar10-he" => {
+            let photographs = input.is_none_or(|shape| shape[0] > 1);
+            keras_cnn(config, photographs, name == "cifar10-he")
+        }
         _ => config,
     };
     let architecture = name.into();
     Ok(Recipe {
         architecture,
+        input: input.map(<[usize]>::to_vec),
         activation: None,
         config,
         teacher: None,
     })
+}
+
+/// The settings that fine-tune `subject` after its activations were replaced.
+pub fn fine_tuning(subject: &Subject, seed: u64) -> TrainConfig {
+    let base = TrainConfig {
+        seed,
+        ..TrainConfig::default()
+    };
+    let network = subject.network();
+    let photographs = matches!(*network.input_shape(), [maps, _, _] if maps > 1);
+    let config = TrainConfig {
+        epochs: 3,
+        learning_rate: 5e-4,
+        clip_norm: Some(1.0),
+        ..keras_cnn(base, photographs, true)
+    };
+    if !subject.is_classifier() {
+        return config;
+    }
+    // Features are computed once, so images are not distorted; dropping some takes its place.
+    let input = network.nodes.first().map(|node| (node.name.clone(), 0.25));
+    TrainConfig {
+        learning_rate: 3e-4,
+        augmentation: None,
+        dropout: input.into_iter().collect(),
+        ..config
+    }
 }
 
 /// Trains `recipe` on `examples`: its teacher first, then the network; batch normalisation is
@@ -104,9 +147,15 @@ pub fn cook(
     examples: &Examples,
     progress: &mut (dyn Progress + Send),
 ) -> Result<Trained> {
-    let made = architecture(&recipe.architecture, recipe.activation, recipe.config.seed)?;
+    let made = architecture_for(
+        &recipe.architecture,
+        recipe.input.as_deref(),
+        recipe.activation,
+        recipe.config.seed,
+    )?;
     let mut config = TrainConfig {
         dropout: made.dropout,
+        learn_polynomials: recipe.activation.is_none_or(Activation::is_learned),
         ..recipe.config.clone()
     };
     if let Some(Teacher {
@@ -149,15 +198,29 @@ fn he_friendly(config: TrainConfig, epochs: usize, learning_rate: f32) -> TrainC
     }
 }
 
-fn photographs(config: TrainConfig) -> TrainConfig {
+/// The settings of both variants of the Keras network. The polynomial one keeps what enters its
+/// activations small, since CKKS will evaluate it.
+fn keras_cnn(config: TrainConfig, photographs: bool, friendly: bool) -> TrainConfig {
+    let augmentation = if photographs {
+        Augmentation::photographs()
+    } else {
+        Augmentation::digits()
+    };
+    let penalty = RangePenalty {
+        limit: 4.0,
+        weight: 1e-3,
+    };
     TrainConfig {
-        epochs: 50,
+        epochs: if photographs { 24 } else { 6 },
         batch: 64,
-        optimiser: Optimiser::rms_prop(),
-        learning_rate: 5e-4,
-        schedule: Schedule::Cosine { floor: 0.02 },
-        augmentation: Some(Augmentation::photographs()),
-        patience: Some(15),
+        learning_rate: 2e-3,
+        schedule: Schedule::Cosine { floor: 0.0 },
+        warm_up_epochs: 0.5,
+        weight_decay: 1e-3,
+        clip_norm: Some(5.0),
+        validation: 0.0,
+        augmentation: Some(augmentation),
+        range_penalty: friendly.then_some(penalty),
         ..config
     }
 }

@@ -143,7 +143,7 @@ impl<'a> Job<'a> {
             }
         }
         let (training, validation) = examples.split(config.validation, config.seed)?;
-        let gradients = network.zero_gradients();
+        let gradients = network.zero_gradients(config.learn_polynomials);
         let updates = Updates::new(config.optimiser, config.weight_decay, gradients.clone());
         let (images, labels) = (Vec::new(), Vec::new());
         let job = Self {

@@ -1,13 +1,19 @@
-//! `scuro train cryptonets --data mnist,generated --out model.onnx`
+//! `scuro train cryptonets --data mnist,generated --out model.onnx`, or from a trained network:
+//! `scuro train --from model.onnx --replace modified-square --data mnist --out model2.onnx`
+
+mod from;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use scuro_nn::activation::{Interval, Replacement, Which};
 use scuro_nn::graph::Graph;
 use scuro_train::architectures::{Activation, NAMES};
 use scuro_train::recipes::{self, Recipe, Teacher};
-use scuro_train::{BatchReport, EpochRecord, Examples, History, Optimiser, Schedule, Trained};
+use scuro_train::{
+    BatchReport, EpochRecord, Examples, History, Optimiser, Schedule, Score, TrainConfig, Trained,
+};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -20,9 +26,15 @@ use crate::{files, inputs, units};
 /// Arguments of `scuro train`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Architecture: cryptonets, lenet, lenet5, mlp or cifar10-cnn.
+    /// Architecture: cryptonets, lenet, lenet5, mlp, cifar10-cnn or cifar10-he.
     #[arg(value_parser = clap::builder::PossibleValuesParser::new(NAMES))]
-    architecture: String,
+    #[arg(required_unless_present = "from", conflicts_with = "from")]
+    architecture: Option<String>,
+    /// Start from a trained network instead: .onnx, .h5, .keras or .safetensors.
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+    #[command(flatten)]
+    replacement: ReplacementArguments,
     /// Training data, several joined by commas; the training part unless a part is named.
     #[arg(
         long,
@@ -34,7 +46,7 @@ pub(crate) struct Arguments {
     /// Only the first images of each data set.
     #[arg(long, value_name = "COUNT")]
     limit: Option<usize>,
-    /// Passes over the data.
+    /// Passes over the data; 0 with --from only replaces and scores.
     #[arg(long)]
     epochs: Option<usize>,
     /// Images a step.
@@ -49,9 +61,11 @@ pub(crate) struct Arguments {
     /// Course of the learning rate.
     #[arg(long, value_enum)]
     schedule: Option<ScheduleChoice>,
-    /// Activation function instead of the architecture's own.
-    #[arg(long, value_enum)]
-    activation: Option<ActivationChoice>,
+    /// Activation function instead of the architecture's own: relu, tanh, quadratic, or what
+    /// --replace takes.
+    #[arg(long, value_name = "NAME[:DEGREE]", value_parser = activation)]
+    #[arg(conflicts_with = "from")]
+    activation: Option<Activation>,
     /// Share of the data held out to choose the best epoch.
     #[arg(long, value_name = "SHARE")]
     validation: Option<f32>,
@@ -62,7 +76,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     no_augmentation: bool,
     /// Train a larger network first and learn from its answers too (digits only).
-    #[arg(long)]
+    #[arg(long, conflicts_with = "from")]
     teacher: bool,
     /// Decides weights, order and distortion: equal seeds give equal networks.
     #[arg(long, default_value_t = 1)]
@@ -93,13 +107,72 @@ enum ScheduleChoice {
     Cosine,
 }
 
-/// Activation functions by name.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum ActivationChoice {
-    Relu,
-    Square,
-    Quadratic,
-    Tanh,
+/// What is replaced in the network of `--from`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReplacementArguments {
+    /// Replace activations: none, square, modified-square, taylor[:DEGREE],
+    /// derivative-fit[:DEGREE], least-squares[:DEGREE], chebyshev[:DEGREE], learned-quadratic.
+    #[arg(long, value_name = "NAME[:DEGREE]", requires = "from")]
+    replace: Option<Replacement>,
+    /// The last activation, or all of them.
+    #[arg(
+        long,
+        value_name = "WHICH",
+        value_enum,
+        default_value_t,
+        requires = "from"
+    )]
+    replace_which: WhichChoice,
+    /// Average pools instead of maximum pools.
+    #[arg(long, requires = "from")]
+    average_pools: bool,
+    /// Interval of the fits [default: what enters each activation of the training images].
+    #[arg(long, value_name = "LOW,HIGH", value_parser = interval, requires = "from")]
+    #[arg(allow_hyphen_values = true)]
+    interval: Option<Interval>,
+    /// Learn from the answers of the original network too.
+    #[arg(long, requires = "from")]
+    distil: bool,
+}
+
+/// Which activations are replaced.
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+pub(crate) enum WhichChoice {
+    #[default]
+    Last,
+    All,
+}
+
+impl WhichChoice {
+    /// The choice as the library has it.
+    pub(crate) fn which(self) -> Which {
+        match self {
+            Self::Last => Which::Last,
+            Self::All => Which::All,
+        }
+    }
+}
+
+fn activation(text: &str) -> Result<Activation, String> {
+    match text {
+        "relu" => Ok(Activation::Relu),
+        "tanh" => Ok(Activation::Tanh),
+        "quadratic" => Ok(Activation::Quadratic),
+        "square" => Ok(Activation::Square),
+        _ => {
+            let replacement = text.parse().map_err(|e: scuro_nn::Error| e.to_string())?;
+            Ok(Activation::Replaced(replacement))
+        }
+    }
+}
+
+/// `-4,4`.
+pub(crate) fn interval(text: &str) -> Result<Interval, String> {
+    let number = |part: &str| part.trim().parse::<f64>().map_err(|e| e.to_string());
+    let (low, high) = text
+        .split_once(',')
+        .ok_or("two numbers, joined by a comma")?;
+    Interval::new(number(low)?, number(high)?).map_err(|e| e.to_string())
 }
 
 /// Trains, scores and writes the network.
@@ -109,45 +182,60 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
         .curves
         .iter()
         .try_for_each(|path| files::check_writable(path))?;
-    let examples = load(context, &arguments)?;
-    let recipe = recipe(&arguments, context)?;
-    context.note(format!(
-        "{} images, architecture {}",
-        examples.len(),
-        arguments.architecture
-    ));
+    let examples = load(context, &arguments.data, arguments.limit)?;
+    match (&arguments.from, &arguments.architecture) {
+        (Some(path), _) => from::run(&arguments, path, &examples, context),
+        (None, Some(name)) => train_architecture(&arguments, name, &examples, context),
+        (None, None) => Err(Failure::bad_input(
+            "train.nothing",
+            "neither an architecture nor --from is given",
+        )),
+    }
+}
+
+fn train_architecture(
+    arguments: &Arguments,
+    name: &str,
+    examples: &Examples,
+    context: &Context,
+) -> Result<Reply, Failure> {
+    let recipe = recipe(arguments, name, examples.shape(), context)?;
+    context.note(format!("{} images, architecture {name}", examples.len()));
     let start = Instant::now();
     let mut listener = Listener::new(context);
-    let trained = recipes::cook(&recipe, &examples, &mut listener)?;
+    let trained = recipes::cook(&recipe, examples, &mut listener)?;
     drop(listener);
     let seconds = start.elapsed().as_secs_f64();
-    let bytes = scuro_nn::export::onnx(&trained.graph)?;
-    files::write(&arguments.out, &bytes)?;
-    if let Some(path) = &arguments.curves {
-        let title = format!(
-            "{} on {}",
-            arguments.architecture,
-            arguments.data.join(" + ")
-        );
-        files::write(
-            path,
-            scuro_train::curves::svg(&trained.history, &title).as_bytes(),
-        )?;
-    }
-    let test = test_accuracy(context, &arguments, &trained.graph)?;
+    write(arguments, &trained, name)?;
+    let test = test_score(context, arguments, &trained.graph)?;
     Ok(reply(context, &arguments.out, &trained, test, seconds))
 }
 
+/// Writes the network, and the curves if wanted.
+fn write(arguments: &Arguments, trained: &Trained, name: &str) -> Result<(), Failure> {
+    files::write(&arguments.out, &scuro_nn::export::onnx(&trained.graph)?)?;
+    if let Some(path) = &arguments.curves {
+        let title = format!("{name} on {}", arguments.data.join(" + "));
+        let drawing = scuro_train::curves::svg(&trained.history, &title);
+        files::write(path, drawing.as_bytes())?;
+    }
+    Ok(())
+}
+
 /// The data sets, joined; a name without a part means the training part.
-fn load(context: &Context, arguments: &Arguments) -> Result<Examples, Failure> {
+pub(crate) fn load(
+    context: &Context,
+    names: &[String],
+    limit: Option<usize>,
+) -> Result<Examples, Failure> {
     let mut joined: Option<Examples> = None;
-    for name in &arguments.data {
+    for name in names {
         let name = if name.contains(':') {
             name.clone()
         } else {
             format!("{name}:train")
         };
-        let examples = Examples::from_dataset(&inputs::load(context, &name, arguments.limit)?);
+        let examples = Examples::from_dataset(&inputs::load(context, &name, limit)?);
         joined = Some(match joined {
             None => examples,
             Some(before) => before.joined(&examples)?,
@@ -156,10 +244,23 @@ fn load(context: &Context, arguments: &Arguments) -> Result<Examples, Failure> {
     joined.ok_or_else(|| Failure::bad_input("train.no-data", "no training data is named"))
 }
 
-fn recipe(arguments: &Arguments, context: &Context) -> Result<Recipe, Failure> {
-    let mut recipe = recipes::recipe(&arguments.architecture, arguments.seed)?;
-    recipe.activation = arguments.activation.map(ActivationChoice::activation);
-    let config = &mut recipe.config;
+fn recipe(
+    arguments: &Arguments,
+    name: &str,
+    shape: &[usize],
+    context: &Context,
+) -> Result<Recipe, Failure> {
+    let mut recipe = recipes::recipe_for(name, Some(shape), arguments.seed)?;
+    recipe.activation = arguments.activation;
+    settle(arguments, &mut recipe.config, context);
+    if arguments.teacher {
+        recipe.teacher = Some(Teacher::for_digits(arguments.seed));
+    }
+    Ok(recipe)
+}
+
+/// Puts what was given in place of the recipe's settings.
+fn settle(arguments: &Arguments, config: &mut TrainConfig, context: &Context) {
     config.epochs = arguments.epochs.unwrap_or(config.epochs);
     config.batch = arguments.batch.unwrap_or(config.batch);
     config.learning_rate = arguments.lr.unwrap_or(config.learning_rate);
@@ -175,10 +276,6 @@ fn recipe(arguments: &Arguments, context: &Context) -> Result<Recipe, Failure> {
     if arguments.no_augmentation {
         config.augmentation = None;
     }
-    if arguments.teacher {
-        recipe.teacher = Some(Teacher::for_digits(arguments.seed));
-    }
-    Ok(recipe)
 }
 
 impl OptimizerChoice {
@@ -200,19 +297,8 @@ impl ScheduleChoice {
     }
 }
 
-impl ActivationChoice {
-    fn activation(self) -> Activation {
-        match self {
-            Self::Relu => Activation::Relu,
-            Self::Square => Activation::Square,
-            Self::Quadratic => Activation::Quadratic,
-            Self::Tanh => Activation::Tanh,
-        }
-    }
-}
-
 /// Shows loss, accuracy and speed while the training runs.
-struct Listener<'a> {
+pub(crate) struct Listener<'a> {
     context: &'a Context,
     bar: Option<Progress>,
     network: String,
@@ -220,7 +306,7 @@ struct Listener<'a> {
 }
 
 impl<'a> Listener<'a> {
-    fn new(context: &'a Context) -> Self {
+    pub(crate) fn new(context: &'a Context) -> Self {
         Self {
             context,
             bar: None,
@@ -272,12 +358,11 @@ impl scuro_train::Progress for Listener<'_> {
     }
 }
 
-/// Accuracy on the test data; nothing if there is none on this machine.
-fn test_accuracy(
+/// The test data; nothing if there is none on this machine.
+fn test_data(
     context: &Context,
     arguments: &Arguments,
-    graph: &Graph,
-) -> Result<Option<(String, f64)>, Failure> {
+) -> Result<Option<(String, Examples)>, Failure> {
     let first = arguments
         .data
         .first()
@@ -287,36 +372,55 @@ fn test_accuracy(
         (None, Some(first)) => format!("{first}:test"),
         (None, None) => return Ok(None),
     };
-    let data = match inputs::load(context, &name, None) {
-        Ok(data) => data,
-        Err(failure) if arguments.test.is_some() => return Err(failure),
-        Err(_) => return Ok(None),
-    };
-    let score = scuro_train::score(graph, &Examples::from_dataset(&data))?;
-    Ok(Some((name, score.accuracy)))
+    match inputs::load(context, &name, None) {
+        Ok(data) => Ok(Some((name, Examples::from_dataset(&data)))),
+        Err(failure) if arguments.test.is_some() => Err(failure),
+        Err(_) => Ok(None),
+    }
+}
+
+fn test_score(
+    context: &Context,
+    arguments: &Arguments,
+    graph: &Graph,
+) -> Result<Option<(String, Score)>, Failure> {
+    let data = test_data(context, arguments)?;
+    data.map(|(name, examples)| Ok((name, scuro_train::score(graph, &examples)?)))
+        .transpose()
 }
 
 fn reply(
     context: &Context,
     out: &Path,
     trained: &Trained,
-    test: Option<(String, f64)>,
+    test: Option<(String, Score)>,
     seconds: f64,
 ) -> Reply {
     let History { epochs, best } = &trained.history;
     let mut table = Table::new(&[]);
     table.row(["network", &out.display().to_string()]);
     table.row(["best epoch", &format!("{best} of {}", epochs.len())]);
-    if let Some((name, accuracy)) = &test {
-        table.row(["accuracy", &format!("{accuracy:.4} on {name}")]);
+    if let Some((name, score)) = &test {
+        table.row(["accuracy", &format!("{:.4} on {name}", score.accuracy)]);
+        for (layer, largest) in &score.activation_ranges {
+            table.row(["into", &format!("{layer}: at most {largest:.2}")]);
+        }
     }
     table.row(["time", &format!("{seconds:.1} s")]);
     let rows: Vec<Value> = epochs.iter().map(epoch_row).collect();
     let data = json!({
         "network": out, "best_epoch": best, "seconds": seconds, "epochs": rows,
-        "test": test.as_ref().map(|(name, accuracy)| json!({"data": name, "accuracy": accuracy})),
+        "test": test.as_ref().map(|(name, score)| score_row(name, score)),
     });
     Reply::new(data, table.render(context.style))
+}
+
+fn score_row(name: &str, score: &Score) -> Value {
+    let ranges = score.activation_ranges.iter();
+    let ranges: serde_json::Map<String, Value> = ranges
+        .map(|(layer, largest)| (layer.clone(), json!(largest)))
+        .collect();
+    json!({"data": name, "accuracy": score.accuracy, "loss": score.loss, "ranges": ranges})
 }
 
 fn epoch_row(record: &EpochRecord) -> Value {

@@ -1,7 +1,7 @@
 //! Cutting a network in two: features first, classifier after.
 
 use super::{Graph, Node, NodeId, Op};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Which layers the second part begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,49 @@ impl Graph {
         };
         let input = *self.nodes[first].inputs.first()?;
         self.separates(input).then_some(input)
+    }
+
+    /// Feature extractor and classifier.
+    ///
+    /// # Errors
+    /// [`Error::NoClassifier`] if no dense layers end the network or nothing comes before them, or
+    /// a later node also uses a value from before the cut.
+    pub fn split_classifier(&self) -> Result<(Graph, Graph)> {
+        match self.input_of(Part::Classifier) {
+            Some(cut) if cut != NodeId(0) => self.split(cut),
+            _ => Err(Error::NoClassifier {
+                network: self.name.clone(),
+            }),
+        }
+    }
+
+    /// This network, then `classifier` on its answer: the reverse of
+    /// [`split_classifier`](Self::split_classifier).
+    ///
+    /// # Errors
+    /// [`Error::InputShape`] if the shapes differ; else as [`Graph::validate`].
+    pub fn joined(&self, classifier: &Self) -> Result<Self> {
+        let expected = self.shapes()?.swap_remove(self.output.0);
+        let found = classifier.input_shape().to_vec();
+        if expected != found {
+            return Err(Error::InputShape { expected, found });
+        }
+        let mut whole = self.clone();
+        let mut places: Vec<NodeId> = Vec::with_capacity(classifier.nodes.len());
+        for node in &classifier.nodes {
+            if matches!(node.op, Op::Input { .. }) {
+                places.push(self.output);
+                continue;
+            }
+            places.push(NodeId(whole.nodes.len()));
+            whole.nodes.push(Node {
+                inputs: node.inputs.iter().map(|id| places[id.0]).collect(),
+                ..node.clone()
+            });
+        }
+        whole.output = places[classifier.output.0];
+        whole.validate()?;
+        Ok(whole)
     }
 
     /// Whether every later node depends on earlier ones through `node` or constants alone.
@@ -147,5 +190,17 @@ mod tests {
         let graph = net.finish().unwrap();
         assert_eq!(graph.input_of(Part::LastLayer), None);
         assert_eq!(graph.input_of(Part::Classifier), Some(NodeId(0)));
+    }
+
+    #[test]
+    fn a_network_is_the_sum_of_its_parts() {
+        let whole = network();
+        let (features, classifier) = whole.split_classifier().unwrap();
+        let joined = features.joined(&classifier).unwrap();
+        assert_eq!(joined.nodes, whole.nodes);
+        let found = classifier.joined(&whole);
+        assert!(matches!(found, Err(Error::InputShape { .. })));
+        let alone = classifier.split_classifier();
+        assert!(matches!(alone, Err(Error::NoClassifier { .. })));
     }
 }

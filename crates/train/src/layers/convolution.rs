@@ -1,5 +1,7 @@
-//! Convolution by im2col and matrix products, image by image.
+//! Convolution by matrix products, image by image: on shifted views where the stride is 1, else by
+//! im2col.
 
+use super::direct::{Direct, turn_kernels, with_scratch};
 use super::{Gradients, Operands, for_chunks, slice_chunk, sum_over_chunks};
 use scuro_nn::graph::Window;
 use scuro_nn::matmul::{Matrix, gemm, transpose_into};
@@ -61,6 +63,9 @@ impl Convolution {
         bias: Option<&[f32]>,
         out: &mut [f32],
     ) {
+        if let Some(direct) = self.direct() {
+            return self.forward_direct(direct, operands, weight, bias, out);
+        }
         for_chunks(out, self.output_size(), |chunk, out| {
             let mut columns = vec![0.0; self.taps() * self.positions()];
             let images = operands.chunk(0, chunk).chunks_exact(self.input_size());
@@ -70,6 +75,97 @@ impl Convolution {
                     for (map, b) in out.chunks_exact_mut(self.positions()).zip(bias) {
                         map.iter_mut().for_each(|v| *v += b);
                     }
+                }
+            }
+        });
+    }
+
+    /// The geometry of a group, if it can be computed on shifted views.
+    fn direct(&self) -> Option<Direct> {
+        let padding = self.window.padding;
+        (self.window.stride == [1, 1]).then_some(Direct {
+            maps_in: self.maps_in / self.groups,
+            maps_out: self.maps_out / self.groups,
+            input: self.input,
+            output: self.output,
+            kernel: self.window.kernel,
+            dilation: self.dilation,
+            before: [padding.top, padding.left],
+        })
+    }
+
+    /// The same for the gradient by the image, if no padding exceeds the kernel's reach.
+    fn direct_back(&self) -> Option<Direct> {
+        let direct = self.direct()?;
+        let padding = self.window.padding;
+        let reach = [0, 1].map(|axis| (direct.kernel[axis] - 1) * direct.dilation[axis]);
+        let above = reach[0].checked_sub(padding.top)?;
+        let left = reach[1].checked_sub(padding.left)?;
+        reach[0].checked_sub(padding.bottom)?;
+        reach[1].checked_sub(padding.right)?;
+        Some(Direct {
+            maps_in: direct.maps_out,
+            maps_out: direct.maps_in,
+            input: direct.output,
+            output: direct.input,
+            before: [above, left],
+            ..direct
+        })
+    }
+
+    fn forward_direct(
+        &self,
+        direct: Direct,
+        operands: &Operands<'_>,
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        out: &mut [f32],
+    ) {
+        for_chunks(out, self.output_size(), |chunk, out| {
+            let images = operands.chunk(0, chunk).chunks_exact(self.input_size());
+            for (image, out) in images.zip(out.chunks_exact_mut(self.output_size())) {
+                for group in 0..self.groups {
+                    let bias = bias.map(|bias| part(bias, group, self.groups));
+                    let out = part_mut(out, group, self.groups);
+                    let (image, weight) = (
+                        part(image, group, self.groups),
+                        part(weight, group, self.groups),
+                    );
+                    with_scratch(|scratch| direct.correlate(image, weight, bias, scratch, out));
+                }
+            }
+        });
+    }
+
+    fn backward_images_direct(
+        &self,
+        direct: Direct,
+        weight: &[f32],
+        upstream: &[f32],
+        out: &mut [f32],
+    ) {
+        let taps = self.window.kernel[0] * self.window.kernel[1];
+        let mut turned = vec![0.0; weight.len()];
+        for group in 0..self.groups {
+            let turned = part_mut(&mut turned, group, self.groups);
+            turn_kernels(
+                part(weight, group, self.groups),
+                direct.maps_out,
+                taps,
+                turned,
+            );
+        }
+        for_chunks(out, self.input_size(), |chunk, out| {
+            let upstream = slice_chunk(upstream, self.output_size(), chunk);
+            let images = out.chunks_exact_mut(self.input_size());
+            for (image, upstream) in images.zip(upstream.chunks_exact(self.output_size())) {
+                for group in 0..self.groups {
+                    let upstream = part(upstream, group, self.groups);
+                    let kernels = part(&turned, group, self.groups);
+                    let out = part_mut(image, group, self.groups);
+                    with_scratch(|scratch| {
+                        direct.correlate(upstream, kernels, None, scratch, out);
+                    });
                 }
             }
         });
@@ -108,15 +204,24 @@ impl Convolution {
     /// once.
     fn backward_weight(&self, operands: &Operands<'_>, upstream: &[f32], total: &mut [f32]) {
         let (taps, positions, maps) = (self.taps(), self.positions(), self.maps_out / self.groups);
+        let direct = self.direct();
         sum_over_chunks(operands.batch, total, |chunk, partial| {
-            let mut columns = vec![0.0; taps * positions];
+            let mut columns = Vec::new();
             let mut sums = vec![0.0; partial.len()];
             let upstream = slice_chunk(upstream, self.output_size(), chunk);
             let images = operands.chunk(0, chunk).chunks_exact(self.input_size());
             for (image, upstream) in images.zip(upstream.chunks_exact(self.output_size())) {
                 for (group, sums) in sums.chunks_exact_mut(maps * taps).enumerate() {
+                    let upstream = part(upstream, group, self.groups);
+                    if let Some(direct) = direct {
+                        let image = part(image, group, self.groups);
+                        with_scratch(|scratch| {
+                            direct.correlate_maps(image, upstream, scratch, sums);
+                        });
+                        continue;
+                    }
+                    columns.resize(taps * positions, 0.0);
                     self.gather(image, group, &mut columns);
-                    let upstream = &upstream[group * maps * positions..][..maps * positions];
                     let upstream = Matrix::new(upstream, maps, positions).transpose();
                     gemm(
                         1.0,
@@ -139,13 +244,16 @@ impl Convolution {
             let upstream = slice_chunk(upstream, self.output_size(), chunk);
             for image in upstream.chunks_exact(self.output_size()) {
                 for (sum, map) in partial.iter_mut().zip(image.chunks_exact(self.positions())) {
-                    *sum += map.iter().sum::<f32>();
+                    *sum += sum_in_lanes(map);
                 }
             }
         });
     }
 
     fn backward_images(&self, weight: &[f32], upstream: &[f32], out: &mut [f32]) {
+        if let Some(direct) = self.direct_back() {
+            return self.backward_images_direct(direct, weight, upstream, out);
+        }
         let (taps, positions, maps) = (self.taps(), self.positions(), self.maps_out / self.groups);
         let mut turned = vec![0.0; weight.len()];
         let groups = weight
@@ -253,6 +361,28 @@ impl Convolution {
         let len = end.saturating_sub(first);
         (first, len, (first * stride + offset).saturating_sub(left))
     }
+}
+
+/// The sum of `values`, in lanes that add up independently.
+fn sum_in_lanes(values: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let mut sums = [0.0f32; LANES];
+    for chunk in chunks {
+        sums.iter_mut().zip(chunk).for_each(|(s, v)| *s += v);
+    }
+    sums.iter().chain(rest).sum()
+}
+
+/// Part `index` of `values` split into `count` equal parts.
+fn part(values: &[f32], index: usize, count: usize) -> &[f32] {
+    let len = values.len() / count;
+    &values[index * len..][..len]
+}
+
+fn part_mut(values: &mut [f32], index: usize, count: usize) -> &mut [f32] {
+    let len = values.len() / count;
+    &mut values[index * len..][..len]
 }
 
 /// A run of image values `start, start + step, ...` that lands in `row[first..first + len]`.

@@ -116,7 +116,65 @@ impl Pool {
         (if count_padding { whole } else { rows * columns }).max(1) as f32
     }
 
+    /// Whether windows are 2 x 2, apart, and inside the map: the usual case, worth its own loops.
+    fn is_halving(&self) -> bool {
+        let window = Window {
+            kernel: [2, 2],
+            stride: [2, 2],
+            padding: Padding::default(),
+        };
+        self.window == window
+    }
+
+    fn halve(&self, map: &[f32], out: &mut [f32]) {
+        let rows = map.chunks_exact(2 * self.width);
+        for (row, lines) in out.chunks_exact_mut(self.out_width).zip(rows) {
+            let (upper, lower) = lines.split_at(self.width);
+            let pairs = upper
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .zip(lower.as_chunks::<2>().0);
+            match self.kind {
+                Kind::Average { .. } => row.iter_mut().zip(pairs).for_each(|(o, (a, b))| {
+                    *o = 0.25 * ((a[0] + a[1]) + (b[0] + b[1]));
+                }),
+                Kind::Maximum => row.iter_mut().zip(pairs).for_each(|(o, (a, b))| {
+                    *o = a[0].max(a[1]).max(b[0].max(b[1]));
+                }),
+            }
+        }
+    }
+
+    /// Every value that is not inside a window is zero already.
+    fn halve_back(&self, map: &[f32], upstream: &[f32], out: &mut [f32]) {
+        let rows = map.chunks_exact(2 * self.width);
+        let lines = out.chunks_exact_mut(2 * self.width).zip(rows);
+        for (row, (out, map)) in upstream.chunks_exact(self.out_width).zip(lines) {
+            let (upper, lower) = out.split_at_mut(self.width);
+            let (above, below) = map.split_at(self.width);
+            let out = upper.as_chunks_mut::<2>().0.iter_mut();
+            let out = out.zip(lower.as_chunks_mut::<2>().0);
+            let map = above
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .zip(below.as_chunks::<2>().0);
+            for ((gradient, (upper, lower)), (above, below)) in row.iter().zip(out).zip(map) {
+                let shares = match self.kind {
+                    Kind::Average { .. } => [0.25; 4],
+                    Kind::Maximum => first_largest([above[0], above[1], below[0], below[1]]),
+                };
+                let [a, b, c, d] = shares.map(|share| share * gradient);
+                (*upper, *lower) = ([a, b], [c, d]);
+            }
+        }
+    }
+
     fn forward_map(&self, map: &[f32], out: &mut [f32]) {
+        if self.is_halving() {
+            return self.halve(map, out);
+        }
         for (oy, row) in out.chunks_exact_mut(self.out_width).enumerate() {
             let (top, bottom) = self.rows(oy);
             for (ox, value) in row.iter_mut().enumerate() {
@@ -135,6 +193,9 @@ impl Pool {
     }
 
     fn backward_map(&self, map: &[f32], upstream: &[f32], out: &mut [f32]) {
+        if self.is_halving() {
+            return self.halve_back(map, upstream, out);
+        }
         for (oy, row) in upstream.chunks_exact(self.out_width).enumerate() {
             let (top, bottom) = self.rows(oy);
             for (ox, gradient) in row.iter().enumerate() {
@@ -172,6 +233,20 @@ impl Pool {
         }
         best
     }
+}
+
+/// One at the first largest value, zero elsewhere; without branches.
+fn first_largest(values: [f32; 4]) -> [f32; 4] {
+    let [a, b, c, d] = values;
+    let (upper, lower) = (a.max(b), c.max(d));
+    let share = |yes: bool| f32::from(u8::from(yes));
+    let (top, left, low_left) = (upper >= lower, a >= b, c >= d);
+    [
+        share(top & left),
+        share(top & !left),
+        share(!top & low_left),
+        share(!top & !low_left),
+    ]
 }
 
 /// The part of `[start, start + kernel)` inside the unpadded axis, in unpadded coordinates.

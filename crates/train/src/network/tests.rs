@@ -145,9 +145,9 @@ impl Check {
 
     /// The slope along a random direction of each parameter array equals the gradient's.
     fn run(mut self, draw: &mut Draw, what: &str) {
-        let mut gradients = self.network.zero_gradients();
+        let mut gradients = self.network.zero_gradients(true);
         self.loss(&mut gradients);
-        let mut scratch = self.network.zero_gradients();
+        let mut scratch = self.network.zero_gradients(true);
         for (node, arrays) in gradients.iter().enumerate() {
             for (array, gradient) in arrays.iter().enumerate() {
                 let norm = (gradient.len() as f32).sqrt();
