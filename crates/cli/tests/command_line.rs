@@ -1,5 +1,7 @@
 //! Envelopes, exit codes and the verbs that need no keys.
 
+#[path = "command_line/activations.rs"]
+mod activations;
 mod support;
 
 use support::{Desk, draw_seven};

@@ -1,14 +1,15 @@
 //! Training jobs from the outside: determinism, learning, early stopping, folding and faults.
 
+use scuro_nn::activation::{Plan, Which};
 use scuro_nn::data::{Split, synthetic};
 use scuro_nn::graph::{Graph, GraphBuilder, Op};
 use scuro_nn::reference;
 use scuro_nn::tensor::{Tensor, argmax};
-use scuro_train::architectures::{Activation, NAMES, architecture};
-use scuro_train::recipes::{cook, recipe};
+use scuro_train::architectures::{Activation, NAMES, architecture, architecture_for};
+use scuro_train::recipes::{cook, recipe, recipe_for};
 use scuro_train::{
-    Augmentation, Distillation, EpochRecord, Error, Examples, Optimiser, Progress, RangePenalty,
-    Schedule, TrainConfig, Trained, fold_batch_norms, score, train,
+    Adaptation, Augmentation, Distillation, EpochRecord, Error, Examples, Optimiser, Progress,
+    RangePenalty, Schedule, Subject, TrainConfig, Trained, adapt, fold_batch_norms, score, train,
 };
 use std::ops::ControlFlow;
 
@@ -349,4 +350,116 @@ fn faults_of_settings_data_and_divergence_are_told_apart() {
     let graph = architecture("mlp", None, 1).unwrap().graph;
     let found = train(graph, &small, &quick(), &mut ());
     assert!(matches!(found, Err(Error::ExampleShape { .. })));
+}
+
+/// A plan for the last activation, or all of them.
+fn plan(text: &str, which: Which) -> Plan {
+    Plan {
+        activation: Some(text.parse().unwrap()),
+        which,
+        average_pools: false,
+    }
+}
+
+#[test]
+fn tuning_the_last_activation_recovers_the_accuracy_and_leaves_the_features_alone() {
+    let (examples, test) = (digits(Split::Train, 1500), digits(Split::Test, 400));
+    let relu = fit("lenet", Some(Activation::Relu), &examples, &quick()).graph;
+    let relu = fold_batch_norms(&relu).unwrap();
+    let plan = plan("square", Which::Last);
+    let subject = Subject::new(&relu, plan);
+    assert!(subject.is_classifier());
+    let adaptation = Adaptation {
+        plan,
+        interval: None,
+        config: Some(scuro_train::recipes::fine_tuning(&subject, 1)),
+        distil: None,
+    };
+    let features = subject.features(&examples).unwrap();
+    let adapted = adapt(subject.network(), &adaptation, &features, &mut ()).unwrap();
+    let accuracy = |part| {
+        let whole = subject.whole(part).unwrap();
+        score(&whole, &test).unwrap().accuracy
+    };
+    let (before, after) = (
+        accuracy(&adapted.replaced),
+        accuracy(&adapted.trained.graph),
+    );
+    let original = score(&relu, &test).unwrap().accuracy;
+    assert!(
+        after > before && after > original - 0.02,
+        "{original} {before} {after}"
+    );
+    let whole = subject.whole(&adapted.trained.graph).unwrap();
+    let (kept, _) = whole.split_classifier().unwrap();
+    assert_eq!(kept, relu.split_classifier().unwrap().0);
+}
+
+#[test]
+fn coefficients_change_only_if_they_are_learned() {
+    let examples = digits(Split::Train, 300);
+    let relu = fit("mlp", None, &examples, &quick()).graph;
+    let run = |text: &str| {
+        let adaptation = Adaptation {
+            plan: plan(text, Which::All),
+            interval: None,
+            config: Some(quick()),
+            distil: Some((3.0, 0.5)),
+        };
+        let adapted = adapt(&relu, &adaptation, &examples, &mut ()).unwrap();
+        let coefficients = |graph: &Graph| -> Vec<Vec<f32>> {
+            let all = graph.nodes.iter().filter_map(|node| match &node.op {
+                Op::Polynomial { coefficients } => Some(coefficients.clone()),
+                _ => None,
+            });
+            all.collect()
+        };
+        [adapted.replaced, adapted.trained.graph].map(|graph| coefficients(&graph))
+    };
+    let [before, after] = run("modified-square");
+    assert_eq!(before, vec![vec![0.0, 0.5, 0.25]; 2]);
+    assert_eq!(before, after);
+    let [before, after] = run("learned-quadratic");
+    assert!(before.len() == 2 && before != after);
+}
+
+#[test]
+fn without_settings_an_adaptation_only_replaces() {
+    let examples = digits(Split::Train, 50);
+    let relu = architecture("mlp", None, 1).unwrap().graph;
+    let adaptation = Adaptation {
+        plan: plan("none", Which::All),
+        interval: None,
+        config: None,
+        distil: None,
+    };
+    let adapted = adapt(&relu, &adaptation, &examples, &mut ()).unwrap();
+    assert_eq!(adapted.replaced, adapted.trained.graph);
+    assert!(
+        !adapted
+            .replaced
+            .nodes
+            .iter()
+            .any(|node| node.op.is_pointwise())
+    );
+}
+
+#[test]
+fn the_keras_network_takes_photographs_and_digits_and_nothing_else() {
+    for name in ["cifar10-cnn", "cifar10-he"] {
+        for shape in [[3, 32, 32], [1, 28, 28]] {
+            let made = architecture_for(name, Some(&shape), None, 1).unwrap();
+            assert_eq!(made.graph.input_shape(), shape);
+            assert_eq!(
+                recipe_for(name, Some(&shape), 1).unwrap().input.unwrap(),
+                shape
+            );
+        }
+        let other = architecture_for(name, Some(&[1, 32, 32]), None, 1);
+        assert!(matches!(other, Err(Error::ExampleShape { .. })));
+    }
+    let skipped = Activation::Replaced("none".parse().unwrap());
+    let graph = architecture("cifar10-he", Some(skipped), 1).unwrap().graph;
+    let is_linear = |op: &Op| !op.is_pointwise() && !matches!(op, Op::MaxPool { .. });
+    assert!(graph.nodes.iter().all(|node| is_linear(&node.op)));
 }

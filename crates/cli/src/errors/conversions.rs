@@ -73,6 +73,14 @@ impl From<NetworkError> for Failure {
                 "accuracy.classes",
                 "choose the data set that the model was trained on",
             ),
+            NetworkError::NothingToReplace { .. } => (
+                "activation.none",
+                "leave --replace out: only ReLU, sigmoid and tanh are replaced",
+            ),
+            NetworkError::Interval { .. } => (
+                "activation.interval",
+                "the network's values are not finite, or --interval is empty",
+            ),
             NetworkError::Node { .. } => ("network.layer", "repair or re-export the model file"),
             _ => (
                 "network.invalid",

@@ -179,7 +179,7 @@ impl<'a> Study<'a> {
         let interval = self.arguments.interval;
         let rows: Vec<Value> = lines.iter().map(Line::data).collect();
         json!({
-            "model": self.arguments.model, "data": self.arguments.data, "seed": self.arguments.seed,
+            "model": model_name(self.arguments), "data": self.arguments.data, "seed": self.arguments.seed,
             "which": if self.subject.is_classifier() { "last" } else { which(self.arguments) },
             "average_pools": self.arguments.average_pools, "epochs": self.arguments.epochs,
             "training_images": self.training.len(), "test_images": self.test.len(),
@@ -204,6 +204,12 @@ impl Line {
     }
 }
 
+/// The file's name: where it lies is no figure of the study.
+fn model_name(arguments: &Arguments) -> String {
+    let name = arguments.model.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
 fn which(arguments: &Arguments) -> &'static str {
     match arguments.which {
         WhichChoice::Last => "last",
@@ -221,8 +227,12 @@ fn plan(arguments: &Arguments, activation: Option<Replacement>) -> Plan {
 
 fn draw(arguments: &Arguments, study: &Study<'_>, lines: &[Line]) -> Result<(), Failure> {
     if let Some(path) = &arguments.plot {
-        let which = which(arguments);
-        let title = format!("Replacing {which} of ReLU in {}", arguments.model.display());
+        let which = match arguments.which {
+            WhichChoice::Last => "the last ReLU",
+            WhichChoice::All => "every ReLU",
+        };
+        let (model, data) = (model_name(arguments), &arguments.data);
+        let title = format!("Replacing {which} of {model}: accuracy on {data}");
         let outcomes: Vec<Outcome> = lines.iter().map(|line| line.outcome.clone()).collect();
         let drawing = figures::accuracies(&outcomes, study.original, &title);
         files::write(path, drawing.as_bytes())?;

@@ -112,7 +112,7 @@ enum ScheduleChoice {
 pub(crate) struct ReplacementArguments {
     /// Replace activations: none, square, modified-square, taylor[:DEGREE],
     /// derivative-fit[:DEGREE], least-squares[:DEGREE], chebyshev[:DEGREE], learned-quadratic.
-    #[arg(long, value_name = "NAME[:DEGREE]", requires = "from")]
+    #[arg(long, value_name = "NAME[:DEGREE]", conflicts_with = "architecture")]
     replace: Option<Replacement>,
     /// The last activation, or all of them.
     #[arg(
@@ -120,18 +120,18 @@ pub(crate) struct ReplacementArguments {
         value_name = "WHICH",
         value_enum,
         default_value_t,
-        requires = "from"
+        conflicts_with = "architecture"
     )]
     replace_which: WhichChoice,
     /// Average pools instead of maximum pools.
-    #[arg(long, requires = "from")]
+    #[arg(long, conflicts_with = "architecture")]
     average_pools: bool,
     /// Interval of the fits [default: what enters each activation of the training images].
-    #[arg(long, value_name = "LOW,HIGH", value_parser = interval, requires = "from")]
-    #[arg(allow_hyphen_values = true)]
+    #[arg(long, value_name = "LOW,HIGH", value_parser = interval)]
+    #[arg(allow_hyphen_values = true, conflicts_with = "architecture")]
     interval: Option<Interval>,
     /// Learn from the answers of the original network too.
-    #[arg(long, requires = "from")]
+    #[arg(long, conflicts_with = "architecture")]
     distil: bool,
 }
 
