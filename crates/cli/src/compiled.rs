@@ -360,7 +360,11 @@ pub(crate) fn compile(
     };
     let tensors = images.tensors(images.len())?;
     let spinner = Progress::spinner(context, "compiling");
-    let mut compilation = scuro_compiler::compile(&graph, &arguments.options(), &tensors)?;
+    let mut options = arguments.options();
+    if features.is_some() {
+        options.input_range = Some(feature_range(&tensors, options.range_margin));
+    }
+    let mut compilation = scuro_compiler::compile(&graph, &options, &tensors)?;
     drop(spinner);
     note_preprocess(&mut compilation.program, &preprocess, &images);
     let compiled = Compiled::new(compilation, graph)?;
@@ -369,6 +373,15 @@ pub(crate) fn compile(
         features,
         ..compiled
     })
+}
+
+/// The range of features that a program takes: that of the calibration data times the margin.
+/// Pixels have bounds of their own; features go as far as the next image takes them.
+fn feature_range(tensors: &[Tensor], margin: f64) -> (f32, f32) {
+    let values = || tensors.iter().flat_map(|tensor| &tensor.data);
+    let lowest = values().copied().fold(0.0, f32::min);
+    let highest = values().copied().fold(0.0, f32::max);
+    (lowest * margin as f32, highest * margin as f32)
 }
 
 /// The named data, or the training part of whatever fits the network: MNIST or CIFAR-10 if present,

@@ -16,6 +16,8 @@ use crate::observe::{Observation, Observer};
 
 /// A product of the query: the step of its value, its weights, whether it is rescaled.
 type First<'a, A> = (usize, &'a <A as Arithmetic>::Private, bool);
+/// The products of the query, and all other tasks.
+type Parts<'a, A> = (Vec<First<'a, A>>, Vec<&'a Task<A>>);
 
 /// The number of the query among the values of a program.
 const QUERY: usize = 0;
@@ -75,7 +77,7 @@ impl<A: Arithmetic> Single<A> {
     }
 
     /// The products that read the query, and all other tasks.
-    fn split_at_query(&self) -> Result<(Vec<First<'_, A>>, Vec<&Task<A>>), RuntimeError> {
+    fn split_at_query(&self) -> Result<Parts<'_, A>, RuntimeError> {
         let tasks = self.tasks.iter();
         let (first, rest): (Vec<_>, Vec<_>) =
             tasks.partition(|task: &&Task<A>| task.inputs.contains(&QUERY));
