@@ -179,7 +179,8 @@ impl<'a> Study<'a> {
         let interval = self.arguments.interval;
         let rows: Vec<Value> = lines.iter().map(Line::data).collect();
         json!({
-            "model": model_name(self.arguments), "data": self.arguments.data, "seed": self.arguments.seed,
+            "model": model_name(self.arguments), "data": self.arguments.data,
+            "seed": self.arguments.seed,
             "which": if self.subject.is_classifier() { "last" } else { which(self.arguments) },
             "average_pools": self.arguments.average_pools, "epochs": self.arguments.epochs,
             "training_images": self.training.len(), "test_images": self.test.len(),
