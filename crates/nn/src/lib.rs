@@ -3,8 +3,8 @@
 //! Layers, lower ones first: [`tensor`] and [`matmul`] hold numbers; [`graph`] is the typed
 //! network, with shape inference; [`reference`](mod@reference) evaluates it and is the truth that
 //! every protected backend is compared with; [`activation`] replaces what ciphertexts cannot
-//! compute; [`data`] reads and makes images; [`import`] and [`export`] translate other formats;
-//! [`evaluate`] scores.
+//! compute; [`data`] reads and makes images; [`import`] and
+//! [`export`] translate other formats; [`evaluate`] scores.
 //!
 //! Nothing here opens a network connection, reads a clock or draws from a global random generator.
 //! All files are taken as hostile: sizes have named limits, counts are compared and every fault is

@@ -292,10 +292,10 @@ where
 {
     let mut sums = [[simd.splat_f32s(0.0); VECTORS]; R];
     let chunks = rows.map(|row| row.as_chunks::<STEP>().0);
-    for first in (0..inner / STEP * STEP).step_by(STEP) {
-        let factors: [&[f32; STEP]; R] = std::array::from_fn(|r| &chunks[r][first / STEP]);
+    for start in (0..inner / STEP * STEP).step_by(STEP) {
+        let factors: [&[f32; STEP]; R] = std::array::from_fn(|r| &chunks[r][start / STEP]);
         for step in 0..STEP {
-            let vectors = vectors(first + step);
+            let vectors = vectors(start + step);
             for (sums, factors) in sums.iter_mut().zip(factors) {
                 accumulate(simd, factors[step], vectors, sums);
             }
@@ -439,8 +439,8 @@ mod tests {
             let b: Vec<f32> = (0..150).map(|i| (i % 23) as f32 * 0.17 - 1.0).collect();
             let old: Vec<f32> = (0..starts.len() * columns).map(|i| i as f32).collect();
             let mut out = old.clone();
-            let rows = |data, starts| Rows { data, starts };
-            let (left, right) = (rows(&a[..], &starts[..]), rows(&b[..], &shifts[..]));
+            let left = Rows { data: &a, starts: &starts };
+            let right = Rows { data: &b, starts: &shifts };
             gemm_rows(left, right, columns, beta, &mut out);
             for (i, start) in starts.iter().enumerate() {
                 for j in 0..columns {
