@@ -50,11 +50,20 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
     let mut data = plan::to_json(&compiled);
     data["written"] = json!({ "file": arguments.out, "bytes": bytes.len() });
     let size = units::bytes(bytes.len() as u64);
-    let human = format!(
+    let mut human = format!(
         "{}\nwrote {} ({size})\n",
         plan::summary(context, &compiled),
         arguments.out.display()
     );
+    if let Some(features) = &compiled.features {
+        let path = arguments.out.with_extension("features.onnx");
+        files::write(&path, &scuro_nn::export::onnx(features)?)?;
+        data["features"] = json!(path);
+        human.push_str(&format!(
+            "wrote {}: the layers before it, for `--features`\n",
+            path.display()
+        ));
+    }
     Ok(Reply::new(data, human))
 }
 

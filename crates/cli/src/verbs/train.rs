@@ -110,8 +110,8 @@ enum ScheduleChoice {
 /// What is replaced in the network of `--from`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ReplacementArguments {
-    /// Replace activations: none, square, modified-square, taylor[:DEGREE],
-    /// derivative-fit[:DEGREE], least-squares[:DEGREE], chebyshev[:DEGREE], learned-quadratic.
+    /// Replace activations: none, square, modified-square, learned-quadratic, or a fit, with its
+    /// degree if wanted: taylor:4, derivative-fit:2, least-squares:4, chebyshev:4.
     #[arg(long, value_name = "NAME[:DEGREE]", conflicts_with = "architecture")]
     replace: Option<Replacement>,
     /// The last activation, or all of them.

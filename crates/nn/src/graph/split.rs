@@ -91,7 +91,7 @@ impl Graph {
     pub fn split(&self, node: NodeId) -> Result<(Graph, Graph)> {
         let shape = self.shapes()?[node.0].clone();
         let features = Graph {
-            name: format!("{}-features", self.name),
+            name: self.name.clone(),
             nodes: self.nodes[..=node.0].to_vec(),
             output: node,
         };
