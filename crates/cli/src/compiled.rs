@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::errors::{At, Failure};
 use crate::files;
 use crate::inputs::{self, Examples, InputArguments};
+use crate::privacy::{self, DecryptorChoice, FloodingChoice};
 use crate::progress::Progress;
 
 /// Images that calibrate the ranges, unless `--calibration` says otherwise.
@@ -53,10 +54,9 @@ pub(crate) enum TableChoice {
 }
 
 /// Arithmetic on ciphertexts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum SchemeChoice {
     /// Real numbers with a small error.
-    #[default]
     Ckks,
     /// Fixed-point numbers as integers modulo a prime, without any error.
     Bgv,
@@ -119,9 +119,9 @@ pub(crate) struct CompileArguments {
     /// How images are packed into ciphertexts.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) packing: PackingChoice,
-    /// Arithmetic on ciphertexts.
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) scheme: SchemeChoice,
+    /// Arithmetic on ciphertexts [default: ckks; bgv where replies are flooded].
+    #[arg(long, value_enum)]
+    pub(crate) scheme: Option<SchemeChoice>,
     /// Ring of the ciphertexts.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) ring: RingChoice,
@@ -138,6 +138,13 @@ pub(crate) struct CompileArguments {
     /// Encrypt weights too; layers before them run in clear.
     #[arg(long, value_name = "LAYERS", value_enum)]
     pub(crate) encrypt: Option<EncryptChoice>,
+    /// Who decrypts: if not the model owner, replies are flooded.
+    #[arg(long, value_name = "ROLE", value_enum, default_value_t)]
+    pub(crate) decryptor: DecryptorChoice,
+    /// How strongly replies hide the weights: off, statistical:BITS or relaxed:BITS:DECRYPTIONS
+    /// [default: by the role and the scheme].
+    #[arg(long, value_name = "HOW")]
+    pub(crate) flooding: Option<FloodingChoice>,
     /// Images that calibrate the ranges.
     #[arg(long, value_name = "COUNT", default_value_t = CALIBRATION_IMAGES)]
     pub(crate) calibration: usize,
@@ -159,12 +166,14 @@ impl CompileArguments {
             security,
             table: TableChoice::default(),
             packing: PackingChoice::default(),
-            scheme: SchemeChoice::default(),
+            scheme: None,
             ring: RingChoice::default(),
             log_n: None,
             margin: None,
             approximate: None,
             encrypt: None,
+            decryptor: DecryptorChoice::default(),
+            flooding: None,
             calibration: CALIBRATION_IMAGES,
         }
     }
@@ -172,6 +181,12 @@ impl CompileArguments {
     /// The same for the compiler.
     pub(crate) fn options(&self) -> Options {
         let usual = Options::default();
+        let flooding = privacy::flooding(self.decryptor, self.flooding);
+        // Flooding costs approximate numbers their precision, integers nothing.
+        let scheme = self.scheme.unwrap_or(match flooding {
+            Some(_) => SchemeChoice::Bgv,
+            None => SchemeChoice::Ckks,
+        });
         Options {
             packing: match self.packing {
                 PackingChoice::Image => Packing::SingleImage,
@@ -182,7 +197,7 @@ impl CompileArguments {
                 TableChoice::Guideline2024 => SecurityTable::Guideline2024,
                 TableChoice::Standard2018 => SecurityTable::Standard2018,
             },
-            arithmetic: match self.scheme {
+            arithmetic: match scheme {
                 SchemeChoice::Ckks => Arithmetic::Approximate,
                 SchemeChoice::Bgv => Arithmetic::Exact,
             },
@@ -196,6 +211,7 @@ impl CompileArguments {
                 Some(_) => Weights::Private,
                 None => Weights::Plain,
             },
+            flooding,
             replace: self.approximate.map(|degree| Replacement { degree }),
             ..usual
         }

@@ -14,6 +14,7 @@ mod logging;
 mod machine;
 mod noise;
 mod output;
+mod privacy;
 mod progress;
 mod report;
 mod scoring;

@@ -145,3 +145,28 @@ fn an_exact_model_gives_the_scores_of_its_clear_program() {
         "weights of a private model, encrypted, for an evaluator"
     );
 }
+
+#[test]
+fn replies_for_a_decryptor_other_than_the_owner_are_flooded_and_right() {
+    let desk = Desk::new();
+    let role = ["--encrypt", "last", "--decryptor", "other"];
+    protect(&desk, "p", &role);
+    let seen = desk.data(&["inspect", "p/device/program.scuro"]);
+    assert_eq!(
+        seen["decryptor"],
+        "anybody: replies are flooded, 40 statistical bits"
+    );
+    let words = [
+        "accuracy",
+        "model.onnx",
+        "--data",
+        "generated",
+        "--limit",
+        "6",
+    ];
+    let how = [&words[..], &["--mode", "encrypted"], &role].concat();
+    assert_eq!(desk.data(&how)["agreement"], 1.0);
+    let approximate = [&words[..], &role, &["--scheme", "ckks"]].concat();
+    let (_, code) = desk.failure(&approximate);
+    assert_eq!(code, "compile.flooding");
+}

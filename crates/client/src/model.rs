@@ -96,7 +96,8 @@ impl Model {
             relinearization: keys.relinearize.map(|level| level as usize),
             rotations: by_step(&keys.galois),
             relinearized_rotations: by_step(&keys.relinearized),
-            ..KeyManifest::default()
+            conjugation: None,
+            public: keys.public,
         }
     }
 

@@ -22,6 +22,7 @@ use crate::options::{Arithmetic, Options};
 use crate::parameters::{self, Degree};
 use crate::ranges::{self, Ranges};
 use crate::report::Report;
+use crate::worst::Worst;
 use crate::{activations, batch, check, conceal, keys};
 
 /// One example in so many has outputs closer together than the spread by which errors are measured.
@@ -73,6 +74,10 @@ pub fn compile(
         }
         Packing::Batch if options.arithmetic == Arithmetic::Exact => {
             let what = "exact arithmetic";
+            Err(CompileError::SingleImageOnly { what })
+        }
+        Packing::Batch if options.flooding.is_some() => {
+            let what = "a decryptor other than the model owner";
             Err(CompileError::SingleImageOnly { what })
         }
         Packing::Batch => batch::compile(prepared, options),
@@ -155,6 +160,7 @@ struct Attempt {
     plan: Plan,
     skeleton: Skeleton,
     ranges: Ranges,
+    worst: Option<Worst>,
     levels: LevelPlan,
 }
 
@@ -180,6 +186,7 @@ fn is_final(error: &CompileError) -> bool {
         error,
         CompileError::TooDeep { .. }
             | CompileError::TooNoisy { .. }
+            | CompileError::TooNoisyToFlood { .. }
             | CompileError::TooLarge { .. }
     )
 }
@@ -228,11 +235,16 @@ fn settle(
     let skeleton = lower::run(&prepared.network, &plan, cost)?;
     let calibration = &prepared.calibration;
     let margin = options.range_margin;
-    let ranges = ranges::run(&skeleton.steps, &plan.layouts[0], calibration, margin)?;
+    let query = &plan.layouts[0];
+    let ranges = ranges::run(&skeleton.steps, query, calibration, margin)?;
+    let worst = options.flooding.map(|_| {
+        let (low, high) = prepared.input_range;
+        Worst::of(&skeleton.steps, query, f64::from(low.abs().max(high.abs())))
+    });
     let output = &plan.layouts[prepared.network.output];
     let bounds = bounds(options, degree, spread(output, &ranges.results));
     let result = skeleton.value_of[prepared.network.output].0 as usize;
-    let chain = Chain::new(&skeleton, &ranges, result, bounds);
+    let chain = Chain::new(&skeleton, &ranges, worst.as_ref(), result, bounds);
     let chosen = levels::choose(&chain, limit);
     let levels =
         chosen.map_err(|error| levels::failure(&chain, error, prepared.network.depth()))?;
@@ -241,6 +253,7 @@ fn settle(
         plan,
         skeleton,
         ranges,
+        worst,
         levels,
     })
 }
@@ -258,6 +271,7 @@ pub(crate) fn bounds(options: &Options, degree: Degree, spread: f64) -> Bounds {
         ring: options.ring,
         weights: options.weights,
         arithmetic: options.arithmetic,
+        flooding: options.flooding,
         log_n: degree.log_n,
         log_qp: degree.log_qp,
         security_bits: options.security_bits,
@@ -322,13 +336,15 @@ fn finish(
         plan,
         skeleton,
         ranges,
+        worst,
         levels,
     } = attempt;
     let network = &prepared.network;
     let output = &plan.layouts[network.output];
     let bounds = bounds(options, degree, spread(output, &ranges.results));
     let result = skeleton.value_of[network.output];
-    let chain = Chain::new(&skeleton, &ranges, result.0 as usize, bounds);
+    let value = result.0 as usize;
+    let chain = Chain::new(&skeleton, &ranges, worst.as_ref(), value, bounds);
     let query = &plan.layouts[0];
     let (steps, moved) = levels::emit(&chain, &levels, query.ciphertexts());
     let input = InputSpec {

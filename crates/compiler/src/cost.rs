@@ -30,6 +30,8 @@ const PRIVATE_DIAGONAL: f64 = 9.0;
 const CONVERT: f64 = 3.8;
 /// One integer multiple of one limb, accumulated in a near cache.
 const SCALAR: f64 = 0.8;
+/// Drawing the secrets and errors of a public-key encryption, and a flooding noise.
+const DRAW: f64 = 250.0;
 /// What a further query ciphertext is worth in time at `N = 8192`: the client encrypts and sends
 /// it.
 const QUERY_PENALTY: f64 = 4000.0;
@@ -161,6 +163,12 @@ impl CostModel {
         4.0 * limbs as f64 * self.mac()
     }
 
+    /// An encryption of zero under the public key and a wide noise, drawn and added.
+    pub fn flood(&self, limbs: usize) -> f64 {
+        let transforms = 4.0 * limbs as f64 * self.ntt();
+        transforms + DRAW * self.size()
+    }
+
     /// Rescale of `parts` parts.
     pub fn rescale(&self, limbs: usize, parts: usize) -> f64 {
         parts as f64 * limbs as f64 * self.ntt()
@@ -261,6 +269,7 @@ impl CostModel {
             Operation::Relinearize => count * self.rotation(limbs),
             Operation::Rescale => count * self.rescale(limbs, parts),
             Operation::ModDrop { .. } => 0.0,
+            Operation::Flood(_) => count * self.flood(limbs),
             Operation::Combine { factors, .. } => {
                 count * factors.len() as f64 * self.scalar(limbs, parts)
             }

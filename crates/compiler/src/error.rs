@@ -1,5 +1,7 @@
 //! Why a network could not be compiled.
 
+use scuro_program::Flooding;
+
 use crate::friendliness::Friendliness;
 
 /// A fault in the network, the calibration data or the wishes of the caller.
@@ -80,6 +82,19 @@ pub enum CompileError {
          permitted parameter set; raise the tolerance or the degree"
     )]
     TooNoisy {
+        /// Best predicted error.
+        predicted: f64,
+        /// Tolerance.
+        tolerance: f64,
+    },
+    /// An approximate reply that cannot bear the noise that hides how it was computed.
+    #[error(
+        "a reply with {flooding} of flooding would be off by {predicted:.2e}, {tolerance:.2e} is \
+         tolerated; compile for exact arithmetic, or ask for fewer bits"
+    )]
+    TooNoisyToFlood {
+        /// What was asked for.
+        flooding: Flooding,
         /// Best predicted error.
         predicted: f64,
         /// Tolerance.

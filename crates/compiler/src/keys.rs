@@ -8,6 +8,7 @@ use scuro_program::{GaloisStep, KeyManifest, Operation, Step, Weights};
 /// which these operations do not change.
 pub(crate) fn run(steps: &[Step], weights: Weights) -> KeyManifest {
     let (mut rotations, mut merged) = (Highest::default(), Highest::default());
+    let mut public = false;
     for step in steps {
         let level = step.estimate.level;
         match &step.operation {
@@ -26,6 +27,7 @@ pub(crate) fn run(steps: &[Step], weights: Weights) -> KeyManifest {
                 let steps = stages.iter().flatten();
                 steps.for_each(|&s| rotations.note(s, level));
             }
+            Operation::Flood(_) => public = true,
             // A relinearisation rotates by nothing.
             Operation::Relinearize => merged.note(0, level),
             _ => {}
@@ -36,6 +38,7 @@ pub(crate) fn run(steps: &[Step], weights: Weights) -> KeyManifest {
         relinearize: merged.0.remove(&0),
         galois: rotations.steps(),
         relinearized: merged.steps(),
+        public,
     }
 }
 

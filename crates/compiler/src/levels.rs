@@ -8,11 +8,14 @@
 mod descent;
 mod emit;
 mod exact;
+mod flooded;
 mod pattern;
 #[cfg(test)]
 mod tests;
 
-use scuro_program::{Operation, ParameterPlan, Ring, Scheme, SecurityTable, Step, Weights};
+use scuro_program::{
+    Flooding, Operation, ParameterPlan, Ring, Scheme, SecurityTable, Step, Weights,
+};
 
 use crate::cost::{CostModel, LinearCounts};
 use crate::error::CompileError;
@@ -20,6 +23,7 @@ use crate::lower::{Gain, Skeleton};
 use crate::noise::NoiseModel;
 use crate::options::Arithmetic;
 use crate::ranges::{Range, Ranges};
+use crate::worst::Worst;
 pub(crate) use emit::emit;
 
 /// Largest prime.
@@ -32,6 +36,9 @@ const FREE_PRIME_BITS: u32 = 38;
 const COMPARABLE: f64 = 1.02;
 /// Most of them.
 const CLOSE_PLANS: usize = 8;
+/// Most primes that are never dropped; with flooding, which needs room.
+const LEFT: usize = 2;
+const LEFT_FLOODED: usize = 4;
 /// Modulus bits left unused below the largest value.
 const HEADROOM_BITS: f64 = 1.5;
 
@@ -41,6 +48,7 @@ pub(crate) struct Bounds {
     pub(crate) ring: Ring,
     pub(crate) weights: Weights,
     pub(crate) arithmetic: Arithmetic,
+    pub(crate) flooding: Option<Flooding>,
     pub(crate) log_n: u32,
     pub(crate) log_qp: u32,
     pub(crate) security_bits: u32,
@@ -64,8 +72,11 @@ pub(crate) struct LevelPlan {
     pub(crate) special: (u32, usize),
     /// Bits of the plaintext prime of an exact program.
     pub(crate) plain_bits: Option<u32>,
-    /// Predicted output error.
+    /// Predicted output error, flooding included.
     pub(crate) error: f64,
+    /// What the error of the result stays below in the worst case, in units of the ciphertext;
+    /// known if the reply is to be flooded.
+    pub(crate) worst_error: f64,
     /// Predicted time.
     pub(crate) micros: f64,
 }
@@ -100,6 +111,8 @@ pub(crate) struct Chain<'a> {
     /// Per linear step: its rotations.
     counts: Vec<Option<LinearCounts>>,
     pub(crate) exposures: &'a [Vec<f64>],
+    /// Known if the reply is to be flooded.
+    pub(crate) worst: Option<&'a Worst>,
     pub(crate) result: usize,
     pub(crate) noise: NoiseModel,
     pub(crate) bounds: Bounds,
@@ -109,6 +122,7 @@ impl<'a> Chain<'a> {
     pub(crate) fn new(
         skeleton: &'a Skeleton,
         ranges: &'a Ranges,
+        worst: Option<&'a Worst>,
         result: usize,
         bounds: Bounds,
     ) -> Chain<'a> {
@@ -121,6 +135,7 @@ impl<'a> Chain<'a> {
             weight_magnitudes: weight_magnitudes(skeleton),
             counts: skeleton.steps.iter().map(counts).collect(),
             exposures: &ranges.exposures,
+            worst,
             result,
             noise,
             bounds,
@@ -183,9 +198,13 @@ fn feasible(
     mut limit: f64,
     best_error: &mut f64,
 ) -> Vec<LevelPlan> {
+    let left = match chain.worst {
+        Some(_) => LEFT_FLOODED,
+        None => LEFT,
+    };
     let fits = |drops: &&Vec<u32>| {
         let dropped = pattern::dropped(chain, drops);
-        dropped < limbs && dropped + 2 >= limbs
+        dropped < limbs && dropped + left >= limbs
     };
     let timed = |drops: &'_ Vec<u32>| {
         let drops = drops.clone();
@@ -324,10 +343,22 @@ pub(crate) fn failure(chain: &Chain<'_>, predicted: f64, depth: u32) -> CompileE
                 magnitude_log2: magnitude,
             }
         }
-        _ if predicted.is_finite() => CompileError::TooNoisy {
-            predicted,
-            tolerance: bounds.tolerance,
-        },
+        _ if predicted.is_finite() => {
+            let tolerance = bounds.tolerance;
+            match bounds.flooding {
+                Some(flooding) if bounds.arithmetic == Arithmetic::Approximate => {
+                    CompileError::TooNoisyToFlood {
+                        flooding,
+                        predicted,
+                        tolerance,
+                    }
+                }
+                _ => CompileError::TooNoisy {
+                    predicted,
+                    tolerance,
+                },
+            }
+        }
         _ => CompileError::TooDeep {
             depth,
             security_bits: bounds.security_bits,

@@ -32,6 +32,7 @@ mod parameters;
 mod ranges;
 mod report;
 mod sparse;
+mod worst;
 
 pub use compile::{Compilation, Dump, compile};
 pub use error::CompileError;

@@ -1,6 +1,6 @@
 //! What the caller may ask of the compiler.
 
-use scuro_program::{Packing, Ring, SecurityTable, Weights};
+use scuro_program::{Flooding, Packing, Ring, SecurityTable, Weights};
 
 use crate::activations::Replacement;
 
@@ -38,6 +38,9 @@ pub struct Options {
     pub tolerance: f64,
     /// Who may read the weights: everyone, or only the model owner, who encrypts them.
     pub weights: Weights,
+    /// How strongly replies hide the weights from whoever decrypts them; nothing if that is the
+    /// model owner.
+    pub flooding: Option<Flooding>,
     /// Replace operators that ciphertexts cannot compute.
     pub replace: Option<Replacement>,
 }
@@ -55,6 +58,7 @@ impl Default for Options {
             range_margin: 2.0,
             tolerance: 1.0 / 384.0,
             weights: Weights::Plain,
+            flooding: None,
             replace: None,
         }
     }

@@ -294,6 +294,9 @@ pub enum Error {
     /// Relinearisation key missing.
     #[error("no relinearisation key in the evaluation keys")]
     MissingRelinearizationKey,
+    /// Public encryption key missing.
+    #[error("no public key in the evaluation keys")]
+    MissingPublicKey,
     /// Conjugation key missing.
     #[error("no conjugation key in the evaluation keys")]
     MissingConjugationKey,

@@ -155,6 +155,16 @@ impl NoiseModel {
             .coefficient();
         error.plus(self.independent(std))
     }
+
+    /// What the coefficients of the error stay below after [`ckks::Evaluator::flood`] of a
+    /// ciphertext with this noise: with the message, it has to fit half the modulus.
+    pub fn flooded_coefficients(&self, noise: Noise, flooding: Flooding) -> f64 {
+        let error = noise.plus(self.fresh_public()).bound;
+        // A bound that is not known is none.
+        let error = if error.is_nan() { f64::INFINITY } else { error };
+        let (_, largest) = flooding.distribution(error, self.degree()).coefficient();
+        error + largest
+    }
 }
 
 impl ckks::Evaluator {
@@ -197,14 +207,9 @@ impl ckks::Evaluator {
         ciphertext.check_parts(2)?;
         ciphertext.check_key(public.key_id())?;
         flooding.check()?;
-        let zero = NoiseModel::new(context.parameters()).fresh_public();
-        let mut error = operand.noise.plus(zero).bound;
-        if error.is_nan() {
-            error = f64::INFINITY;
-        }
-        let distribution = flooding.distribution(error, context.ring().degree());
-        let (_, largest) = distribution.coefficient();
-        let needed_bits = (operand.magnitude.abs() + error + largest).log2();
+        let model = NoiseModel::new(context.parameters());
+        let error = model.flooded_coefficients(operand.noise, flooding);
+        let needed_bits = (operand.magnitude.abs() + error).log2();
         if needed_bits >= room_bits || needed_bits.is_nan() {
             return Err(Error::NoRoomToFlood {
                 needed_bits,
@@ -212,6 +217,8 @@ impl ckks::Evaluator {
             });
         }
         let fresh = public.zero(context, ciphertext.level, rng)?;
+        let before = operand.noise.plus(model.fresh_public()).bound;
+        let distribution = flooding.distribution(before, context.ring().degree());
         let noise = distribution.sample(context, rng);
         let noise = noise.to_poly(context.ring(), context.basis(ciphertext.level));
         let mut noise = noise.into_ntt(context.ring());

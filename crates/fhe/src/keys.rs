@@ -26,6 +26,8 @@ pub struct KeyManifest {
     /// Level of the key that relinearises and rotates at once, for each step; used together with
     /// the rotation key of the step.
     pub relinearized_rotations: BTreeMap<usize, usize>,
+    /// The public encryption key, for an evaluator that re-randomises what it answers.
+    pub public: bool,
 }
 
 impl KeyManifest {
@@ -33,6 +35,7 @@ impl KeyManifest {
     pub fn include(&mut self, other: &Self) {
         self.relinearization = self.relinearization.max(other.relinearization);
         self.conjugation = self.conjugation.max(other.conjugation);
+        self.public |= other.public;
         let raise = |own: &mut BTreeMap<usize, usize>, other: &BTreeMap<usize, usize>| {
             for (&step, &level) in other {
                 let own = own.entry(step).or_insert(level);
@@ -47,7 +50,8 @@ impl KeyManifest {
     }
 }
 
-/// Relinearisation and rotation keys of one secret key.
+/// Relinearisation and rotation keys of one secret key, and the public key where results are
+/// re-randomised.
 #[derive(Clone)]
 pub struct EvaluationKeys {
     pub(crate) key_id: KeyId,
@@ -57,6 +61,7 @@ pub struct EvaluationKeys {
     pub(crate) conjugation: Option<GaloisKey>,
     /// s^2 -> phi^-1(s)
     pub(crate) relinearized_rotations: BTreeMap<usize, SwitchingKey>,
+    pub(crate) public: Option<PublicKey>,
 }
 
 /// A switching key s -> phi^-1(s) and phi as a permutation of evaluations.
@@ -92,6 +97,7 @@ impl EvaluationKeys {
             rotations: rotations.collect(),
             conjugation: self.conjugation.as_ref().map(|key| key.key.level),
             relinearized_rotations: merged.collect(),
+            public: self.public.is_some(),
         }
     }
 
@@ -106,7 +112,17 @@ impl EvaluationKeys {
             .relinearized_rotations
             .values()
             .chain(&self.relinearization);
-        galois.chain(squares).map(SwitchingKey::memory_bytes).sum()
+        let switching = galois.chain(squares).map(SwitchingKey::memory_bytes);
+        let public = self.public.iter().flat_map(|key| [&key.body, &key.mask]);
+        switching.sum::<usize>() + public.map(|p| size_of_val(p.words())).sum::<usize>()
+    }
+
+    /// The public encryption key.
+    ///
+    /// # Errors
+    /// [`Error::MissingPublicKey`].
+    pub fn public_key(&self) -> Result<&PublicKey, Error> {
+        self.public.as_ref().ok_or(Error::MissingPublicKey)
     }
 
     pub(crate) fn relinearization_key(&self, level: usize) -> Result<&SwitchingKey, Error> {

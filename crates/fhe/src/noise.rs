@@ -83,6 +83,7 @@ pub struct Operand {
 /// Predicts noise for one parameter set.
 #[derive(Debug, Clone)]
 pub struct NoiseModel {
+    ring: RingKind,
     degree: usize,
     embedding: f64,
     primes: Vec<f64>,
@@ -93,17 +94,31 @@ pub struct NoiseModel {
 impl NoiseModel {
     /// The model of a parameter set.
     pub fn new(parameters: &Parameters) -> Self {
-        let n = parameters.n() as f64;
-        let embedding = match parameters.ring() {
-            RingKind::ConjugateInvariant => (2.0 * n).sqrt(),
-            RingKind::Standard => n.sqrt(),
-        };
+        Self::planned(
+            parameters.ring(),
+            parameters.n(),
+            parameters.q().iter().map(|&q| q as f64).collect(),
+            parameters.p().iter().map(|&p| p as f64).product(),
+            parameters.digit_limbs(),
+        )
+    }
+
+    /// The model of parameters that are still being chosen: ciphertext primes, lowest level first,
+    /// the product of the special primes, and the primes of a digit.
+    pub fn planned(
+        ring: RingKind,
+        degree: usize,
+        primes: Vec<f64>,
+        special: f64,
+        digit_limbs: usize,
+    ) -> Self {
         Self {
-            degree: parameters.n(),
-            embedding,
-            primes: parameters.q().iter().map(|&q| q as f64).collect(),
-            special: parameters.p().iter().map(|&p| p as f64).product(),
-            digit_limbs: parameters.digit_limbs(),
+            ring,
+            degree,
+            embedding: embedding(ring, degree),
+            primes,
+            special,
+            digit_limbs,
         }
     }
 
@@ -120,6 +135,16 @@ impl NoiseModel {
     /// Slot deviation of a polynomial with coefficients of deviation 1.
     pub fn embedding_factor(&self) -> f64 {
         self.embedding
+    }
+
+    /// Largest slot of a polynomial with coefficients of at most 1/2: of a message modulo t,
+    /// divided by t.
+    pub fn largest_plaintext(&self) -> f64 {
+        match self.ring {
+            RingKind::Standard => self.degree as f64 / 2.0,
+            // Every X^i but the first comes with X^-i.
+            RingKind::ConjugateInvariant => self.degree as f64 - 0.5,
+        }
     }
 
     /// Rounding of a freshly encoded plaintext.
@@ -210,6 +235,14 @@ impl NoiseModel {
     /// Division of everything by `divisor` (rescaling), with the rounding it adds.
     pub fn divided(&self, noise: Noise, divisor: f64) -> Noise {
         noise.times(divisor.recip()).plus(self.rescale())
+    }
+}
+
+/// Slot deviation of a polynomial with independent coefficients of deviation 1.
+fn embedding(ring: RingKind, degree: usize) -> f64 {
+    match ring {
+        RingKind::ConjugateInvariant => (2.0 * degree as f64).sqrt(),
+        RingKind::Standard => (degree as f64).sqrt(),
     }
 }
 

@@ -145,6 +145,12 @@ pub enum ProgramError {
         /// Step index.
         step: usize,
     },
+    /// A flooding whose result is not the reply: what is computed from it is not hidden.
+    #[error("step {step}: a flooding must be the last step, whose value is the reply")]
+    FloodInside {
+        /// Step index.
+        step: usize,
+    },
     /// Slot vectors whose runs overlap, are unordered, empty or leave the row.
     #[error(
         "step {step}: slot vector runs must be ordered, apart, not empty and inside {slots} slots"
@@ -166,6 +172,8 @@ pub enum KeyName {
     Relinearization,
     /// The key that relinearises and rotates by this many slots at once.
     RelinearizedRotation(u32),
+    /// The public encryption key.
+    Public,
 }
 
 impl std::fmt::Display for KeyName {
@@ -176,6 +184,7 @@ impl std::fmt::Display for KeyName {
             KeyName::RelinearizedRotation(step) => {
                 write!(out, "relinearisation with rotation by {step}")
             }
+            KeyName::Public => write!(out, "public encryption"),
         }
     }
 }

@@ -30,7 +30,10 @@ pub fn interpret(operation: &Operation, operands: &[&SlotValue]) -> SlotValue {
         }
         Operation::Square => zip(first, first, |a, b| a * b),
         Operation::Multiply => zip(first, operands[1], |a, b| a * b),
-        Operation::Relinearize | Operation::Rescale | Operation::ModDrop { .. } => first.clone(),
+        Operation::Relinearize
+        | Operation::Rescale
+        | Operation::ModDrop { .. }
+        | Operation::Flood(_) => first.clone(),
         Operation::Combine { factors, .. } => apply_combine(factors, operands),
         Operation::ScalarLinear(matrix) => apply_scalar_linear(matrix, operands),
     }

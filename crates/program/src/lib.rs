@@ -39,5 +39,7 @@ pub use slots::{Run, SlotVector};
 pub use spec::{
     GaloisStep, Gather, InputSpec, KeyManifest, NO_ELEMENT, OutputSpec, PostOperation, SlotAddress,
 };
-pub use step::{Diagonal, Estimate, Linear, Operation, ScalarLinear, Step, ValueId};
+pub use step::{
+    Diagonal, Estimate, Flood, Flooding, Linear, Operation, ScalarLinear, Step, ValueId,
+};
 pub use weights::{WeightKind, WeightPlace};

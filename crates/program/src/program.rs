@@ -4,7 +4,7 @@ use crate::error::{KeyName, ProgramError};
 use crate::parameters::{ParameterPlan, Scheme};
 use crate::slots::SlotVector;
 use crate::spec::{GaloisStep, Gather, InputSpec, KeyManifest, NO_ELEMENT, OutputSpec};
-use crate::step::{Linear, Operation, ScalarLinear, Step, ValueId};
+use crate::step::{Flood, Flooding, Linear, Operation, ScalarLinear, Step, ValueId};
 
 /// Most steps of a program.
 pub const LIMIT_STEPS: usize = 4096;
@@ -12,6 +12,8 @@ pub const LIMIT_STEPS: usize = 4096;
 pub const LIMIT_CIPHERTEXTS: usize = 1 << 17;
 /// Most diagonals of a linear step.
 pub const LIMIT_DIAGONALS: usize = 1 << 20;
+/// Most bits of flooding.
+const LIMIT_FLOODING_BITS: u32 = 128;
 /// Step index in errors that concern the header, the query or the reply.
 const HEADER: usize = usize::MAX;
 
@@ -95,6 +97,15 @@ impl Program {
         self.check_output(&shapes)?;
         self.check_weights()?;
         Ok(shapes)
+    }
+
+    /// How the reply is flooded: nothing if whoever decrypts it may learn how it was computed.
+    pub fn flood(&self) -> Option<&Flood> {
+        let step = (self.result.0 as usize).checked_sub(1)?;
+        match &self.steps.get(step)?.operation {
+            Operation::Flood(flood) => Some(flood),
+            _ => None,
+        }
     }
 
     /// Slots of one ciphertext.
@@ -285,7 +296,32 @@ impl StepCheck<'_> {
                 factors,
             } => self.combine(*weight_scale_log2, factors),
             Operation::ScalarLinear(matrix) => self.scalar_linear(matrix),
+            Operation::Flood(flood) => self.flood(flood),
         }
+    }
+
+    /// Whatever is computed after a flooding is not hidden by it, so it makes the reply.
+    fn flood(&self, flood: &Flood) -> Result<ValueShape, ProgramError> {
+        self.unary()?;
+        self.two_parts()?;
+        check_finite(self.index, "error bound", flood.bound_log2.is_finite())?;
+        let (bits, decryptions) = match flood.flooding {
+            Flooding::Statistical { bits } => (bits, 1),
+            Flooding::Relaxed { bits, decryptions } => (bits, decryptions),
+        };
+        let limit = LIMIT_FLOODING_BITS + 1;
+        check_index(self.index, "flooding bits", bits.into(), limit.into())?;
+        check_index(self.index, "no flooding bit", 0, bits.into())?;
+        check_index(self.index, "no decryption", 0, decryptions.into())?;
+        if self.program.result != ValueId(self.index as u32 + 1) {
+            return Err(ProgramError::FloodInside { step: self.index });
+        }
+        if !self.program.keys.public {
+            let (step, what) = (self.index, KeyName::Public);
+            let level = self.operands[0].level;
+            return Err(ProgramError::MissingKey { step, what, level });
+        }
+        Ok(self.operands[0])
     }
 
     fn unary(&self) -> Result<(), ProgramError> {

@@ -40,7 +40,8 @@ impl Program {
             | Operation::AddConstant { .. }
             | Operation::AddScalars { .. }
             | Operation::Relinearize
-            | Operation::ModDrop { .. } => operand(0),
+            | Operation::ModDrop { .. }
+            | Operation::Flood(_) => operand(0),
         }
     }
 }

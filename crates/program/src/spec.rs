@@ -99,4 +99,6 @@ pub struct KeyManifest {
     pub galois: Vec<GaloisStep>,
     /// Keys that relinearise and rotate at once, by ascending step.
     pub relinearized: Vec<GaloisStep>,
+    /// Whether the evaluator needs the public encryption key.
+    pub public: bool,
 }

@@ -52,6 +52,45 @@ pub struct ScalarLinear {
     pub weight_scale_log2: f64,
 }
 
+/// How strongly a reply hides what it was computed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flooding {
+    /// Replies are within a statistical distance of 2^-bits of replies without any error.
+    Statistical {
+        /// At least 1.
+        bits: u32,
+    },
+    /// So many bits of security for a number of decryptions under one key; weaker.
+    Relaxed {
+        /// At least 1.
+        bits: u32,
+        /// At least 1.
+        decryptions: u32,
+    },
+}
+
+impl std::fmt::Display for Flooding {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Flooding::Statistical { bits } => write!(out, "{bits} statistical bits"),
+            Flooding::Relaxed { bits, decryptions } => {
+                write!(out, "{bits} relaxed bits for {decryptions} decryptions")
+            }
+        }
+    }
+}
+
+/// Noise that drowns the error of a reply.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Flood {
+    /// How strongly.
+    pub flooding: Flooding,
+    /// Base-two logarithm of what the slots of the error stay below in the worst case, for every
+    /// input in the declared range: in units of the scaled message, or, in an exact program, the
+    /// phase divided by the plaintext prime.
+    pub bound_log2: f64,
+}
+
 /// What a step computes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Operation {
@@ -100,6 +139,9 @@ pub enum Operation {
     },
     /// Integer matrix over ciphertexts (batch packing).
     ScalarLinear(ScalarLinear),
+    /// Re-randomises and drowns the error, so that who decrypts learns nothing but the values: only
+    /// as the reply.
+    Flood(Flood),
 }
 
 impl Operation {
@@ -117,6 +159,7 @@ impl Operation {
             Operation::ModDrop { .. } => "mod drop",
             Operation::Combine { .. } => "combine",
             Operation::ScalarLinear(_) => "scalar linear",
+            Operation::Flood(_) => "flood",
         }
     }
 }

@@ -195,6 +195,9 @@ pub(crate) fn keys(program: &Program, keys: &EvaluationKeys) -> Result<(), Runti
             return Err(RuntimeError::MissingRelinearizedRotationKey { step, level });
         }
     }
+    if program.keys.public && !manifest.public {
+        return Err(RuntimeError::MissingPublicKey);
+    }
     match program.keys.relinearize.map(|level| level as usize) {
         Some(level) if manifest.relinearization.is_none_or(|held| held < level) => {
             Err(RuntimeError::MissingRelinearizationKey { level })

@@ -16,11 +16,11 @@ use rayon::ThreadPool;
 use rayon::prelude::*;
 use scuro_fhe::keys::EvaluationKeys;
 use scuro_fhe::{AnyCiphertext, AnyContext, Context};
-use scuro_program::{Packing, Program, Weights};
+use scuro_program::{Flood, Packing, Program, Weights};
 
-use crate::check;
 use crate::error::RuntimeError;
 use crate::observe::{Observation, Observer};
+use crate::{check, flood};
 use approximate::Approximate;
 use arithmetic::Arithmetic;
 use batch::BatchPlan;
@@ -127,8 +127,9 @@ impl Prepared {
     /// [`RuntimeError::QueryLength`], [`RuntimeError::QueryLevel`], [`RuntimeError::QueryScale`],
     /// [`RuntimeError::QueryParts`], [`RuntimeError::WrongScheme`],
     /// [`RuntimeError::MissingRotationKey`], [`RuntimeError::MissingRelinearizationKey`],
-    /// [`RuntimeError::MissingRelinearizedRotationKey`], [`RuntimeError::Fhe`] for keys of another
-    /// owner or other parameters; [`RuntimeError::Threads`].
+    /// [`RuntimeError::MissingRelinearizedRotationKey`], [`RuntimeError::MissingPublicKey`],
+    /// [`RuntimeError::Fhe`] for keys of another owner or other parameters;
+    /// [`RuntimeError::Threads`]. Only after that: [`RuntimeError::Randomness`].
     pub fn evaluate(
         &self,
         keys: &EvaluationKeys,
@@ -326,6 +327,7 @@ impl<A: Arithmetic> Run<'_, A> {
                 arithmetic.apply_private(transform, &inputs, keys, *rescale)
             }
             Action::Rotate(steps) => self.rotate(first, steps),
+            Action::Flood(flood, magnitude) => self.flood(first, flood, *magnitude),
             Action::Multiply => {
                 let second = operand(1);
                 self.each(first, &|i, x| arithmetic.multiply(x, &second[i]))
@@ -360,6 +362,7 @@ impl<A: Arithmetic> Run<'_, A> {
             | Action::PrivateLinear { .. }
             | Action::Rotate(_)
             | Action::Multiply
+            | Action::Flood(..)
             | Action::Combine(_) => Ok(x.clone()),
         })
     }
@@ -369,6 +372,21 @@ impl<A: Arithmetic> Run<'_, A> {
         F: Fn(usize, &A::Ciphertext) -> Result<A::Ciphertext, scuro_fhe::Error> + Sync,
     {
         self.workers.map(operand.len(), |i| Ok(f(i, &operand[i])?))
+    }
+
+    fn flood(
+        &self,
+        reply: &[A::Ciphertext],
+        flood: &Flood,
+        magnitude: f64,
+    ) -> Result<Vec<A::Ciphertext>, RuntimeError> {
+        self.workers.map(reply.len(), |i| {
+            let (mut rng, keys) = (flood::generator()?, self.keys);
+            let flooded = self
+                .arithmetic
+                .flood(&reply[i], flood, magnitude, keys, &mut rng);
+            Ok(flooded?)
+        })
     }
 
     fn rotate(

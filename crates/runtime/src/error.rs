@@ -207,6 +207,18 @@ pub enum RuntimeError {
         /// Level at which it is used.
         level: usize,
     },
+    /// The public key, with which replies are re-randomised, is missing.
+    #[error(
+        "the evaluation keys have no public key, which re-randomises the reply; \
+         make keys for this program with `scuro keygen`"
+    )]
+    MissingPublicKey,
+    /// The operating system gave no randomness.
+    #[error("no randomness from the operating system: {reason}")]
+    Randomness {
+        /// Its own words.
+        reason: String,
+    },
     /// A simulated value does not fit the modulus.
     #[error(
         "layer {layer} (step {step}): a value of {magnitude_log2:.1} bits does not fit the \

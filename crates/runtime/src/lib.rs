@@ -11,6 +11,7 @@ mod check;
 pub mod clear;
 pub mod encrypted;
 mod error;
+mod flood;
 mod observe;
 pub mod simulate;
 

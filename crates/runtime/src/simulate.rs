@@ -21,6 +21,7 @@ use scuro_program::{
 };
 
 use crate::error::RuntimeError;
+use crate::flood::{flooding, worst_case};
 use crate::{check, clear};
 
 /// A program with the noise model of its parameters.
@@ -145,6 +146,10 @@ impl<'a> Simulator<'a> {
                 normal.disturb(&mut value, self.noise.rescale_unrelinearized().std / scale);
             }
             Operation::Rescale => normal.disturb(&mut value, self.noise.rescale().std / scale),
+            Operation::Flood(flood) => {
+                let flooded = self.noise.flooded(worst_case(flood), flooding(flood));
+                normal.disturb(&mut value, flooded.std / scale);
+            }
             _ => {}
         }
         value

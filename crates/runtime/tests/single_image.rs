@@ -4,10 +4,13 @@
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use scuro_client::{Client, KeySet, Model, Protected, PublicClient, gather, scatter};
-use scuro_compiler::{Arithmetic, Options, compile};
+use scuro_compiler::{Arithmetic, CompileError, Options, compile};
 use scuro_fhe::AnyCiphertext;
 use scuro_fhe::circuits::linear::encrypted::QUERIES_MAX;
+use scuro_fhe::flooding::Flooding;
 use scuro_fhe::keys::EvaluationKeys;
+use scuro_fhe::noise::{Noise, NoiseModel};
+use scuro_fhe::owner::{KeyGenerator, SecretKey};
 use scuro_nn::graph::{Graph, GraphBuilder, Op, Padding, Window};
 use scuro_nn::reference;
 use scuro_nn::tensor::Tensor;
@@ -408,4 +411,168 @@ fn weights_that_do_not_belong_are_refused_before_anything_is_computed() {
     assert!(matches!(wrong, RuntimeError::Fhe(_)), "{wrong}");
     let plain = Prepared::new(model.program(), model.scheme().clone()).map(drop);
     assert!(matches!(plain, Err(RuntimeError::WrongWeights { .. })));
+}
+
+/// Noise budgets of the reply before and after it is flooded, and the scores.
+fn flooded_reply(deployment: &mut Deployment, image: &Tensor) -> (f64, f64, Vec<f64>) {
+    let query = deployment.encrypt(image);
+    let (prepared, keys, client) = (&deployment.prepared, &deployment.keys, &deployment.client);
+    let mut budgets = Vec::new();
+    let mut watch = |observation: Observation<'_>| {
+        let budget = |c: &AnyCiphertext| client.noise_budget(c).unwrap().unwrap();
+        let all = observation.result.to_vec();
+        budgets.push(all.iter().map(budget).fold(f64::INFINITY, f64::min));
+    };
+    let reply = prepared.evaluate(keys, &query, 1, &mut watch).unwrap();
+    let &[.., before, after] = budgets.as_slice() else {
+        panic!("a flooded program has two steps at least");
+    };
+    (before, after, deployment.decrypt(reply))
+}
+
+/// Bits that flooding leaves of the budget at the reply's level: those of its noise, whatever was
+/// computed.
+fn budget_of_flooding(deployment: &Deployment) -> (f64, f64) {
+    let model = deployment.client.model();
+    let (program, parameters) = (model.program(), model.context().parameters());
+    let Scheme::Bgv { plain_bits } = program.parameters.scheme else {
+        panic!("exact programs only");
+    };
+    let flood = program.flood().expect("the reply is flooded");
+    let level = program.steps[program.result.0 as usize - 1].estimate.level;
+    let room = parameters.log_q(level as usize) - 1.0 - f64::from(plain_bits);
+    let error = flood.bound_log2.exp2() + (parameters.n() as f64).sqrt() / 2.0;
+    let noise = Noise {
+        std: 0.0,
+        bound: error,
+    };
+    let flooding = Flooding::Statistical { bits: 40 };
+    let coefficients = NoiseModel::new(parameters).flooded_coefficients(noise, flooding);
+    (room - flood.bound_log2, room - coefficients.log2())
+}
+
+#[test]
+fn a_flooded_reply_is_exact_and_its_noise_says_nothing_of_the_weights() {
+    for (seed, weights) in [
+        (70, Weights::Plain),
+        (71, Weights::Plain),
+        (72, Weights::Private),
+        (73, Weights::Private),
+    ] {
+        let mut random = Random(ChaCha20Rng::seed_from_u64(seed));
+        let graph = network(&mut random, Arithmetic::Exact);
+        let mut images: Vec<Tensor> = (0..8)
+            .map(|_| random.tensor(graph.input_shape(), 1.0))
+            .collect();
+        // The corners of the declared range.
+        images[0].data.fill(1.0);
+        images[1].data.fill(-1.0);
+        let options = Options {
+            weights,
+            arithmetic: Arithmetic::Exact,
+            flooding: Some(scuro_program::Flooding::Statistical { bits: 40 }),
+            input_range: Some((-1.0, 1.0)),
+            ..Options::default()
+        };
+        let program = compile(&graph, &options, &images).unwrap().program;
+        let mut deployment = Deployment::new(&program);
+        let (smallest, flooded) = budget_of_flooding(&deployment);
+        for image in &images[..3] {
+            let query = gather(&program, &[&image.data]).unwrap();
+            let clear = clear::run(&program, &query).unwrap();
+            let clear = scatter(&program, &clear, 1).unwrap().remove(0);
+            let (before, after, scores) = flooded_reply(&mut deployment, image);
+            assert_eq!(scores, clear, "seed {seed}: flooding is exact");
+            assert!(
+                before >= smallest,
+                "seed {seed}: {before:.1} bits of budget, the bound promises {smallest:.1}"
+            );
+            // A uniform noise of 2^40 times the error hides it: what is left of the budget depends
+            // on the declared bound alone. The plaintext prime is up to a bit shorter than said.
+            assert!(
+                (after - flooded).abs() < 1.1,
+                "seed {seed}: {after:.2} bits after flooding, {flooded:.2} by its noise"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_approximate_reply_is_flooded_where_its_precision_bears_it() {
+    let mut random = Random(ChaCha20Rng::seed_from_u64(74));
+    let mut net = GraphBuilder::new("linear", [70]);
+    net.then(random.dense(4, 70));
+    let graph = net.finish().unwrap();
+    let images: Vec<Tensor> = (0..8).map(|_| random.tensor(&[70], 1.0)).collect();
+    let relaxed = |bits| Options {
+        flooding: Some(scuro_program::Flooding::Relaxed {
+            bits,
+            decryptions: 1024,
+        }),
+        ..Options::default()
+    };
+    let compilation = compile(&graph, &relaxed(20), &images).unwrap();
+    let (program, error) = (compilation.program, compilation.report.output_error);
+    let flood = *program.flood().unwrap();
+    let mut deployment = Deployment::new(&program);
+    let shapes = program.validate().unwrap();
+    let primes = deployment.client.model().context().parameters().q();
+    let scale = program.scales(&shapes, primes)[program.result.0 as usize];
+    let (mut before, mut after) = (0.0f64, 0.0f64);
+    for image in &images {
+        let expected = reference::run(&graph, image).unwrap();
+        let query = deployment.encrypt(image);
+        let (prepared, keys) = (&deployment.prepared, &deployment.keys);
+        let mut unflooded = Vec::new();
+        let mut watch = |o: Observation<'_>| {
+            if o.step + 2 == program.result.0 as usize {
+                unflooded = o.result.to_vec();
+            }
+        };
+        let reply = prepared.evaluate(keys, &query, 1, &mut watch).unwrap();
+        let off = |scores: Vec<f64>| {
+            let pairs = scores.into_iter().zip(&expected.data);
+            pairs.fold(0.0f64, |max, (a, b)| max.max((a - f64::from(*b)).abs()))
+        };
+        before = before.max(off(deployment.decrypt(unflooded)));
+        after = after.max(off(deployment.decrypt(reply)));
+    }
+    // The reference computes in single precision.
+    assert!(before <= flood.bound_log2.exp2() / scale + SLACK);
+    assert!(after <= DEVIATIONS * error, "{after} for {error}");
+    assert!(after > error / 4.0, "the noise is as wide as it has to be");
+    let refused = compile(&graph, &relaxed(128), &images).unwrap_err();
+    assert!(
+        matches!(refused, CompileError::TooNoisyToFlood { .. }),
+        "{refused}"
+    );
+}
+
+#[test]
+fn an_evaluator_without_the_public_key_refuses_to_answer() {
+    let mut random = Random(ChaCha20Rng::seed_from_u64(75));
+    let (program, _, images) = classifier(&mut random, Arithmetic::Exact);
+    let mut net = GraphBuilder::new("linear", [70]);
+    net.then(random.dense(4, 70));
+    let graph = net.finish().unwrap();
+    let options = Options {
+        arithmetic: Arithmetic::Exact,
+        flooding: Some(scuro_program::Flooding::Statistical { bits: 40 }),
+        ..Options::default()
+    };
+    let flooded = compile(&graph, &options, &images).unwrap().program;
+    assert!(flooded.keys.public && !program.keys.public);
+    let mut deployment = Deployment::new(&flooded);
+    let query = deployment.encrypt(&images[0]);
+    let model = deployment.client.model();
+    let manifest = scuro_fhe::keys::KeyManifest {
+        public: false,
+        ..model.key_manifest()
+    };
+    let mut rng = ChaCha20Rng::seed_from_u64(4);
+    let secret = SecretKey::generate(model.context(), &mut rng);
+    let generator = KeyGenerator::new(model.context(), &secret).unwrap();
+    let keys = generator.evaluation_keys(&manifest, &mut rng).unwrap();
+    let refused = deployment.prepared.evaluate(&keys, &query, 1, &mut |_| {});
+    assert_eq!(refused, Err(RuntimeError::MissingPublicKey));
 }

@@ -140,6 +140,10 @@ impl From<CompileError> for Failure {
             CompileError::TooNoisy { .. } => {
                 ("compile.too-noisy", "a larger --log-n, or fewer layers")
             }
+            CompileError::TooNoisyToFlood { .. } => (
+                "compile.flooding",
+                "leave --scheme out: integers lose nothing; or ask for fewer bits",
+            ),
             CompileError::CalibrationShape { .. } => (
                 "compile.calibration",
                 "choose data of the model's input size with --data",
@@ -189,8 +193,12 @@ impl From<RuntimeError> for Failure {
             RuntimeError::MissingRotationKey { .. } => {
                 Self::bad_input("keys.missing-rotation", text).hint(KEYGEN)
             }
-            RuntimeError::MissingRelinearizationKey { .. } => {
+            RuntimeError::MissingRelinearizationKey { .. } | RuntimeError::MissingPublicKey => {
                 Self::bad_input("keys.missing", text).hint(KEYGEN)
+            }
+            RuntimeError::Randomness { .. } => {
+                Self::new(Exit::JobFailed, "random.unavailable", text)
+                    .hint("check the machine: its operating system must provide randomness")
             }
             RuntimeError::Overflow { .. } => Self::new(Exit::JobFailed, "simulate.overflow", text)
                 .hint("compile with calibration data like the input, or a larger --margin"),
@@ -272,6 +280,7 @@ impl From<FheError> for Failure {
             }
             FheError::MissingRelinearizationKey
             | FheError::MissingConjugationKey
+            | FheError::MissingPublicKey
             | FheError::KeyLevelTooLow { .. } => Self::bad_input("keys.missing", text).hint(KEYGEN),
             _ => Self::bad_input("ciphertext.invalid", text).hint(OTHER_KEYS),
         }

@@ -153,6 +153,7 @@ fn program(context: &Context, program: &Program, with_steps: bool) -> Reply {
         ("rotation keys", program.keys.galois.len().to_string()),
         ("steps", program.steps.len().to_string()),
     ];
+    rows.push(("decryptor", decryptor(program)));
     let estimate: f64 = program.steps.iter().map(|step| step.estimate.micros).sum();
     rows.push((
         "predicted time",
@@ -172,6 +173,14 @@ fn program(context: &Context, program: &Program, with_steps: bool) -> Reply {
             .push_str(&format!("\n{}", step_table(context, program)));
     }
     reply
+}
+
+/// Who may decrypt the replies of a program.
+pub(crate) fn decryptor(program: &Program) -> String {
+    match program.flood() {
+        Some(flood) => format!("anybody: replies are flooded, {}", flood.flooding),
+        None => "model owner".to_owned(),
+    }
 }
 
 fn step_row(step: &scuro_program::Step) -> Value {

@@ -51,6 +51,7 @@ pub(crate) fn summary(context: &Context, compiled: &Compiled) -> String {
             parameters.log_qp_bound()
         ),
     ]);
+    table.row(["decryptor", &inspect::decryptor(program)]);
     table.row(["rotation keys", &program.keys.galois.len().to_string()]);
     if let Some(compilation) = &compiled.compilation {
         let report = &compilation.report;
@@ -81,6 +82,7 @@ pub(crate) fn to_json(compiled: &Compiled) -> Value {
         "degree": parameters.n(), "log_qp": parameters.log_qp(),
         "log_qp_bound": parameters.log_qp_bound(), "security": program.parameters.security_bits,
         "rotation_keys": program.keys.galois.len(), "steps": program.steps.len(),
+        "flooding": program.flood().map(|flood| flood.flooding.to_string()),
     });
     if let Some(compilation) = &compiled.compilation {
         let report = &compilation.report;

@@ -16,6 +16,7 @@ use crate::errors::Failure;
 use crate::files::{self, Access, Overwrite};
 use crate::inputs::InputArguments;
 use crate::output::Reply;
+use crate::privacy::DecryptorChoice;
 use crate::progress::Progress;
 use crate::table::Table;
 use crate::verbs::vault::KeyArguments;
@@ -112,7 +113,8 @@ pub(crate) fn run(mut arguments: Arguments, context: &Context) -> Result<Reply, 
         write_all(out, &files, overwrite)?;
     }
     if let (Some(vault), Some(name)) = (vault, arguments.name) {
-        let record = store(&vault, name, &files, choice, arguments.expires)?;
+        let role = arguments.compile.decryptor;
+        let record = store(&vault, name, &files, (choice, role), arguments.expires)?;
         reply.data["stored"] = json!({
             "model": record.reference(), "deployment": record.deployment.to_string(),
         });
@@ -128,7 +130,7 @@ fn store(
     vault: &Vault,
     name: Name,
     files: &[File],
-    choice: EncryptChoice,
+    (choice, role): (EncryptChoice, DecryptorChoice),
     days: u64,
 ) -> Result<ModelRecord, Failure> {
     let file = |folder, name| {
@@ -151,7 +153,10 @@ fn store(
             EncryptChoice::Classifier => EncryptedScope::Classifier,
             EncryptChoice::All => EncryptedScope::All,
         },
-        decryptor: Decryptor::ModelOwner,
+        decryptor: match role {
+            DecryptorChoice::Owner => Decryptor::ModelOwner,
+            DecryptorChoice::Other => Decryptor::Other,
+        },
         expires: now.saturating_add(days.saturating_mul(SECONDS_A_DAY)),
     };
     Ok(vault.store(&new, now)?)

@@ -2,6 +2,7 @@
 
 use scuro_program::{Operation, Step, ValueId, Weights};
 
+use super::flooded::WorstErrors;
 use super::{Chain, LevelPlan, PRIME_BITS_MAX, headroom, is_weighted};
 
 /// Objective per bit by which a value exceeds its modulus.
@@ -66,6 +67,7 @@ pub(super) fn run(
     let mut plan = state.plan;
     let outcome = predict(chain, &plan, &mut state.values);
     plan.error = outcome.error;
+    plan.worst_error = outcome.worst_error;
     plan.micros = super::micros(chain, drops, limbs, special);
     (outcome.overflow <= 0.0).then_some(plan)
 }
@@ -89,6 +91,7 @@ fn start(
         special,
         plain_bits: None,
         error: 0.0,
+        worst_error: 0.0,
         micros: 0.0,
     }
 }
@@ -183,8 +186,12 @@ impl State<'_> {
 
 /// What a plan leads to.
 pub(super) struct Outcome {
-    /// Output error.
+    /// Output error, flooding included.
     pub(super) error: f64,
+    /// Worst error of the output before it is flooded, in units of the ciphertext.
+    pub(super) worst_error: f64,
+    /// Bits of modulus that the flooded output takes, 0 if it is not.
+    pub(super) flooded_bits: f64,
     /// Bits by which values exceed their moduli, summed.
     pub(super) overflow: f64,
 }
@@ -211,11 +218,15 @@ pub(super) fn predict(
         variance: chain.noise.query(chain.bounds.weights) * (-2.0 * plan.input_scale).exp2(),
     });
     let mut overflow = excess(chain, plan, 0, 0, plan.input_scale);
+    let mut worst = WorstErrors::new(chain, plan);
     for (index, step) in chain.steps.iter().enumerate() {
         let mut state = result_state(chain, plan, index, values, step);
         overflow += weight_excess(chain, index, state.scale, values);
         // Before the primes are dropped the value is largest in relation to its modulus.
         overflow += excess(chain, plan, index + 1, state.dropped, state.scale);
+        if let Some(worst) = &mut worst {
+            worst.push(step, index, values, &state);
+        }
         for _ in 0..plan.drops[index] {
             state.scale -= plan.primes[state.dropped as usize];
             state.dropped += 1;
@@ -225,16 +236,28 @@ pub(super) fn predict(
         overflow += excess(chain, plan, index + 1, state.dropped, state.scale);
         values.push(state);
     }
+    let result = values[chain.result];
+    let flooded = worst.and_then(|worst| worst.flooded(result.scale));
+    let flooded = flooded.unwrap_or_default();
+    let added = flooded.deviation * (-result.scale).exp2();
+    overflow += (flooded.bits - modulus(plan, result.dropped)).max(0.0);
     Outcome {
-        error: values[chain.result].variance.sqrt(),
+        error: (result.variance + added * added).sqrt(),
         overflow,
+        worst_error: flooded.worst_error,
+        flooded_bits: flooded.bits,
     }
+}
+
+/// Bits of the modulus left after `dropped` primes.
+fn modulus(plan: &LevelPlan, dropped: u32) -> f64 {
+    plan.primes[dropped as usize..].iter().sum()
 }
 
 /// Bits by which a value exceeds the modulus left after `dropped` primes.
 fn excess(chain: &Chain<'_>, plan: &LevelPlan, value: usize, dropped: u32, scale: f64) -> f64 {
-    let modulus: f64 = plan.primes[dropped as usize..].iter().sum();
-    (scale + chain.magnitudes[value].max(-8.0) + headroom() - modulus).max(0.0)
+    let needed = scale + chain.magnitudes[value].max(-8.0) + headroom();
+    (needed - modulus(plan, dropped)).max(0.0)
 }
 
 /// Bits by which encoded weights exceed what an encoder takes.

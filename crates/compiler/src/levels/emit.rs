@@ -1,6 +1,6 @@
 //! Steps with levels: rescales and level drops put in, estimates filled.
 
-use scuro_program::{Estimate, Operation, SlotVector, Step, ValueId};
+use scuro_program::{Estimate, Flood, Flooding, Operation, SlotVector, Step, ValueId};
 
 use super::descent::{self, ValueState};
 use super::{Chain, LevelPlan, exact, headroom};
@@ -26,6 +26,9 @@ pub(crate) fn emit(
     };
     for index in 0..chain.steps.len() {
         emitter.step(index, &states);
+    }
+    if let Some(flooding) = chain.bounds.flooding {
+        emitter.flood(flooding);
     }
     let values = emitter.moved.iter().map(|m| m.value).collect();
     (emitter.steps, values)
@@ -138,13 +141,43 @@ impl Emitter<'_> {
         self.moved.push(at);
     }
 
+    /// Modulus that a flooded reply takes.
+    fn flooded_bits(&self) -> f64 {
+        let mut values = Vec::new();
+        let outcome = descent::predict(self.chain, self.plan, &mut values);
+        outcome.flooded_bits
+    }
+
+    /// The last step of a program whose reply somebody else decrypts.
+    fn flood(&mut self, flooding: Flooding) {
+        let (result, plan) = (self.chain.result, self.plan);
+        let at = self.moved[result];
+        let Some(last) = (at.value.0 as usize).checked_sub(1) else {
+            return;
+        };
+        let ciphertexts = ciphertexts(self.chain.steps, result, self.query_ciphertexts);
+        let limbs = plan.primes.len() - at.dropped as usize;
+        let layer = self.steps[last].layer.clone();
+        let operation = Operation::Flood(Flood {
+            flooding,
+            bound_log2: plan.worst_error.log2(),
+        });
+        let estimate = Estimate {
+            error: plan.error,
+            micros: self.cost.step(&operation, limbs, ciphertexts, 2),
+            ..self.steps[last].estimate
+        };
+        self.moved[result].value = self.push(&layer, vec![at.value], operation, estimate);
+    }
+
     /// Once nothing is multiplied any more, every prime that the value does not need is left out.
     fn lowest(&mut self, index: usize, at: Moved, mut estimate: Estimate) -> Moved {
         let largest = self.chain.ranges[index + 1..]
             .iter()
             .map(|r| r.max_abs)
             .fold(0.0, f64::max);
-        let needed = estimate.scale_log2 + largest.max(1e-9).log2() + headroom();
+        let message = estimate.scale_log2 + largest.max(1e-9).log2() + headroom();
+        let needed = message.max(self.flooded_bits());
         let mut dropped = at.dropped;
         let primes = &self.plan.primes;
         while primes[dropped as usize + 1..].iter().sum::<f64>() > needed {

@@ -9,10 +9,12 @@
 //! Noise is that of the phase divided by t, in the canonical embedding, as in
 //! `scuro_fhe::bgv::NoiseModel`, for messages that look random modulo t.
 
+use scuro_fhe::flooding::Flooding;
+use scuro_fhe::noise::{Noise, NoiseModel};
 use scuro_program::{Operation, Step, Weights};
 
 use super::descent::ValueState;
-use super::{Chain, LIMBS_MAX, LevelPlan, is_weighted, pattern, special_choices};
+use super::{Chain, LIMBS_MAX, LevelPlan, flooded, is_weighted, pattern, special_choices};
 
 /// Sizes of plaintext primes that are tried.
 const PLAIN_BITS: std::ops::RangeInclusive<u32> = 20..=46;
@@ -202,17 +204,15 @@ fn modulus(
             if bits <= plain_bits || total > chain.bounds.log_qp {
                 continue;
             }
+            let modulus = Modulus::new(chain, plain_bits, bits, special, limbs);
             for slack in SLACKS {
-                let noise = Noise::new(chain, plain_bits, f64::from(bits), special, limbs);
-                let Some(drops) = noise.drops(scales, slack) else {
+                let Some(schedule) = modulus.schedule(scales, slack) else {
                     continue;
                 };
-                let micros = super::micros(chain, &drops, limbs, special);
+                let micros = super::micros(chain, &schedule.drops, limbs, special);
                 if micros < limit {
                     limit = micros;
-                    best = Some(plan(
-                        scales, plain_bits, bits, limbs, special, drops, micros,
-                    ));
+                    best = Some(modulus.plan(scales, schedule, micros));
                 }
             }
         }
@@ -224,154 +224,213 @@ fn modulus(
     best
 }
 
-fn plan(
-    scales: &Scales,
-    plain_bits: u32,
-    bits: u32,
-    limbs: usize,
-    special: (u32, usize),
+/// Where primes are divided out, and the error that is left.
+struct Schedule {
     drops: Vec<u32>,
-    micros: f64,
-) -> LevelPlan {
-    LevelPlan {
-        input_scale: scales.input,
-        weight_scales: scales.weights.clone(),
-        drops,
-        primes: vec![f64::from(bits); limbs],
-        special,
-        plain_bits: Some(plain_bits),
-        error: scales.error,
-        micros,
-    }
+    worst_error: f64,
 }
 
 /// Noise of the values of a chain under primes of one size.
-struct Noise<'a> {
+struct Modulus<'a> {
     chain: &'a Chain<'a>,
-    plain: f64,
-    bits: f64,
+    plain_bits: u32,
+    bits: u32,
     special: (u32, usize),
     limbs: usize,
-    /// Variance of a message modulo t, of a weight, of a division's rounding.
-    message: f64,
-    weight: f64,
-    floor: f64,
+    model: NoiseModel,
+    /// A message modulo t, of any kind in the worst case, and a weight.
+    message: Noise,
+    weight: Noise,
 }
 
-impl<'a> Noise<'a> {
+impl<'a> Modulus<'a> {
     fn new(
         chain: &'a Chain<'a>,
         plain_bits: u32,
-        bits: f64,
+        bits: u32,
         special: (u32, usize),
         limbs: usize,
     ) -> Self {
-        let model = &chain.noise;
+        let primes = vec![f64::from(bits).exp2(); limbs];
+        let model = flooded::model(&chain.bounds, primes, special);
+        let message = Noise {
+            std: model.encoding().std,
+            bound: model.largest_plaintext(),
+        };
         let weight = match chain.bounds.weights {
-            Weights::Plain => model.encoding(),
-            _ => model.fresh(),
+            Weights::Plain => message,
+            _ => message.plus(model.fresh_secret()),
         };
         Self {
             chain,
-            plain: (2.0 * f64::from(plain_bits)).exp2(),
+            plain_bits,
             bits,
             special,
             limbs,
-            message: model.encoding(),
+            model,
+            message,
             weight,
-            floor: model.rounding(),
         }
     }
 
-    /// Primes dropped after each step, or nothing if some value does not fit.
-    fn drops(&self, scales: &Scales, slack: f64) -> Option<Vec<u32>> {
+    fn plan(&self, scales: &Scales, schedule: Schedule, micros: f64) -> LevelPlan {
+        LevelPlan {
+            input_scale: scales.input,
+            weight_scales: scales.weights.clone(),
+            drops: schedule.drops,
+            primes: vec![f64::from(self.bits); self.limbs],
+            special: self.special,
+            plain_bits: Some(self.plain_bits),
+            error: scales.error,
+            worst_error: schedule.worst_error,
+            micros,
+        }
+    }
+
+    fn plain(&self) -> f64 {
+        f64::from(self.plain_bits).exp2()
+    }
+
+    /// The fastest schedule, if all values fit.
+    fn schedule(&self, scales: &Scales, slack: f64) -> Option<Schedule> {
+        let flooding = self.chain.bounds.flooding.map(flooded::flooding);
+        // Primes that are left at the end hold the noise of flooding.
+        (1..=self.limbs).find_map(|kept| {
+            let (drops, (dropped, result)) = self.drops(scales, slack, kept as u32)?;
+            let worst_error = flooded::ROUNDING * result.bound;
+            let needed = flooding.map_or(0.0, |how| self.flooded_bits(worst_error, how));
+            (needed <= self.modulus(dropped)).then_some(Schedule { drops, worst_error })
+        })
+    }
+
+    /// Modulus that a flooded result takes, whose phase over t is below `worst_error`.
+    fn flooded_bits(&self, worst_error: f64, flooding: Flooding) -> f64 {
+        // The error alone is hidden: the message is known to who decrypts.
+        let message = f64::from(self.chain.bounds.log_n).exp2().sqrt() / 2.0;
+        let error = Noise {
+            std: 0.0,
+            bound: worst_error + message,
+        };
+        let coefficients = self.model.flooded_coefficients(error, flooding);
+        (0.5 + coefficients).log2() + self.room_bits() + flooded::ROOM_BITS
+    }
+
+    /// Primes dropped after each step, and the result with the primes dropped before it; nothing if
+    /// some value does not fit. `kept` primes stay.
+    fn drops(&self, scales: &Scales, slack: f64, kept: u32) -> Option<(Vec<u32>, (u32, Noise))> {
         // Queries may be encrypted under the public key.
-        let mut values = vec![(0u32, self.chain.noise.fresh_public())];
+        let mut values = vec![(0u32, self.message.plus(self.model.fresh_public()))];
         let mut drops = Vec::with_capacity(self.chain.steps.len());
+        let floor = self.model.rescale();
         for (index, step) in self.chain.steps.iter().enumerate() {
             let operands = step.inputs.iter().map(|id| values[id.0 as usize]);
             let dropped = operands.clone().map(|(dropped, _)| dropped).max()?;
-            let lowered = operands.map(|(_, variance)| variance);
-            let mut variance =
-                self.result(index, step, dropped, &lowered.collect::<Vec<_>>(), scales);
-            self.fits(dropped, variance)?;
+            let operands: Vec<Noise> = operands.map(|(_, noise)| noise).collect();
+            let mut noise = self.result(index, step, dropped, &operands, scales);
+            self.fits(dropped, noise)?;
             let mut own = 0;
-            while super::pattern::may_drop(&step.operation)
-                && dropped + own + 1 < self.limbs as u32
-                && log2(variance) - self.bits >= log2(self.floor) - slack
+            while pattern::may_drop(&step.operation)
+                && dropped + own + kept < self.limbs as u32
+                && noise.std.log2() - f64::from(self.bits) >= floor.std.log2() - slack
             {
-                let divided = variance * (-2.0 * self.bits).exp2() + self.floor;
+                let divided = self.model.divided(noise, f64::from(self.bits).exp2());
                 if self.fits(dropped + own + 1, divided).is_none() {
                     break;
                 }
-                variance = divided;
+                noise = divided;
                 own += 1;
             }
-            values.push((dropped + own, variance));
+            values.push((dropped + own, noise));
             drops.push(own);
         }
-        Some(drops)
+        Some((drops, values[self.chain.result]))
     }
 
-    /// Variance of a step's result.
+    /// Noise of a step's result.
     fn result(
         &self,
         index: usize,
         step: &Step,
         dropped: u32,
-        operands: &[f64],
+        operands: &[Noise],
         scales: &Scales,
-    ) -> f64 {
-        let private = self.chain.bounds.weights != Weights::Plain;
-        let switch = self.switching(dropped) + self.floor;
+    ) -> Noise {
+        let switch = self.model.key_switch(self.limbs - 1 - dropped as usize);
         let before = operands[0];
         match &step.operation {
-            Operation::Linear(_) => {
-                let gain = &self.chain.gains[index];
-                let product = |(i, variance): (usize, &f64)| {
-                    gain.diagonals[i] * self.plain * (variance + switch) * self.weight
-                };
-                let products: f64 = operands.iter().enumerate().map(product).sum();
-                let switches = gain.diagonals.iter().sum::<f64>().sqrt() * 2.0;
-                products + switches * switch
-            }
+            Operation::Linear(_) => self.linear(index, operands, switch),
             Operation::Fold { stages } => {
                 let slots: f64 = stages.iter().map(|s| s.len() as f64 + 1.0).product();
-                slots * (before + switch)
+                let bound = stages.iter().fold(before.bound, |bound, stage| {
+                    (stage.len() as f64 + 1.0) * (bound + switch.bound)
+                });
+                Noise {
+                    std: slots.sqrt() * before.plus(switch).std,
+                    bound,
+                }
             }
-            Operation::AddConstant { .. } if private => before + self.weight,
-            Operation::AddConstant { .. } => before + self.message,
-            Operation::Square => 2.0 * self.plain * before * before,
-            Operation::Multiply => self.plain * before * operands[1],
+            Operation::AddConstant { .. } => before.plus(self.weight),
+            Operation::Square => self.product(before, before, std::f64::consts::SQRT_2),
+            Operation::Multiply => self.product(before, operands[1], 1.0),
             Operation::Combine { factors, .. } => {
-                let factor = (2.0 * scales.weights[index]).exp2();
-                let terms = factors.iter().zip(operands);
-                terms.map(|(f, v)| f * f * factor * v).sum()
+                let unit = scales.weights[index].exp2();
+                let term = |(factor, noise): (&f64, &Noise)| Noise {
+                    std: factor.abs() * unit * noise.std,
+                    bound: (factor.abs() * unit + 0.5) * noise.bound,
+                };
+                let terms = factors.iter().zip(operands).map(term);
+                terms.fold(Noise::ZERO, Noise::plus)
             }
-            Operation::Rotate { .. } | Operation::Relinearize => before + switch,
+            Operation::Rotate { .. } | Operation::Relinearize => before.plus(switch),
             _ => before,
         }
     }
 
-    /// Whether a value fits the modulus left.
-    fn fits(&self, dropped: u32, variance: f64) -> Option<()> {
-        let modulus = self.bits * f64::from(self.limbs as u32 - dropped);
-        let needed = log2(variance) + log2(self.plain) + MARGIN_BITS + 1.0;
-        (needed <= modulus).then_some(())
+    /// Phases over t multiply to t times those; `std` of a square is larger than that of a product
+    /// of independent ones.
+    fn product(&self, left: Noise, right: Noise, std: f64) -> Noise {
+        Noise {
+            std: std * self.plain() * left.std * right.std,
+            bound: self.plain() * left.bound * right.bound,
+        }
     }
 
-    /// Variance of a key switch before its rounding.
-    fn switching(&self, dropped: u32) -> f64 {
-        let (special_bits, count) = self.special;
-        let live = self.limbs - dropped as usize;
-        let digits = live.div_ceil(count) as f64;
-        let widest = self.bits * count.min(live) as f64;
-        let special = f64::from(special_bits) * count as f64;
-        self.chain.noise.key_switch(digits, widest, special)
+    fn linear(&self, index: usize, operands: &[Noise], switch: Noise) -> Noise {
+        let gain = &self.chain.gains[index];
+        let worst = self.chain.worst.and_then(|w| w.linear[index].as_ref());
+        let product = |(i, noise): (usize, &Noise)| {
+            let one = self.product(noise.plus(switch), self.weight, 1.0);
+            Noise {
+                std: gain.diagonals[i].sqrt() * one.std,
+                bound: worst.map_or(0.0, |w| w.diagonals[i]) * one.bound,
+            }
+        };
+        let products = operands.iter().enumerate().map(product);
+        // Half of the rotations are of inner sums, which may be relinearised too.
+        let rotations = gain.diagonals.iter().sum::<f64>().sqrt();
+        let switches = Noise {
+            std: (2.0 * rotations).sqrt() * switch.std,
+            bound: (2.0 * worst.map_or(0.0, |w| w.giants) + 1.0) * switch.bound,
+        };
+        products.fold(Noise::ZERO, Noise::plus).plus(switches)
     }
-}
 
-/// log2 of a deviation, given its square.
-fn log2(variance: f64) -> f64 {
-    variance.log2() / 2.0
+    /// Whether a value fits the modulus left: always if somebody else decrypts, else but for
+    /// messages of many deviations.
+    fn fits(&self, dropped: u32, noise: Noise) -> Option<()> {
+        let largest = match self.chain.bounds.flooding {
+            Some(_) => noise.bound.log2(),
+            None => noise.std.log2() + MARGIN_BITS,
+        };
+        (largest + self.room_bits() <= self.modulus(dropped)).then_some(())
+    }
+
+    /// Bits of modulus per unit of noise: t, and the sign.
+    fn room_bits(&self) -> f64 {
+        f64::from(self.plain_bits) + 1.0
+    }
+
+    fn modulus(&self, dropped: u32) -> f64 {
+        f64::from(self.bits * (self.limbs as u32 - dropped))
+    }
 }

@@ -1,7 +1,5 @@
 //! Prediction of noise.
 
-use scuro_polyring::RingKind;
-
 use super::BgvContext;
 use crate::flooding::Flooding;
 use crate::noise::{self, Noise};
@@ -14,8 +12,6 @@ use crate::noise::{self, Noise};
 #[derive(Debug, Clone)]
 pub struct NoiseModel {
     core: noise::NoiseModel,
-    /// Largest slot of a polynomial with coefficients of at most 1
-    spread: f64,
     plain: f64,
     primes: Vec<f64>,
 }
@@ -26,11 +22,6 @@ impl NoiseModel {
         let parameters = context.context().parameters();
         Self {
             core: noise::NoiseModel::new(parameters),
-            spread: match parameters.ring() {
-                RingKind::Standard => parameters.n() as f64,
-                // Every X^i but the first comes with X^-i.
-                RingKind::ConjugateInvariant => 2.0 * parameters.n() as f64 - 1.0,
-            },
             plain: context.plain_modulus().value() as f64,
             primes: parameters.q().iter().map(|&q| q as f64).collect(),
         }
@@ -40,7 +31,7 @@ impl NoiseModel {
     pub fn plaintext(&self) -> Noise {
         Noise {
             std: self.core.encoding().std,
-            bound: self.spread / 2.0,
+            bound: self.core.largest_plaintext(),
         }
     }
 

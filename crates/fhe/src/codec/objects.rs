@@ -104,12 +104,22 @@ impl PublicKey {
     pub fn from_bytes(bytes: &[u8], context: &Context) -> Result<Self, Error> {
         let mut reader = open(bytes, Kind::PublicKey, context.digest())?;
         let key_id = KeyId(reader.array()?);
-        let seed: Seed = reader.array()?;
-        let basis = context.basis(context.parameters().max_level());
-        let body = read_poly(&mut reader, context, basis)?;
+        let key = read_public(&mut reader, context, key_id)?;
         reader.finish()?;
-        Ok(Self::from_body(context, key_id, seed, body))
+        Ok(key)
     }
+}
+
+/// Seed and body of a public key.
+fn read_public(
+    reader: &mut Reader<'_>,
+    context: &Context,
+    key_id: KeyId,
+) -> Result<PublicKey, Error> {
+    let seed: Seed = reader.array()?;
+    let basis = context.basis(context.parameters().max_level());
+    let body = read_poly(reader, context, basis)?;
+    Ok(PublicKey::from_body(context, key_id, seed, body))
 }
 
 impl EvaluationKeys {
@@ -131,6 +141,11 @@ impl EvaluationKeys {
         for (&step, key) in &self.relinearized_rotations {
             content.extend_from_slice(&(step as u32).to_le_bytes());
             write_key(&mut content, context, key);
+        }
+        content.push(u8::from(self.public.is_some()));
+        if let Some(key) = &self.public {
+            content.extend_from_slice(&key.seed);
+            write_poly(&mut content, context, &key.body);
         }
         seal(Kind::EvaluationKeys, self.digest, &content)
     }
@@ -158,6 +173,10 @@ impl EvaluationKeys {
             rotations.insert(step, galois_key(context, key, element)?);
         }
         let relinearized_rotations = read_stepped(&mut reader, context)?.into_iter().collect();
+        let public = match read_flag(&mut reader)? {
+            true => Some(read_public(&mut reader, context, key_id)?),
+            false => None,
+        };
         reader.finish()?;
         Ok(Self {
             key_id,
@@ -166,6 +185,7 @@ impl EvaluationKeys {
             rotations,
             conjugation,
             relinearized_rotations,
+            public,
         })
     }
 }
@@ -234,14 +254,20 @@ fn read_optional(
     reader: &mut Reader<'_>,
     context: &Context,
 ) -> Result<Option<SwitchingKey>, Error> {
+    match read_flag(reader)? {
+        true => read_key(reader, context).map(Some),
+        false => Ok(None),
+    }
+}
+
+fn read_flag(reader: &mut Reader<'_>) -> Result<bool, CodecError> {
     match reader.u8()? {
-        0 => Ok(None),
-        1 => read_key(reader, context).map(Some),
+        0 => Ok(false),
+        1 => Ok(true),
         found => Err(CodecError::BadField {
             what: "key flag",
             found: found.into(),
-        }
-        .into()),
+        }),
     }
 }
 

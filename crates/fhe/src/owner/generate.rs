@@ -86,6 +86,7 @@ impl<'a> KeyGenerator<'a> {
             rotations,
             conjugation: conjugation.transpose()?,
             relinearized_rotations,
+            public: manifest.public.then(|| self.public_key(rng)),
         })
     }
 

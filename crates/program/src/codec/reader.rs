@@ -8,7 +8,9 @@ use crate::slots::{Run, SlotVector};
 use crate::spec::{
     GaloisStep, Gather, InputSpec, KeyManifest, OutputSpec, PostOperation, SlotAddress,
 };
-use crate::step::{Diagonal, Estimate, Linear, Operation, ScalarLinear, Step, ValueId};
+use crate::step::{
+    Diagonal, Estimate, Flood, Flooding, Linear, Operation, ScalarLinear, Step, ValueId,
+};
 
 type Result<T> = std::result::Result<T, ProgramError>;
 
@@ -243,6 +245,16 @@ impl<'a> Reader<'a> {
             relinearize,
             galois: self.steps_with_levels()?,
             relinearized: self.steps_with_levels()?,
+            public: match self.u8()? {
+                0 => false,
+                1 => true,
+                found => {
+                    return Err(ProgramError::UnknownTag {
+                        what: "public key",
+                        found,
+                    });
+                }
+            },
         })
     }
 
@@ -295,6 +307,10 @@ impl<'a> Reader<'a> {
             11 => Operation::Rotate {
                 steps: self.u32s()?,
             },
+            12 => Operation::Flood(Flood {
+                flooding: self.flooding()?,
+                bound_log2: self.f64()?,
+            }),
             found => {
                 return Err(ProgramError::UnknownTag {
                     what: "operation",
@@ -302,6 +318,18 @@ impl<'a> Reader<'a> {
                 });
             }
         })
+    }
+
+    fn flooding(&mut self) -> Result<Flooding> {
+        let (tag, bits, decryptions) = (self.u8()?, self.u32()?, self.u32()?);
+        match tag {
+            0 => unused("decryptions", decryptions).map(|()| Flooding::Statistical { bits }),
+            1 => Ok(Flooding::Relaxed { bits, decryptions }),
+            found => Err(ProgramError::UnknownTag {
+                what: "flooding",
+                found,
+            }),
+        }
     }
 
     fn linear(&mut self) -> Result<Linear> {

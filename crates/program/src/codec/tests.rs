@@ -26,7 +26,7 @@ fn sample() -> Program {
             maximum: 1.0,
         },
         steps: sample_steps(),
-        result: ValueId(5),
+        result: ValueId(6),
         output: OutputSpec {
             shape: vec![1],
             addresses: vec![SlotAddress {
@@ -42,7 +42,16 @@ fn sample() -> Program {
                 GaloisStep { step: 8, level: 1 },
             ],
             relinearized: vec![GaloisStep { step: 8, level: 1 }],
+            public: true,
         },
+    }
+}
+
+fn flood(bits: u32) -> Flood {
+    let decryptions = 1000;
+    Flood {
+        flooding: Flooding::Relaxed { bits, decryptions },
+        bound_log2: 21.5,
     }
 }
 
@@ -86,6 +95,7 @@ fn sample_steps() -> Vec<Step> {
             },
             0,
         ),
+        step(5, Operation::Flood(flood(40)), 0),
     ]
 }
 
@@ -179,4 +189,33 @@ fn missing_keys_wrong_levels_and_three_part_operands_are_errors() {
         program.validate(),
         Err(ProgramError::OutOfRange { step: 1, .. })
     ));
+}
+
+#[test]
+fn a_flooding_makes_the_reply_and_needs_the_public_key() {
+    let refused = |change: &dyn Fn(&mut Program)| {
+        let mut program = sample();
+        change(&mut program);
+        program.validate().unwrap_err()
+    };
+    assert_eq!(sample().flood(), Some(&flood(40)));
+    let inside = refused(&|program| program.result = ValueId(5));
+    assert_eq!(inside, ProgramError::FloodInside { step: 5 });
+    let keyless = refused(&|program| program.keys.public = false);
+    let (what, level) = (KeyName::Public, 0);
+    assert_eq!(
+        keyless,
+        ProgramError::MissingKey {
+            step: 5,
+            what,
+            level
+        }
+    );
+    for bits in [0, 129] {
+        let found = refused(&|program| program.steps[5].operation = Operation::Flood(flood(bits)));
+        assert!(
+            matches!(found, ProgramError::OutOfRange { step: 5, .. }),
+            "{found}"
+        );
+    }
 }

@@ -5,7 +5,7 @@ use crate::parameters::{ParameterPlan, Ring, Scheme, SecurityTable};
 use crate::program::{Packing, Program, Weights};
 use crate::slots::SlotVector;
 use crate::spec::{GaloisStep, Gather, InputSpec, KeyManifest, OutputSpec, PostOperation};
-use crate::step::{Linear, Operation, ScalarLinear, Step};
+use crate::step::{Flooding, Linear, Operation, ScalarLinear, Step};
 
 /// Magic, version and body, without the digest.
 pub(super) fn write(program: &Program) -> Vec<u8> {
@@ -129,6 +129,7 @@ impl Writer {
         self.u32(keys.relinearize.unwrap_or(0));
         self.steps_with_levels(&keys.galois);
         self.steps_with_levels(&keys.relinearized);
+        self.u8(keys.public.into());
     }
 
     fn steps_with_levels(&mut self, keys: &[GaloisStep]) {
@@ -191,6 +192,17 @@ impl Writer {
             Operation::ScalarLinear(matrix) => {
                 self.u8(10);
                 self.scalar_linear(matrix);
+            }
+            Operation::Flood(flood) => {
+                self.u8(12);
+                let (tag, bits, decryptions) = match flood.flooding {
+                    Flooding::Statistical { bits } => (0, bits, 0),
+                    Flooding::Relaxed { bits, decryptions } => (1, bits, decryptions),
+                };
+                self.u8(tag);
+                self.u32(bits);
+                self.u32(decryptions);
+                self.f64(flood.bound_log2);
             }
         }
     }

@@ -3,16 +3,19 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use rand_chacha::ChaCha20Rng;
 use scuro_fhe::circuits::linear::encrypted::{EncryptedDiagonal, EncryptedTransform};
 use scuro_fhe::circuits::linear::{Diagonal, LinearTransform, PreparedTransform, SlotValues};
 use scuro_fhe::ckks::{Ciphertext, Encoder, Evaluator, Plaintext};
 use scuro_fhe::keys::EvaluationKeys;
+use scuro_fhe::noise::Operand;
 use scuro_fhe::{AnyCiphertext, Context, Error};
-use scuro_program::SlotVector;
+use scuro_program::{Flood, SlotVector};
 
 use super::Workers;
 use super::arithmetic::{Arithmetic, Combination, ConstantPlace, LinearPlace};
 use crate::error::RuntimeError;
+use crate::flood::{flooding, worst_case};
 use crate::observe::Observed;
 
 /// Real or complex numbers with a small error.
@@ -265,6 +268,23 @@ impl Arithmetic for Approximate {
 
     fn mod_drop(&self, x: &Ciphertext, level: usize) -> Result<Ciphertext, Error> {
         self.evaluator.mod_drop(x, level)
+    }
+
+    fn flood(
+        &self,
+        x: &Ciphertext,
+        flood: &Flood,
+        magnitude: f64,
+        keys: &EvaluationKeys,
+        rng: &mut ChaCha20Rng,
+    ) -> Result<Ciphertext, Error> {
+        let operand = Operand {
+            magnitude,
+            noise: worst_case(flood),
+        };
+        let public = keys.public_key()?;
+        self.evaluator
+            .flood(x, operand, public, flooding(flood), rng)
     }
 
     fn combine(

@@ -1,8 +1,9 @@
 //! What a scheme has to offer, so that one runner serves them all.
 
+use rand_chacha::ChaCha20Rng;
 use scuro_fhe::AnyCiphertext;
 use scuro_fhe::keys::EvaluationKeys;
-use scuro_program::{Diagonal, Linear, SlotVector};
+use scuro_program::{Diagonal, Flood, Linear, SlotVector};
 
 use super::Workers;
 use crate::error::RuntimeError;
@@ -182,6 +183,16 @@ pub(crate) trait Arithmetic: Send + Sync {
         &self,
         x: &Self::Ciphertext,
         level: usize,
+    ) -> Result<Self::Ciphertext, scuro_fhe::Error>;
+    /// The reply re-randomised and its error drowned; the message, in units of the ciphertext, is
+    /// below `magnitude`.
+    fn flood(
+        &self,
+        x: &Self::Ciphertext,
+        flood: &Flood,
+        magnitude: f64,
+        keys: &EvaluationKeys,
+        rng: &mut ChaCha20Rng,
     ) -> Result<Self::Ciphertext, scuro_fhe::Error>;
     /// Ciphertext `index` of a sum of multiples.
     fn combine(

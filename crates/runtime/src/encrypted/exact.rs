@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rand_chacha::ChaCha20Rng;
 use scuro_fhe::bgv::{BgvContext, Ciphertext, Encoder, Evaluator, Plaintext};
 use scuro_fhe::circuits::linear::exact::{
     EncryptedDiagonal, EncryptedTransform, LinearTransform, PreparedTransform,
@@ -9,11 +10,12 @@ use scuro_fhe::circuits::linear::exact::{
 use scuro_fhe::circuits::linear::{Diagonal, SlotValues};
 use scuro_fhe::keys::EvaluationKeys;
 use scuro_fhe::{AnyCiphertext, Error};
-use scuro_program::{Program, SlotVector};
+use scuro_program::{Flood, Program, SlotVector};
 
 use super::Workers;
 use super::arithmetic::{Arithmetic, Combination, ConstantPlace, LinearPlace};
 use crate::error::RuntimeError;
+use crate::flood::{flooding, worst_case};
 use crate::observe::Observed;
 
 /// Integers without an error.
@@ -229,6 +231,19 @@ impl Arithmetic for Exact {
 
     fn mod_drop(&self, x: &Ciphertext, level: usize) -> Result<Ciphertext, Error> {
         self.evaluator.mod_drop(x, level)
+    }
+
+    fn flood(
+        &self,
+        x: &Ciphertext,
+        flood: &Flood,
+        _: f64,
+        keys: &EvaluationKeys,
+        rng: &mut ChaCha20Rng,
+    ) -> Result<Ciphertext, Error> {
+        let public = keys.public_key()?;
+        let (noise, how) = (worst_case(flood), flooding(flood));
+        self.evaluator.flood(x, noise, public, how, rng)
     }
 
     fn combine(

@@ -1,7 +1,7 @@
 //! From steps to tasks: weights encoded, steps that are cheaper together joined, values freed
 //! early.
 
-use scuro_program::{Linear, Operation, Program, SlotVector, Step, ValueId, ValueShape};
+use scuro_program::{Flood, Linear, Operation, Program, SlotVector, Step, ValueId, ValueShape};
 
 use super::arithmetic::{Arithmetic, Combination, ConstantPlace, LinearPlace};
 use super::weights::Supplied;
@@ -42,6 +42,8 @@ pub(super) enum Action<A: Arithmetic> {
     Rescale,
     ModDrop(usize),
     Combine(Combination),
+    /// With the bound of the message's coefficients, in units of the ciphertext.
+    Flood(Flood, f64),
 }
 
 impl<A: Arithmetic> Action<A> {
@@ -197,6 +199,10 @@ impl<A: Arithmetic> Planner<'_, A> {
             Operation::ModDrop { level } => Action::ModDrop(*level as usize),
             Operation::Combine { factors, .. } => {
                 Action::Combine(self.combination(index, step, factors))
+            }
+            Operation::Flood(flood) => {
+                let largest = step.estimate.max_abs * self.scales[index + 1];
+                Action::Flood(*flood, largest)
             }
             Operation::ScalarLinear(_) => {
                 let operation = step.operation.name();

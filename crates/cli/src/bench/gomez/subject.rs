@@ -118,10 +118,10 @@ impl Point {
     pub(super) fn arguments(self) -> CompileArguments {
         CompileArguments {
             encrypt: self.private.then(|| self.network.encrypted()),
-            scheme: match self.scheme {
+            scheme: Some(match self.scheme {
                 Scheme::Ckks => SchemeChoice::Ckks,
                 Scheme::Bgv => SchemeChoice::Bgv,
-            },
+            }),
             ..CompileArguments::standard(self.security)
         }
     }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use scuro_program::Program;
 use scuro_vault::registry::{ModelRecord, NewModel};
 use scuro_vault::{KeySource, Vault};
 use scuro_wire::https::Client;
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{KeyArguments, Place, open};
 use crate::context::Context;
-use crate::errors::{Exit, Failure};
+use crate::errors::{At, Exit, Failure};
 use crate::output::Reply;
 use crate::table::Table;
 use crate::verbs::keygen;
@@ -70,11 +71,16 @@ pub(crate) fn add(arguments: &AddArguments) -> Result<Reply, Failure> {
     let read = |path: &Option<PathBuf>| path.as_deref().map(files::read).transpose();
     let key = |name| files::read(&arguments.keys.join(name));
     let (features, weights) = (read(&arguments.features)?, read(&arguments.weights)?);
+    let program = files::read(&arguments.program)?;
+    let flooded = Program::from_bytes(&program)
+        .at(arguments.program.display())?
+        .flood()
+        .is_some();
     let now = scuro_vault::now();
     let secret_key = zeroize::Zeroizing::new(key(keygen::SECRET)?);
     let new = NewModel {
         name: arguments.name.clone(),
-        program: &files::read(&arguments.program)?,
+        program: &program,
         features: features.as_deref(),
         weights: weights.as_deref(),
         public_key: &key(keygen::PUBLIC)?,
@@ -82,7 +88,10 @@ pub(crate) fn add(arguments: &AddArguments) -> Result<Reply, Failure> {
         secret_key: &secret_key,
         labels: arguments.labels.clone(),
         encrypted: EncryptedScope::None,
-        decryptor: Decryptor::ModelOwner,
+        decryptor: match flooded {
+            true => Decryptor::Other,
+            false => Decryptor::ModelOwner,
+        },
         expires: now + arguments.days * DAY,
     };
     let record = vault.store(&new, now)?;

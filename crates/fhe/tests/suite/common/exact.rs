@@ -55,6 +55,7 @@ impl Exact {
             rotations: steps.into(),
             conjugation: (core.parameters().ring() == RingKind::Standard).then_some(top),
             relinearized_rotations: steps.into(),
+            public: false,
         };
         let secret = SecretKey::generate(core, &mut rng(7));
         let generator = KeyGenerator::new(core, &secret).unwrap();

@@ -42,6 +42,7 @@ impl Keyring {
         let manifest = KeyManifest {
             relinearization: Some(level),
             rotations: steps.iter().map(|&step| (step, level)).collect(),
+            public: true,
             ..KeyManifest::default()
         };
         Self::with_manifest(parameters, &manifest, kernel)

@@ -1,0 +1,93 @@
+//! Who decrypts, and how strongly replies hide the weights from them.
+
+use std::str::FromStr;
+
+use scuro_program::Flooding;
+
+/// Who decrypts the replies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum DecryptorChoice {
+    /// The model owner, who may see how a reply was computed.
+    #[default]
+    Owner,
+    /// Somebody who must learn the scores and nothing else of the weights: replies are
+    /// re-randomised and flooded.
+    Other,
+}
+
+/// `off`, `statistical:BITS` or `relaxed:BITS:DECRYPTIONS`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FloodingChoice(Option<Flooding>);
+
+/// Bits of flooding, unless told otherwise.
+const STATISTICAL_BITS: u32 = 40;
+
+impl FromStr for FloodingChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || "off, statistical:BITS or relaxed:BITS:DECRYPTIONS".to_owned();
+        let number = |text: &str| text.parse::<u32>().ok().filter(|&n| n > 0);
+        let mut words = text.split(':');
+        let kind = words.next().unwrap_or_default();
+        let numbers: Option<Vec<u32>> = words.map(number).collect();
+        let flooding = match (kind, numbers.ok_or_else(expected)?.as_slice()) {
+            ("off", []) => None,
+            ("statistical", &[bits]) => Some(Flooding::Statistical { bits }),
+            ("relaxed", &[bits, decryptions]) => Some(Flooding::Relaxed { bits, decryptions }),
+            _ => return Err(expected()),
+        };
+        match flooding {
+            Some(Flooding::Statistical { bits } | Flooding::Relaxed { bits, .. }) if bits > 128 => {
+                Err("at most 128 bits".to_owned())
+            }
+            _ => Ok(Self(flooding)),
+        }
+    }
+}
+
+/// How strongly replies are hidden: what was asked for, else what the role asks for.
+pub(crate) fn flooding(
+    decryptor: DecryptorChoice,
+    asked: Option<FloodingChoice>,
+) -> Option<Flooding> {
+    match (asked, decryptor) {
+        (Some(FloodingChoice(flooding)), _) => flooding,
+        (None, DecryptorChoice::Owner) => None,
+        (None, DecryptorChoice::Other) => Some(Flooding::Statistical {
+            bits: STATISTICAL_BITS,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_decryptor_gets_flooded_replies_unless_that_is_turned_off() {
+        let forty = Some(Flooding::Statistical { bits: 40 });
+        let off = "off".parse().ok();
+        assert_eq!(flooding(DecryptorChoice::Owner, None), None);
+        assert_eq!(flooding(DecryptorChoice::Other, None), forty);
+        assert_eq!(flooding(DecryptorChoice::Other, off), None);
+        let relaxed = "relaxed:20:1024".parse().ok();
+        let (bits, decryptions) = (20, 1024);
+        let expected = Some(Flooding::Relaxed { bits, decryptions });
+        assert_eq!(flooding(DecryptorChoice::Owner, relaxed), expected);
+    }
+
+    #[test]
+    fn half_a_flooding_is_refused() {
+        for text in [
+            "",
+            "on",
+            "statistical",
+            "statistical:0",
+            "statistical:129",
+            "relaxed:20",
+        ] {
+            assert!(text.parse::<FloodingChoice>().is_err(), "{text:?}");
+        }
+    }
+}
