@@ -166,7 +166,9 @@ fn replies_for_a_decryptor_other_than_the_owner_are_flooded_and_right() {
     ];
     let how = [&words[..], &["--mode", "encrypted"], &role].concat();
     assert_eq!(desk.data(&how)["agreement"], 1.0);
-    let approximate = [&words[..], &role, &["--scheme", "ckks"]].concat();
+    // A single approximate layer bears the noise; two with a square between them do not.
+    let deeper = ["--decryptor", "other", "--encrypt", "classifier"];
+    let approximate = [&words[..], &deeper, &["--scheme", "ckks"]].concat();
     let (_, code) = desk.failure(&approximate);
     assert_eq!(code, "compile.flooding");
 }
