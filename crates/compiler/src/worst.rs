@@ -110,3 +110,92 @@ fn absolute(operation: &Operation) -> Operation {
     }
     operation
 }
+
+#[cfg(test)]
+mod tests {
+    use scuro_program::{Diagonal, Estimate, ValueId};
+
+    use crate::layout::Grid;
+
+    use super::*;
+
+    const SLOTS: usize = 8;
+
+    /// Numbers in [-1, 1) that look random.
+    fn number(seed: &mut u64) -> f64 {
+        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (*seed >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+    }
+
+    fn step(input: u32, operation: Operation) -> Step {
+        Step {
+            layer: String::new(),
+            inputs: vec![ValueId(input)],
+            operation,
+            estimate: Estimate::default(),
+        }
+    }
+
+    fn vector(seed: &mut u64) -> SlotVector {
+        let dense: Vec<f32> = (0..SLOTS).map(|_| number(seed) as f32).collect();
+        SlotVector::from_dense(&dense)
+    }
+
+    fn program(seed: &mut u64) -> Vec<Step> {
+        let diagonals = [(0, 0), (0, 1), (2, 0), (2, 3)].map(|(giant, baby)| Diagonal {
+            output: 0,
+            operand: 0,
+            ciphertext: 0,
+            giant,
+            baby,
+            values: vector(seed),
+        });
+        let linear = Linear {
+            outputs: 1,
+            weight_scale_log2: 0.0,
+            diagonals: diagonals.into(),
+        };
+        let constant = vector(seed);
+        vec![
+            step(0, Operation::Linear(linear)),
+            step(
+                1,
+                Operation::AddConstant {
+                    values: vec![constant],
+                },
+            ),
+            step(2, Operation::Square),
+            step(
+                3,
+                Operation::Fold {
+                    stages: vec![vec![1, 2]],
+                },
+            ),
+        ]
+    }
+
+    #[test]
+    fn no_input_of_the_range_leads_to_larger_slots() {
+        let mut seed = 5;
+        let steps = program(&mut seed);
+        let cells = vec![(0..SLOTS as u32).collect()];
+        let query = Layout::new(cells, SLOTS, SLOTS, Grid::VECTOR);
+        let worst = Worst::of(&steps, &query, 3.0);
+        let linear = worst.linear[0].as_ref().expect("the first step is linear");
+        assert_eq!((linear.diagonals[0], linear.giants), (4.0, 2.0));
+        for _ in 0..200 {
+            // Corners of the range, mostly.
+            let mut slot = || (4.0 * number(&mut seed)).clamp(-1.0, 1.0) * 3.0;
+            let mut values: Vec<SlotValue> = vec![vec![(0..SLOTS).map(|_| slot()).collect()]];
+            for (index, step) in steps.iter().enumerate() {
+                let value = interpret(&step.operation, &[&values[index]]);
+                values.push(value);
+            }
+            for (value, bound) in values.iter().zip(&worst.magnitudes) {
+                assert!(value.iter().flatten().all(|slot| slot.abs() <= *bound));
+            }
+            let first = values[1].iter().flatten().map(|slot| slot.abs());
+            assert!(first.fold(0.0, f64::max) <= 3.0 * linear.row_sums[0]);
+        }
+    }
+}
