@@ -119,6 +119,9 @@ pub(crate) struct CompileArguments {
     /// How images are packed into ciphertexts.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) packing: PackingChoice,
+    /// Images that share a query, a power of two: less time an image, more memory for weights.
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    pub(crate) images_per_query: usize,
     /// Arithmetic on ciphertexts.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) scheme: SchemeChoice,
@@ -159,6 +162,7 @@ impl CompileArguments {
             security,
             table: TableChoice::default(),
             packing: PackingChoice::default(),
+            images_per_query: 1,
             scheme: SchemeChoice::default(),
             ring: RingChoice::default(),
             log_n: None,
@@ -177,6 +181,7 @@ impl CompileArguments {
                 PackingChoice::Image => Packing::SingleImage,
                 PackingChoice::Batch => Packing::Batch,
             },
+            images_per_query: self.images_per_query,
             security_bits: self.security,
             table: match self.table {
                 TableChoice::Guideline2024 => SecurityTable::Guideline2024,
