@@ -196,6 +196,7 @@ fn sample() -> Program {
         weights: Weights::Plain,
         input: InputSpec {
             shape: vec![2],
+            examples: 1,
             gather: Gather::Slots(vec![(0..SLOTS as u32).map(|slot| slot % 2).collect()]),
             scale_log2: 10.0,
             minimum: 0.0,

@@ -122,6 +122,9 @@ pub(crate) struct CompileArguments {
     /// Arithmetic on ciphertexts [default: ckks; bgv where replies are flooded].
     #[arg(long, value_enum)]
     pub(crate) scheme: Option<SchemeChoice>,
+    /// Images that share a query, a power of two: less time an image, more memory for weights.
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    pub(crate) images_per_query: usize,
     /// Ring of the ciphertexts.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) ring: RingChoice,
@@ -167,6 +170,7 @@ impl CompileArguments {
             table: TableChoice::default(),
             packing: PackingChoice::default(),
             scheme: None,
+            images_per_query: 1,
             ring: RingChoice::default(),
             log_n: None,
             margin: None,
@@ -192,6 +196,7 @@ impl CompileArguments {
                 PackingChoice::Image => Packing::SingleImage,
                 PackingChoice::Batch => Packing::Batch,
             },
+            images_per_query: self.images_per_query,
             security_bits: self.security,
             table: match self.table {
                 TableChoice::Guideline2024 => SecurityTable::Guideline2024,

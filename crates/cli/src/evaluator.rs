@@ -71,6 +71,11 @@ impl Evaluator {
         &self.model
     }
 
+    /// Bytes of the weights, as they lie in memory.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.prepared.memory_bytes()
+    }
+
     /// Runs the program once.
     pub(crate) fn run(&mut self, query: &[AnyCiphertext]) -> Result<Vec<AnyCiphertext>, Failure> {
         let times = &mut self.times;

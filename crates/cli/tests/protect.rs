@@ -172,3 +172,61 @@ fn replies_for_a_decryptor_other_than_the_owner_are_flooded_and_right() {
     let (_, code) = desk.failure(&approximate);
     assert_eq!(code, "compile.flooding");
 }
+
+#[test]
+fn several_pictures_share_a_query_of_a_model_with_encrypted_weights() {
+    let desk = Desk::new();
+    draw_seven(&desk.path("seven.png"));
+    protect(&desk, "p", &["--images-per-query", "4"]);
+    let pictures = ["seven.png"; 5];
+    let words = ["encrypt", "p/device/program.scuro", "-o", "query.ct"];
+    let rest = [
+        "--keys",
+        "p/device/public.key",
+        "--features",
+        "p/device/features.onnx",
+    ];
+    let query = desk.data(&[&words[..], &rest, &pictures].concat());
+    let single = desk.data(&["inspect", "p/device/program.scuro"]);
+    let ciphertexts = single["query_ciphertexts"].as_str().expect("a count");
+    let ciphertexts: u64 = ciphertexts.parse().expect("a number");
+    // Four in the first run of the program, one in the second.
+    assert_eq!(query["ciphertexts"], 2 * ciphertexts);
+    assert_eq!(single["images_a_query"], "4");
+    let words = ["evaluate", "p/device/program.scuro", "query.ct"];
+    let rest = [
+        "--weights",
+        "p/device/weights.ct",
+        "--keys",
+        "p/device",
+        "-o",
+        "reply.ct",
+    ];
+    desk.data(&[&words[..], &rest].concat());
+    let words = ["decrypt", "p/device/program.scuro", "reply.ct", "--key"];
+    let answer = desk.data(&[&words[..], &["p/owner/secret.key"]].concat());
+    let predictions = answer["predictions"].as_array().expect("a list");
+    assert_eq!(predictions.len(), 5);
+    assert!(predictions.iter().all(|one| one["label"] == 7));
+    scores_of_several_images_agree(&desk);
+    let words = ["plan", "model.onnx", "--images-per-query", "3"];
+    let refused = desk.failure(&words);
+    assert_eq!(refused, (2, "compile.images-per-query".to_string()));
+}
+
+fn scores_of_several_images_agree(desk: &Desk) {
+    let words = ["accuracy", "model.onnx", "--data", "generated", "--limit"];
+    let how = ["6", "--mode", "encrypted", "--encrypt", "classifier"];
+    let more = ["--images-per-query", "4"];
+    let score = desk.data(&[&words[..], &how, &more].concat());
+    assert_eq!(
+        (&score["images"], &score["agreement"]),
+        (&6.into(), &1.0.into())
+    );
+    let words = ["predict", "seven.png", "seven.png", "seven.png"];
+    let how = ["--mode", "clear", "--images-per-query", "2"];
+    let answer = desk.data(&[&words[..], &how].concat());
+    let predictions = answer["predictions"].as_array().expect("a list");
+    assert_eq!(predictions.len(), 3);
+    assert!(predictions.iter().all(|one| one["label"] == 7));
+}

@@ -1,11 +1,14 @@
 //! Images to slots and slots to scores, by the program's layout.
 
-use scuro_program::{Gather, InputSpec, NO_ELEMENT, OutputSpec, Packing, Program, Scheme};
+use scuro_program::{Gather, InputSpec, NO_ELEMENT, Program, Scheme, SlotAddress};
 
 use crate::error::Error;
 
-/// The slot vectors of one run of `program`, one a query ciphertext: a single image, or a batch.
-/// Those of an exact program are rounded to its fixed-point numbers.
+/// The slot vectors of one run of `program`, one a query ciphertext. Those of an exact program are
+/// rounded to its fixed-point numbers.
+///
+/// Where a program takes a few images side by side and gets fewer, places that are left over repeat
+/// them, so that the reply still holds nothing but outputs for these images.
 ///
 /// # Errors
 /// [`Error::ImageShape`], [`Error::ImageNotFinite`] and [`Error::ImageOutOfRange`] name the first
@@ -22,7 +25,7 @@ pub fn gather(program: &Program, images: &[&[f32]]) -> Result<Vec<Vec<f64>>, Err
         check_image(&program.input, image, values)?;
     }
     let mut slots: Vec<Vec<f64>> = match &program.input.gather {
-        Gather::Slots(maps) => maps.iter().map(|map| fill_slots(map, images[0])).collect(),
+        Gather::Slots(maps) => maps.iter().map(|map| fill_slots(map, images)).collect(),
         Gather::Batch => (0..program.input.elements())
             .map(|element| column(images, element, program.slots()))
             .collect(),
@@ -38,27 +41,31 @@ pub fn gather(program: &Program, images: &[&[f32]]) -> Result<Vec<Vec<f64>>, Err
 /// Scores of each of `images` images from the slots of one run's reply ciphertexts.
 ///
 /// # Errors
-/// [`Error::CiphertextCount`] if an address lies outside.
+/// [`Error::CiphertextCount`] if an address lies outside; [`Error::TooManyImages`].
 pub fn scatter(
     program: &Program,
     slots: &[Vec<f64>],
     images: usize,
 ) -> Result<Vec<Vec<f64>>, Error> {
-    let offset = |image: usize| match program.packing {
-        Packing::SingleImage => 0,
-        Packing::Batch => image,
+    let addresses = &program.output.addresses;
+    let classes = program.output.elements();
+    let of_image = |image: usize| match &program.input.gather {
+        Gather::Slots(_) => (addresses.get(image * classes..(image + 1) * classes), 0),
+        Gather::Batch => (Some(&addresses[..]), image),
     };
-    (0..images)
-        .map(|image| scores(&program.output, slots, offset(image)))
-        .collect()
+    let one = |image| {
+        let (addresses, offset) = of_image(image);
+        let limit = images_per_run(program);
+        let found = images;
+        let addresses = addresses.ok_or(Error::TooManyImages { found, limit })?;
+        scores(addresses, slots, offset)
+    };
+    (0..images).map(one).collect()
 }
 
 /// Most images of one run of `program`.
 pub(crate) fn images_per_run(program: &Program) -> usize {
-    match program.packing {
-        Packing::SingleImage => 1,
-        Packing::Batch => program.slots(),
-    }
+    program.input.examples as usize
 }
 
 fn check_image(input: &InputSpec, image: usize, values: &[f32]) -> Result<(), Error> {
@@ -88,10 +95,15 @@ fn check_image(input: &InputSpec, image: usize, values: &[f32]) -> Result<(), Er
     Ok(())
 }
 
-fn fill_slots(map: &[u32], image: &[f32]) -> Vec<f64> {
+/// Slots of a query of a few images, all of one size.
+fn fill_slots(map: &[u32], images: &[&[f32]]) -> Vec<f64> {
+    let elements = images[0].len();
     let value = |&element: &u32| match element {
         NO_ELEMENT => 0.0,
-        index => image.get(index as usize).copied().map_or(0.0, f64::from),
+        index => {
+            let (image, element) = (index as usize / elements, index as usize % elements);
+            f64::from(images[image % images.len()][element])
+        }
     };
     map.iter().map(value).collect()
 }
@@ -106,13 +118,12 @@ fn column(images: &[&[f32]], element: usize, slots: usize) -> Vec<f64> {
     column
 }
 
-fn scores(output: &OutputSpec, slots: &[Vec<f64>], offset: usize) -> Result<Vec<f64>, Error> {
-    let at = |address: &scuro_program::SlotAddress| {
+fn scores(addresses: &[SlotAddress], slots: &[Vec<f64>], offset: usize) -> Result<Vec<f64>, Error> {
+    let at = |address: &SlotAddress| {
         let row = slots.get(address.ciphertext as usize)?;
         row.get(address.slot as usize + offset).copied()
     };
-    let expected = output
-        .addresses
+    let expected = addresses
         .iter()
         .map(|a| a.ciphertext as usize + 1)
         .max()
@@ -121,8 +132,7 @@ fn scores(output: &OutputSpec, slots: &[Vec<f64>], offset: usize) -> Result<Vec<
         found: slots.len(),
         expected,
     };
-    output
-        .addresses
+    addresses
         .iter()
         .map(at)
         .collect::<Option<Vec<f64>>>()

@@ -134,6 +134,7 @@ fn finish(prepared: Prepared, plan: BatchPlan) -> Result<Compilation, CompileErr
         ciphertext,
         slot: 0,
     });
+    let slots = plan.parameters.slots() as u32;
     let program = Program {
         name: prepared.graph.name.clone(),
         model_digest: crate::digest::graph(&prepared.graph),
@@ -143,6 +144,7 @@ fn finish(prepared: Prepared, plan: BatchPlan) -> Result<Compilation, CompileErr
         weights: Weights::Plain,
         input: InputSpec {
             shape: dimensions(&network.input_shape),
+            examples: slots,
             gather: Gather::Batch,
             scale_log2: plan.input_scale_log2,
             minimum: prepared.input_range.0,

@@ -2,10 +2,11 @@
 
 use scuro_nn::graph::Graph;
 use scuro_nn::tensor::Tensor;
+use scuro_program::Packing;
 
 use crate::error::CompileError;
 use crate::normalise::{Network, Stage, StageKind};
-use crate::options::Options;
+use crate::options::{IMAGES_PER_QUERY_MAX, Options};
 
 /// Examples made up when no calibration data is given.
 const SYNTHETIC_EXAMPLES: u64 = 16;
@@ -28,6 +29,22 @@ pub(crate) fn graph(graph: &Graph) -> Result<(), CompileError> {
         }
     }
     graph.validate()?;
+    Ok(())
+}
+
+/// The number of images of a query.
+///
+/// # Errors
+/// One that is no power of two or above the limit, or any choice with batch packing.
+pub(crate) fn images_per_query(options: &Options) -> Result<(), CompileError> {
+    let (found, limit) = (options.images_per_query, IMAGES_PER_QUERY_MAX);
+    if !found.is_power_of_two() || found > limit {
+        return Err(CompileError::ImagesPerQuery { found, limit });
+    }
+    if options.packing == Packing::Batch && found > 1 {
+        let what = "a number of images per query";
+        return Err(CompileError::SingleImageOnly { what });
+    }
     Ok(())
 }
 

@@ -23,7 +23,7 @@ use crate::parameters::{self, Degree};
 use crate::ranges::{self, Ranges};
 use crate::report::Report;
 use crate::worst::Worst;
-use crate::{activations, batch, check, conceal, keys};
+use crate::{activations, batch, check, conceal, interleave, keys};
 
 /// One example in so many has outputs closer together than the spread by which errors are measured.
 const LOW_QUANTILE: usize = 20;
@@ -65,6 +65,7 @@ pub fn compile(
     options: &Options,
     calibration: &[Tensor],
 ) -> Result<Compilation, CompileError> {
+    check::images_per_query(options)?;
     let prepared = prepare(graph, options, calibration)?;
     match options.packing {
         Packing::SingleImage => single_image(prepared, options),
@@ -157,14 +158,20 @@ fn magnitudes(graph: &Graph, calibration: &[Tensor]) -> Result<Vec<f32>, Compile
 /// One attempt at a ring degree.
 struct Attempt {
     degree: Degree,
+    /// For one image.
     plan: Plan,
+    /// Of the query, for all its images.
+    input: Layout,
+    /// Of the reply, for all its images.
+    output: Layout,
     skeleton: Skeleton,
     ranges: Ranges,
     worst: Option<Worst>,
     levels: LevelPlan,
 }
 
-fn single_image(prepared: Prepared, options: &Options) -> Result<Compilation, CompileError> {
+fn single_image(mut prepared: Prepared, options: &Options) -> Result<Compilation, CompileError> {
+    prepared.calibration = interleave::groups(&prepared.calibration, options.images_per_query);
     let depth = prepared.network.depth();
     let mut last_error = None;
     for degree in parameters::degrees(options, depth)? {
@@ -197,10 +204,11 @@ fn attempt(
     options: &Options,
     degree: Degree,
 ) -> Result<Attempt, CompileError> {
-    let slots = slots(options, degree);
+    let images = options.images_per_query;
+    let places = slots(options, degree) / images;
     let cost =
         CostModel::new(degree.log_n, likely_special_primes(degree)).with_weights(options.weights);
-    let (best, others) = search::run(&prepared.network, slots, &cost)?;
+    let (best, others) = search::run(&prepared.network, places, images, &cost)?;
     let settled = |plan, limit| settle(prepared, options, degree, &cost, plan, limit);
     let faster = |best, other| faster(best, |limit| settled(other, limit));
     others
@@ -232,17 +240,22 @@ fn settle(
     plan: Plan,
     limit: f64,
 ) -> Result<Attempt, CompileError> {
-    let skeleton = lower::run(&prepared.network, &plan, cost)?;
+    let images = options.images_per_query;
+    let mut skeleton = lower::run(&prepared.network, &plan, cost)?;
+    interleave::steps(&mut skeleton.steps, images);
+    let layout = |var: usize| interleave::layout(&plan.layouts[var], images);
+    let (input, output) = (layout(0), layout(prepared.network.output));
     let calibration = &prepared.calibration;
-    let margin = options.range_margin;
-    let query = &plan.layouts[0];
-    let ranges = ranges::run(&skeleton.steps, query, calibration, margin)?;
+    let ranges = ranges::run(&skeleton.steps, &input, calibration, options.range_margin)?;
     let worst = options.flooding.map(|_| {
         let (low, high) = prepared.input_range;
-        Worst::of(&skeleton.steps, query, f64::from(low.abs().max(high.abs())))
+        Worst::of(
+            &skeleton.steps,
+            &input,
+            f64::from(low.abs().max(high.abs())),
+        )
     });
-    let output = &plan.layouts[prepared.network.output];
-    let bounds = bounds(options, degree, spread(output, &ranges.results));
+    let bounds = bounds(options, degree, spread(&output, images, &ranges.results));
     let result = skeleton.value_of[prepared.network.output].0 as usize;
     let chain = Chain::new(&skeleton, &ranges, worst.as_ref(), result, bounds);
     let chosen = levels::choose(&chain, limit);
@@ -251,6 +264,8 @@ fn settle(
     Ok(Attempt {
         degree,
         plan,
+        input,
+        output,
         skeleton,
         ranges,
         worst,
@@ -281,15 +296,19 @@ pub(crate) fn bounds(options: &Options, degree: Degree, spread: f64) -> Bounds {
 }
 
 /// Deviation of the outputs of an example whose outputs lie close together.
-fn spread(output: &Layout, results: &[SlotValue]) -> f64 {
-    let outputs = |result: &SlotValue| -> Vec<f64> {
+fn spread(output: &Layout, images: usize, results: &[SlotValue]) -> f64 {
+    let elements = output.elements() / images;
+    let outputs = |result: &SlotValue, image: usize| -> Vec<f64> {
         let value = |e: usize| {
             let (ciphertext, slot) = output.places(e)[0];
             result[ciphertext as usize][slot as usize]
         };
-        (0..output.elements()).map(value).collect()
+        (image * elements..(image + 1) * elements)
+            .map(value)
+            .collect()
     };
-    low_deviation(results.iter().map(outputs))
+    let of_query = |result| (0..images).map(move |image| outputs(result, image));
+    low_deviation(results.iter().flat_map(of_query))
 }
 
 /// Deviation of the outputs of one example which all but a few of the examples exceed: errors are
@@ -334,18 +353,19 @@ fn finish(
     let Attempt {
         degree,
         plan,
+        input: query,
+        output,
         skeleton,
         ranges,
         worst,
         levels,
     } = attempt;
     let network = &prepared.network;
-    let output = &plan.layouts[network.output];
-    let bounds = bounds(options, degree, spread(output, &ranges.results));
+    let images = options.images_per_query;
+    let bounds = bounds(options, degree, spread(&output, images, &ranges.results));
     let result = skeleton.value_of[network.output];
     let value = result.0 as usize;
     let chain = Chain::new(&skeleton, &ranges, worst.as_ref(), value, bounds);
-    let query = &plan.layouts[0];
     let (steps, moved) = levels::emit(&chain, &levels, query.ciphertexts());
     let input = InputSpec {
         shape: prepared
@@ -354,6 +374,7 @@ fn finish(
             .iter()
             .map(|&d| d as u32)
             .collect(),
+        examples: images as u32,
         gather: Gather::Slots(query.cells.iter().map(|c| query_map(c)).collect()),
         scale_log2: levels.input_scale,
         minimum: prepared.input_range.0,

@@ -106,6 +106,14 @@ pub enum CompileError {
         /// What was asked for.
         what: &'static str,
     },
+    /// A number of images that cannot share a query.
+    #[error("{found} images per query: must be a power of two, at most {limit}")]
+    ImagesPerQuery {
+        /// What was asked for.
+        found: usize,
+        /// Most.
+        limit: usize,
+    },
     /// A sum of values that exact arithmetic has multiplied by different factors.
     #[error(
         "layer `{layer}` adds values of different depth, which exact programs cannot; use \

@@ -5,7 +5,8 @@
 //!    replacements on demand.
 //! 3. `normalise`: affine maps and slotwise products.
 //! 4. `layout`: elements to slots, diagonals, baby and giant steps.
-//! 5. `lower`: steps; `ranges`: how large values grow on calibration data.
+//! 5. `lower`: steps; `interleave`: several images in one query; `ranges`: how large values grow on
+//!    calibration data.
 //! 6. `levels`: scales, rescales, primes; `keys`: what the client must make; `cost` and `noise`:
 //!    predictions.
 //!
@@ -21,6 +22,7 @@ pub mod cost;
 mod digest;
 mod error;
 pub mod friendliness;
+mod interleave;
 mod keys;
 mod layout;
 mod levels;
@@ -37,5 +39,5 @@ mod worst;
 pub use compile::{Compilation, Dump, compile};
 pub use error::CompileError;
 pub use friendliness::friendliness;
-pub use options::{Arithmetic, Options};
+pub use options::{Arithmetic, IMAGES_PER_QUERY_MAX, Options};
 pub use report::Report;

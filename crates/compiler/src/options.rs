@@ -4,6 +4,9 @@ use scuro_program::{Flooding, Packing, Ring, SecurityTable, Weights};
 
 use crate::activations::Replacement;
 
+/// Most images of one query; weights take as many times the memory.
+pub const IMAGES_PER_QUERY_MAX: usize = 64;
+
 /// What slots hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arithmetic {
@@ -19,6 +22,10 @@ pub struct Options {
     /// One image in few ciphertexts (latency), or one element of many images per ciphertext
     /// (throughput).
     pub packing: Packing,
+    /// Images that share a query of [`Packing::SingleImage`], a power of two: their elements lie
+    /// side by side, so that rotations serve all of them. Time and memory grow with it, the time
+    /// of an image shrinks.
+    pub images_per_query: usize,
     /// 128, 192 or 256.
     pub security_bits: u32,
     /// Table that certifies the parameters.
@@ -49,6 +56,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             packing: Packing::SingleImage,
+            images_per_query: 1,
             security_bits: 128,
             table: SecurityTable::Guideline2024,
             arithmetic: Arithmetic::Approximate,

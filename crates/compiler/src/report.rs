@@ -55,10 +55,7 @@ impl Report {
             rotations: program.keys.galois.len(),
             query_bytes: query * bytes(plan.log_q(plan.level_max()), 1),
             reply_bytes: reply * bytes(plan.log_q(reply_level), 2),
-            examples_per_query: match program.packing {
-                scuro_program::Packing::SingleImage => 1,
-                scuro_program::Packing::Batch => plan.slots(),
-            },
+            examples_per_query: program.input.examples as usize,
             output_error: result.map_or(0.0, |step| step.estimate.error),
             levels_used: plan.level_max() - reply_level,
             friendliness,

@@ -8,6 +8,7 @@ use scuro_compiler::{Compilation, CompileError, Options, compile};
 use scuro_nn::graph::{Graph, GraphBuilder, Op, Padding, Window};
 use scuro_nn::reference;
 use scuro_nn::tensor::Tensor;
+use scuro_program::{Operation, Packing, Weights};
 
 /// Compiles and compares with the reference; every reply slot must be an output or zero.
 fn check(graph: &Graph, options: &Options, random: &mut Random) -> Compilation {
@@ -192,6 +193,61 @@ fn random_networks_compute_what_the_reference_computes() {
         let graph = random_network(&mut random);
         check(&graph, &Options::default(), &mut random);
     }
+}
+
+#[test]
+fn a_dense_network_with_more_images_a_query_needs_as_many_products_an_image() {
+    let mut random = Random::new(6);
+    let mut net = GraphBuilder::new("classifier", [2304]);
+    net.then(dense(&mut random, 512, 2304)).then(Op::Square);
+    net.then(dense(&mut random, 10, 512));
+    let graph = net.finish().unwrap();
+    let images: Vec<_> = (0..4).map(|_| random.image(&[2304])).collect();
+    let mut rotations_before = usize::MAX;
+    for images_per_query in [1, 2, 4, 8] {
+        let options = Options {
+            images_per_query,
+            weights: Weights::Private,
+            ..Options::default()
+        };
+        let program = compile(&graph, &options, &images).unwrap().program;
+        assert_eq!(program.input.examples as usize, images_per_query);
+        let Some(linear) = program.steps.iter().find_map(|step| match &step.operation {
+            Operation::Linear(linear) => Some(linear),
+            _ => None,
+        }) else {
+            panic!("a dense layer is linear")
+        };
+        assert_eq!(linear.diagonals.len(), 144 * images_per_query);
+        let rotations = program.keys.galois.len();
+        assert!(
+            rotations / images_per_query < rotations_before,
+            "{rotations} rotations"
+        );
+        rotations_before = rotations / images_per_query;
+    }
+}
+
+#[test]
+fn numbers_of_images_that_cannot_share_a_query_are_refused() {
+    let mut random = Random::new(7);
+    let mut net = GraphBuilder::new("small", [4]);
+    net.then(dense(&mut random, 2, 4));
+    let graph = net.finish().unwrap();
+    let refused = |images_per_query, packing| {
+        let options = Options {
+            images_per_query,
+            packing,
+            ..Options::default()
+        };
+        compile(&graph, &options, &[]).unwrap_err()
+    };
+    for found in [0, 3, 128] {
+        let error = refused(found, Packing::SingleImage);
+        assert!(matches!(error, CompileError::ImagesPerQuery { found: f, .. } if f == found));
+    }
+    let error = refused(2, Packing::Batch);
+    assert!(matches!(error, CompileError::SingleImageOnly { .. }));
 }
 
 #[test]

@@ -20,7 +20,7 @@ const HEADER: usize = usize::MAX;
 /// How examples share ciphertexts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packing {
-    /// One example in few ciphertexts.
+    /// One example, or a few whose elements lie side by side, in few ciphertexts.
     SingleImage,
     /// One element of many examples per ciphertext.
     Batch,
@@ -128,13 +128,17 @@ impl Program {
         check_finite(HEADER, "input scale or range", finite)?;
         let elements = checked_elements("input elements", &input.shape)?;
         check_limit("query ciphertexts", input.ciphertexts(), LIMIT_CIPHERTEXTS)?;
+        let (examples, slots) = (input.examples as usize, self.slots());
         let Gather::Slots(maps) = &input.gather else {
-            return Ok(());
+            return check_count(HEADER, "examples of a batch", examples, slots);
         };
+        check_index(HEADER, "no example", 0, examples as u64)?;
+        check_limit("examples of a query", examples, slots)?;
+        let elements = (elements * examples) as u64;
         for map in maps {
-            check_count(HEADER, "slots of the query map", map.len(), self.slots())?;
+            check_count(HEADER, "slots of the query map", map.len(), slots)?;
             for &element in map.iter().filter(|&&e| e != NO_ELEMENT) {
-                check_index(HEADER, "query element", element.into(), elements as u64)?;
+                check_index(HEADER, "query element", element.into(), elements)?;
             }
         }
         Ok(())
@@ -149,12 +153,12 @@ impl Program {
         )?;
         let result = shapes[self.result.0 as usize];
         let elements = checked_elements("output elements", &self.output.shape)?;
-        check_count(
-            HEADER,
-            "output addresses",
-            self.output.addresses.len(),
-            elements,
-        )?;
+        let examples = match self.input.gather {
+            Gather::Slots(_) => self.input.examples as usize,
+            Gather::Batch => 1,
+        };
+        let (found, expected) = (self.output.addresses.len(), elements * examples);
+        check_count(HEADER, "output addresses", found, expected)?;
         for address in &self.output.addresses {
             let ciphertexts = result.ciphertexts as u64;
             check_index(

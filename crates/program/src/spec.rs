@@ -3,10 +3,11 @@
 /// In a [`Gather::Slots`] map: the slot holds zero.
 pub const NO_ELEMENT: u32 = u32::MAX;
 
-/// How the elements of one example (or of a batch) reach the slots of the query.
+/// How the elements of the examples of one query reach its slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Gather {
-    /// One example; per ciphertext and slot the row-major element index, or [`NO_ELEMENT`].
+    /// Few examples; per ciphertext and slot `element + example * elements`, with the row-major
+    /// index of the element, or [`NO_ELEMENT`].
     Slots(Vec<Vec<u32>>),
     /// As many examples as slots: ciphertext `e` holds element `e` of all of them.
     Batch,
@@ -17,6 +18,8 @@ pub enum Gather {
 pub struct InputSpec {
     /// Shape of one example.
     pub shape: Vec<u32>,
+    /// Examples of one query; with [`Gather::Batch`] as many as slots.
+    pub examples: u32,
     /// Which element goes where.
     pub gather: Gather,
     /// Base-two logarithm of the encoding scale.
@@ -75,10 +78,18 @@ pub enum PostOperation {
 pub struct OutputSpec {
     /// Shape of one output.
     pub shape: Vec<u32>,
-    /// Place of each row-major output element.
+    /// Place of each row-major output element, example by example; with batch packing those of the
+    /// first example alone.
     pub addresses: Vec<SlotAddress>,
     /// What the key holder applies after decryption.
     pub post: PostOperation,
+}
+
+impl OutputSpec {
+    /// Elements of one output.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().map(|&d| d as usize).product()
+    }
 }
 
 /// A rotation key that the program needs.

@@ -165,27 +165,53 @@ impl Deployment {
     }
 
     fn encrypt(&mut self, image: &Tensor) -> Vec<AnyCiphertext> {
-        let (images, rng) = ([image.data.as_slice()], &mut self.rng);
+        self.encrypt_all(&[&image.data])
+    }
+
+    /// One query with all the images.
+    fn encrypt_all(&mut self, images: &[&[f32]]) -> Vec<AnyCiphertext> {
+        let rng = &mut self.rng;
         let query = match &self.public {
-            Some(public) => public.encrypt(&images, rng).unwrap(),
-            None => self.client.encrypt(&images, rng).unwrap(),
+            Some(public) => public.encrypt(images, rng).unwrap(),
+            None => self.client.encrypt(images, rng).unwrap(),
         };
-        self.client.model().open_query(&query).unwrap().remove(0)
+        let mut runs = self.client.model().open_query(&query).unwrap();
+        assert_eq!(runs.len(), 1);
+        runs.remove(0)
     }
 
     fn decrypt(&self, reply: Vec<AnyCiphertext>) -> Vec<f64> {
-        let reply = self.client.model().reply(1, &[reply]).unwrap();
-        self.client.decrypt(&reply).unwrap().remove(0).scores
+        self.decrypt_all(reply, 1).remove(0)
+    }
+
+    fn decrypt_all(&self, reply: Vec<AnyCiphertext>, images: usize) -> Vec<Vec<f64>> {
+        let reply = self.client.model().reply(images as u32, &[reply]).unwrap();
+        let predictions = self.client.decrypt(&reply).unwrap();
+        predictions.into_iter().map(|p| p.scores).collect()
+    }
+
+    fn evaluate(&self, query: &[AnyCiphertext]) -> Vec<AnyCiphertext> {
+        let (prepared, keys) = (&self.prepared, &self.keys);
+        prepared.evaluate(keys, query, 1, &mut |_| {}).unwrap()
     }
 
     /// The scores of the encrypted backend.
     fn scores(&mut self, image: &Tensor) -> Vec<f64> {
-        let query = self.encrypt(image);
-        let reply = self
-            .prepared
-            .evaluate(&self.keys, &query, 1, &mut |_| {})
-            .unwrap();
-        self.decrypt(reply)
+        self.scores_of_all(&[&image.data]).remove(0)
+    }
+
+    fn scores_of_all(&mut self, images: &[&[f32]]) -> Vec<Vec<f64>> {
+        let query = self.encrypt_all(images);
+        self.decrypt_all(self.evaluate(&query), images.len())
+    }
+
+    /// All slots of a reply.
+    fn reveal(&self, program: &Program, reply: &[AnyCiphertext]) -> Vec<f64> {
+        let primes = self.client.model().context().parameters().q();
+        let scales = program.scales(&program.validate().unwrap(), primes);
+        let scale = scales[program.result.0 as usize];
+        let slots = |c| self.client.reveal(c, scale).unwrap();
+        reply.iter().flat_map(slots).collect()
     }
 }
 
@@ -200,12 +226,16 @@ fn check(seed: u64, options: &Options) {
     let program = compilation.program;
     let model = Model::new(program.clone()).unwrap();
     let simulator = Simulator::new(&program, model.context().parameters()).unwrap();
-    let image = &images[0];
-    let expected = reference::run(&graph, image).unwrap();
-    let query = gather(&program, &[&image.data]).unwrap();
-    let scores = |slots: Vec<Vec<f64>>| scatter(&program, &slots, 1).unwrap().remove(0);
-    let compare = |backend: &str, scores: &[f64]| {
-        for (&got, &want) in scores.iter().zip(&expected.data) {
+    let images = &images[..options.images_per_query];
+    let inputs: Vec<&[f32]> = images.iter().map(|image| image.data.as_slice()).collect();
+    let expected = images.iter().map(|i| reference::run(&graph, i).unwrap());
+    let expected: Vec<Tensor> = expected.collect();
+    let query = gather(&program, &inputs).unwrap();
+    let scores = |slots: Vec<Vec<f64>>| scatter(&program, &slots, inputs.len()).unwrap();
+    let compare = |backend: &str, scores: &[Vec<f64>]| {
+        assert_eq!(scores.len(), expected.len());
+        let expected = expected.iter().flat_map(|tensor| &tensor.data);
+        for (&got, &want) in scores.iter().flatten().zip(expected) {
             let off = (got - f64::from(want)).abs();
             assert!(
                 off <= tolerance,
@@ -215,7 +245,7 @@ fn check(seed: u64, options: &Options) {
     };
     let clear = scores(clear::run(&program, &query).unwrap());
     compare("clear", &clear);
-    let encrypted = Deployment::new(&program).scores(image);
+    let encrypted = Deployment::new(&program).scores_of_all(&inputs);
     compare("encrypted", &encrypted);
     compare("simulated", &scores(simulator.run(&query, seed).unwrap()));
     if program.parameters.scheme != Scheme::Ckks {
@@ -265,6 +295,26 @@ fn networks_of_integers_compute_exactly_what_the_clear_program_computes() {
 }
 
 #[test]
+fn networks_with_several_images_a_query_compute_the_same() {
+    for (images_per_query, seeds) in [(2, 70..72), (8, 72..75)] {
+        for weights in [Weights::Plain, Weights::Private] {
+            for ring in [Ring::ConjugateInvariant, Ring::Standard] {
+                for arithmetic in [Arithmetic::Approximate, Arithmetic::Exact] {
+                    let options = Options {
+                        images_per_query,
+                        ring,
+                        weights,
+                        arithmetic,
+                        ..Options::default()
+                    };
+                    seeds.clone().for_each(|seed| check(seed, &options));
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn networks_at_higher_security_levels_compute_the_same() {
     for security_bits in [192, 256] {
         let options = Options {
@@ -277,6 +327,15 @@ fn networks_at_higher_security_levels_compute_the_same() {
 
 /// Two dense layers with a square between them, compiled with private weights, and some images.
 fn classifier(random: &mut Random, arithmetic: Arithmetic) -> (Program, f64, Vec<Tensor>) {
+    shared_classifier(random, arithmetic, 1)
+}
+
+/// The same with several images a query.
+fn shared_classifier(
+    random: &mut Random,
+    arithmetic: Arithmetic,
+    images_per_query: usize,
+) -> (Program, f64, Vec<Tensor>) {
     let mut net = GraphBuilder::new("classifier", [70]);
     net.then(random.dense(20, 70)).then(Op::Square);
     net.then(random.dense(4, 20));
@@ -285,6 +344,7 @@ fn classifier(random: &mut Random, arithmetic: Arithmetic) -> (Program, f64, Vec
     let options = Options {
         weights: Weights::Private,
         arithmetic,
+        images_per_query,
         ..Options::default()
     };
     let compilation = compile(&graph, &options, &images).unwrap();
@@ -366,21 +426,58 @@ fn a_reply_decrypted_whole_shows_nothing_but_outputs() {
         let (program, tolerance, images) = classifier(&mut random, arithmetic);
         let mut deployment = Deployment::new(&program);
         let query = deployment.encrypt(&images[0]);
-        let (prepared, keys) = (&deployment.prepared, &deployment.keys);
-        let reply = prepared.evaluate(keys, &query, 1, &mut |_| {}).unwrap();
-        let model = deployment.client.model();
-        let shapes = program.validate().unwrap();
-        let scales = program.scales(&shapes, model.context().parameters().q());
-        let scale = scales[program.result.0 as usize];
-        let slots = |c| deployment.client.reveal(c, scale).unwrap();
-        let slots: Vec<f64> = reply.iter().flat_map(slots).collect();
+        let reply = deployment.evaluate(&query);
+        let slots = deployment.reveal(&program, &reply);
         let scores = deployment.decrypt(reply);
-        let known = scores.iter().copied().chain([0.0]);
-        for slot in slots {
-            let near = known.clone().map(|score| (slot - score).abs());
-            let nearest = near.fold(f64::INFINITY, f64::min);
-            assert!(nearest <= 2.0 * tolerance, "slot {slot} is no output");
+        check_outputs_only(&slots, &scores, tolerance);
+    }
+}
+
+fn check_outputs_only(slots: &[f64], scores: &[f64], tolerance: f64) {
+    let known = scores.iter().copied().chain([0.0]);
+    for slot in slots {
+        let near = known.clone().map(|score| (slot - score).abs());
+        let nearest = near.fold(f64::INFINITY, f64::min);
+        assert!(nearest <= 2.0 * tolerance, "slot {slot} is no output");
+    }
+}
+
+#[test]
+fn a_reply_for_several_images_shows_nothing_but_outputs_of_these_images() {
+    let mut random = Random(ChaCha20Rng::seed_from_u64(65));
+    for arithmetic in [Arithmetic::Approximate, Arithmetic::Exact] {
+        let (program, tolerance, images) = shared_classifier(&mut random, arithmetic, 4);
+        let mut deployment = Deployment::new(&program);
+        // The second query is not full.
+        for range in [0..4, 4..7] {
+            let images: Vec<&[f32]> = images[range].iter().map(|i| i.data.as_slice()).collect();
+            let query = deployment.encrypt_all(&images);
+            let reply = deployment.evaluate(&query);
+            let slots = deployment.reveal(&program, &reply);
+            let scores = deployment.decrypt_all(reply, images.len());
+            assert_eq!(scores.len(), images.len());
+            check_outputs_only(&slots, &scores.concat(), tolerance);
         }
+    }
+}
+
+#[test]
+fn an_answer_depends_neither_on_its_place_nor_on_the_images_beside_it() {
+    let mut random = Random(ChaCha20Rng::seed_from_u64(66));
+    for arithmetic in [Arithmetic::Approximate, Arithmetic::Exact] {
+        let (program, _, images) = shared_classifier(&mut random, arithmetic, 4);
+        let images: Vec<&[f32]> = images.iter().map(|i| i.data.as_slice()).collect();
+        let scores = |images: &[&[f32]]| {
+            let slots = clear::run(&program, &gather(&program, images).unwrap()).unwrap();
+            scatter(&program, &slots, images.len()).unwrap()
+        };
+        let all = scores(&images[..4]);
+        let turned = scores(&[images[5], images[3], images[0], images[6]]);
+        assert_eq!([&turned[1], &turned[2]], [&all[3], &all[0]]);
+        assert_eq!(scores(&images[2..3]), all[2..3]);
+        let many = gather(&program, &images[..5]).unwrap_err();
+        let message = many.to_string();
+        assert!(message.contains('5') && message.contains('4'), "{message}");
     }
 }
 

@@ -46,6 +46,9 @@ const fn bgv(network: Network, security: u32) -> Point {
     Point::private(network, Scheme::Bgv, security)
 }
 
+/// Images a query where as many images a second as possible are wanted.
+const SHARED: usize = 16;
+
 const WHOLE: Point = ckks(WholeCifar10, 128);
 const WHOLE_PLAIN: Point = Point {
     private: false,
@@ -398,17 +401,35 @@ pub(super) const CASES: &[Case] = &[
     ),
     Case::higher(
         "gomez.classifier.ckks.128.rate",
-        "weights encrypted, a batch, one core",
+        "weights encrypted, 16 images a query",
         "images/s",
         150.0,
-        |s| throughput(s, ckks(Classifier, 128)),
+        |s| throughput(s, ckks(Classifier, 128).shared_by(SHARED)),
     ),
     Case::higher(
         "gomez.classifier.bgv.128.rate",
-        "weights encrypted, a batch, one core",
+        "weights encrypted, 16 images a query",
         "images/s",
         150.0,
-        |s| throughput(s, bgv(Classifier, 128)),
+        |s| throughput(s, bgv(Classifier, 128).shared_by(SHARED)),
+    ),
+    Case::untargeted(
+        "gomez.classifier.ckks.128.rate-1",
+        "weights encrypted, one image a query",
+        "images/s",
+        |s| throughput(s, ckks(Classifier, 128).shared_by(1)),
+    ),
+    Case::untargeted(
+        "gomez.classifier.ckks.128.rate-4",
+        "weights encrypted, 4 images a query",
+        "images/s",
+        |s| throughput(s, ckks(Classifier, 128).shared_by(4)),
+    ),
+    Case::untargeted(
+        "gomez.classifier.ckks.128.rate-8",
+        "weights encrypted, 8 images a query",
+        "images/s",
+        |s| throughput(s, ckks(Classifier, 128).shared_by(8)),
     ),
     Case::lower(
         "gomez.cryptonets.ckks.128.latency",

@@ -137,6 +137,10 @@ impl From<CompileError> for Failure {
                 log_n,
                 ..
             } => ("compile.too-deep", too_deep_hint(security_bits, log_n)),
+            CompileError::ImagesPerQuery { .. } => (
+                "compile.images-per-query",
+                "pass --images-per-query 1, 2, 4 and so on up to 64",
+            ),
             CompileError::TooNoisy { .. } => {
                 ("compile.too-noisy", "a larger --log-n, or fewer layers")
             }

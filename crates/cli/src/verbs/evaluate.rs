@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use scuro_client::{Bundle, BundleKind, Model, gather};
+use scuro_client::{Bundle, Model, gather};
 use scuro_fhe::keys::EvaluationKeys;
 use serde::{Deserialize, Serialize};
 
@@ -21,8 +21,9 @@ use crate::{compiled, files, machine, units};
 pub(crate) struct Arguments {
     /// Compiled model.
     model: PathBuf,
-    /// Queries of `scuro encrypt`, or features in clear as JSON arrays of numbers (`.json`) for a
-    /// model with encrypted weights; with more than one, `--out` is a folder.
+    /// Queries of `scuro encrypt`, or features in clear as JSON (`.json`: an array of numbers, or
+    /// one of such arrays for several images) for a model with encrypted weights; with more than
+    /// one, `--out` is a folder.
     #[arg(required = true)]
     queries: Vec<PathBuf>,
     /// Evaluation keys, or the folder of `scuro keygen`.
@@ -155,30 +156,47 @@ fn sealed(evaluator: &mut Evaluator, bytes: &[u8]) -> Result<(Bundle, f64), Fail
     ))
 }
 
+/// Features in clear.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Features {
+    One(Vec<f32>),
+    Several(Vec<Vec<f32>>),
+}
+
+impl Features {
+    fn read(bytes: &[u8]) -> Result<Vec<Vec<f32>>, Failure> {
+        match serde_json::from_slice(bytes) {
+            Ok(Self::One(image)) => Ok(vec![image]),
+            Ok(Self::Several(images)) => Ok(images),
+            Err(error) => {
+                let message = format!("features are a JSON array of numbers, or of such: {error}");
+                Err(Failure::bad_input("evaluate.features", message))
+            }
+        }
+    }
+}
+
 /// The same for features in clear.
 fn features(evaluator: &mut Evaluator, bytes: &[u8]) -> Result<(Bundle, f64), Failure> {
-    let values: Vec<f32> = serde_json::from_slice(bytes).map_err(|error| {
-        let message = format!("features are a JSON array of numbers: {error}");
-        Failure::bad_input("evaluate.features", message)
-    })?;
-    let slots = gather(evaluator.model().program(), &[&values])?;
+    let images = Features::read(bytes)?;
+    let mut runs = Vec::new();
+    for images in images.chunks(evaluator.model().images_per_run()) {
+        let images: Vec<&[f32]> = images.iter().map(Vec::as_slice).collect();
+        runs.push(gather(evaluator.model().program(), &images)?);
+    }
     let start = Instant::now();
     let mut times = Vec::new();
-    let answer = evaluator.run_features(&slots, &mut |event| {
-        times.push((event.step, event.elapsed));
-    })?;
+    let mut answers = Vec::new();
+    for slots in &runs {
+        answers.push(evaluator.run_features(slots, &mut |event| {
+            times.push((event.step, event.elapsed));
+        })?);
+    }
     let evaluate_ms = start.elapsed().as_secs_f64() * 1e3;
     evaluator.record(&times);
-    let model = evaluator.model();
-    // A query without ciphertexts: nothing was encrypted.
-    let query = Bundle {
-        kind: BundleKind::Query,
-        program: model.digest(),
-        images: 1,
-        group: 0,
-        ciphertexts: Vec::new(),
-    };
-    Ok((model.seal_reply(&query, &[answer])?, evaluate_ms))
+    let reply = evaluator.model().reply(images.len() as u32, &answers)?;
+    Ok((reply, evaluate_ms))
 }
 
 fn answer(context: &Context, account: &Account) -> Result<Reply, Failure> {

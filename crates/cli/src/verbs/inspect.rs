@@ -128,7 +128,7 @@ fn program(context: &Context, program: &Program, with_steps: bool) -> Reply {
         Ring::Standard => "power-of-two cyclotomic (N/2 slots)",
     };
     let packing = match program.packing {
-        Packing::SingleImage => "one image",
+        Packing::SingleImage => "few ciphertexts a query",
         Packing::Batch => "a batch, one image a slot",
     };
     let mut rows = vec![
@@ -136,6 +136,7 @@ fn program(context: &Context, program: &Program, with_steps: bool) -> Reply {
         ("digest", hex(&program.digest())),
         ("network digest", hex(&program.model_digest)),
         ("packing", packing.to_string()),
+        ("images a query", program.input.examples.to_string()),
         ("input", format!("{:?}", program.input.shape)),
         ("output", format!("{:?}", program.output.shape)),
         (

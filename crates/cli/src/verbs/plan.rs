@@ -60,6 +60,11 @@ pub(crate) fn summary(context: &Context, compiled: &Compiled) -> String {
             units::significant(report.latency_us / 1e3)
         );
         table.row(["predicted time", &latency]);
+        if report.examples_per_query > 1 {
+            let images = report.examples_per_query;
+            let each = units::significant(report.latency_us / 1e3 / images as f64);
+            table.row(["images a query", &format!("{images}, {each} ms each")]);
+        }
         table.row(["evaluator memory", &units::bytes(report.evaluator_bytes)]);
         table.row(["evaluation keys", &units::bytes(report.key_bytes_seeded)]);
         table.row(["keys in memory", &units::bytes(report.key_bytes)]);
@@ -87,7 +92,8 @@ pub(crate) fn to_json(compiled: &Compiled) -> Value {
     if let Some(compilation) = &compiled.compilation {
         let report = &compilation.report;
         data["predicted"] = json!({
-            "milliseconds": report.latency_us / 1e3, "evaluator_bytes": report.evaluator_bytes,
+            "milliseconds": report.latency_us / 1e3, "images": report.examples_per_query,
+            "evaluator_bytes": report.evaluator_bytes,
             "key_bytes": report.key_bytes, "key_bytes_seeded": report.key_bytes_seeded,
             "query_bytes": report.query_bytes, "reply_bytes": report.reply_bytes,
             "score_error": report.output_error,

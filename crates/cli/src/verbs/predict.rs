@@ -1,4 +1,4 @@
-//! `scuro predict digit.png`: one picture, encrypted from end to end.
+//! `scuro predict digit.png`: pictures, encrypted from end to end.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -91,7 +91,8 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
     Ok(Reply::new(data, human).with_rows(rows))
 }
 
-/// An answer and how long the evaluation took.
+/// An answer and how long the evaluation of its query took.
+#[derive(Clone)]
 struct Timed {
     answer: Prediction,
     milliseconds: f64,
@@ -108,21 +109,34 @@ fn predict(
     }
     let program = model.program();
     let simulator = Simulator::new(program, model.context().parameters())?;
-    let one = |image: &Vec<f32>| {
-        let query = gather(program, &[image])?;
+    let query = |images: &[&[f32]]| {
+        let query = gather(program, images)?;
         let start = Instant::now();
         let slots = match mode {
             Mode::Simulate => simulator.run(&query, 0)?,
             _ => scuro_runtime::clear::run(program, &query)?,
         };
         let milliseconds = start.elapsed().as_secs_f64() * 1e3;
-        let scores = scatter(program, &slots, 1)?.pop().unwrap_or_default();
-        Ok(Timed {
-            answer: Prediction::from_scores(scores),
-            milliseconds,
-        })
+        let scores = scatter(program, &slots, images.len())?.into_iter();
+        let answers = scores.map(Prediction::from_scores);
+        Ok(timed(answers, milliseconds))
     };
-    images.iter().map(one).collect()
+    let queries = queries(model, images).map(|images| query(&images));
+    Ok(queries.collect::<Result<Vec<_>, Failure>>()?.concat())
+}
+
+fn timed(answers: impl Iterator<Item = Prediction>, milliseconds: f64) -> Vec<Timed> {
+    let one = |answer| Timed {
+        answer,
+        milliseconds,
+    };
+    answers.map(one).collect()
+}
+
+/// Images in groups of as many as share a query.
+fn queries<'a>(model: &Model, images: &'a [Vec<f32>]) -> impl Iterator<Item = Vec<&'a [f32]>> {
+    let groups = images.chunks(model.images_per_run());
+    groups.map(|group| group.iter().map(Vec::as_slice).collect())
 }
 
 fn predict_encrypted(
@@ -134,9 +148,9 @@ fn predict_encrypted(
     let mut session = Session::new(model, context.thread_count())?;
     let model = session.model().clone();
     let mut answers = Vec::new();
-    for image in images {
+    for images in queries(&model, images) {
         progress.say("evaluating on ciphertexts");
-        let query = session.encrypt(&[image])?;
+        let query = session.encrypt(&images)?;
         let runs = model.open_query(&query)?;
         let start = Instant::now();
         let replies = runs
@@ -147,10 +161,7 @@ fn predict_encrypted(
         let predictions = session
             .client
             .decrypt(&model.seal_reply(&query, &replies)?)?;
-        answers.extend(predictions.into_iter().map(|answer| Timed {
-            answer,
-            milliseconds,
-        }));
+        answers.extend(timed(predictions.into_iter(), milliseconds));
     }
     Ok(answers)
 }

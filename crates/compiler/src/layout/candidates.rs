@@ -72,14 +72,12 @@ fn plain_input(shape: &[usize], slots: usize) -> Layout {
 }
 
 /// Vectors for a dense first layer: every element fills a block of slots, so that a rotation by a
-/// block reaches the next element. In one ciphertext; and, where the number of elements is not
-/// nearly a power of two, its largest power of two in one and the rest in another, so that
-/// diagonals have no zeros: 2304 = 2048 + 256.
+/// block reaches the next element. As many full ciphertexts as there are, what is left in one
+/// more; and, where that is not nearly a power of two, its largest power of two in one and the
+/// rest in another, so that diagonals have no zeros: 2304 = 2048 + 256.
 fn stretched_inputs(elements: usize, slots: usize) -> Vec<Layout> {
-    let whole = elements.next_power_of_two();
-    if whole > slots {
-        return Vec::new();
-    }
+    let full = elements / slots;
+    let left = elements % slots;
     let part = |first: usize, count: usize| {
         let width = slots / count.next_power_of_two();
         let element = |slot: usize| match slot / width {
@@ -89,10 +87,17 @@ fn stretched_inputs(elements: usize, slots: usize) -> Vec<Layout> {
         (0..slots).map(element).collect::<Vec<u32>>()
     };
     let layout = |cells| Layout::new(cells, slots, elements, Grid::VECTOR);
-    let mut layouts = vec![layout(vec![part(0, elements)])];
-    let (front, rest) = (whole / 2, elements.saturating_sub(whole / 2));
+    let first: Vec<Vec<u32>> = (0..full).map(|i| part(i * slots, slots)).collect();
+    let with = |rest: &[Vec<u32>]| layout([&first[..], rest].concat());
+    if left == 0 {
+        return vec![with(&[])];
+    }
+    let done = full * slots;
+    let mut layouts = vec![with(&[part(done, left)])];
+    let whole = left.next_power_of_two();
+    let (front, rest) = (whole / 2, left.saturating_sub(whole / 2));
     if rest > 0 && front + rest.next_power_of_two() < whole {
-        layouts.push(layout(vec![part(0, front), part(front, rest)]));
+        layouts.push(with(&[part(done, front), part(done + front, rest)]));
     }
     layouts
 }

@@ -78,7 +78,8 @@ impl Plan {
     }
 }
 
-/// Finds the cheapest plan for ciphertexts of `slots` slots, and those that cost little more: which
+/// Finds the cheapest plan for one image in ciphertexts of `slots` slots, each of which stands for
+/// one of every of `images` images, and those that cost little more: which
 /// of them is fastest depends on the noise too, which is not known yet.
 ///
 /// # Errors
@@ -87,11 +88,13 @@ impl Plan {
 pub(crate) fn run(
     network: &Network,
     slots: usize,
+    images: usize,
     cost: &CostModel,
 ) -> Result<(Plan, Vec<Plan>), CompileError> {
     let search = Search {
         network,
         slots,
+        images,
         cost,
         depth: remaining_depth(network),
     };
@@ -132,6 +135,7 @@ pub(crate) fn operands_of(kind: &StageKind) -> Vec<Var> {
 struct Search<'a> {
     network: &'a Network,
     slots: usize,
+    images: usize,
     cost: &'a CostModel,
     depth: Vec<u32>,
 }
@@ -186,9 +190,13 @@ impl Search<'_> {
         CompileError::TooLarge {
             layer,
             what: "values of all diagonals",
-            found: stage.shape.iter().product::<usize>() as u64 * self.slots as u64,
+            found: stage.shape.iter().product::<usize>() as u64 * self.values_of_diagonal(),
             limit: MAX_DIAGONAL_VALUES,
         }
+    }
+
+    fn values_of_diagonal(&self) -> u64 {
+        self.slots as u64 * self.images as u64
     }
 
     /// A factor of a product must have the layout of the other factor, if that has one already.
@@ -268,7 +276,7 @@ impl Search<'_> {
         limit: f64,
     ) -> Option<(SplitCost, usize)> {
         let sets = step_sets(assignment, operands, true)?;
-        if sets.diagonals() as u64 * self.slots as u64 > MAX_DIAGONAL_VALUES {
+        if sets.diagonals() as u64 * self.values_of_diagonal() > MAX_DIAGONAL_VALUES {
             return None;
         }
         let limbs = (self.depth[index] as usize + 3) / 2;

@@ -184,6 +184,7 @@ impl<'a> Reader<'a> {
     fn input(&mut self) -> Result<InputSpec> {
         Ok(InputSpec {
             shape: self.u32s()?,
+            examples: self.u32()?,
             gather: match self.u8()? {
                 0 => Gather::Slots(self.list(4, Reader::u32s)?),
                 1 => Gather::Batch,

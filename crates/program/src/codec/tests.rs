@@ -20,6 +20,7 @@ fn sample() -> Program {
         weights: Weights::Plain,
         input: InputSpec {
             shape: vec![2],
+            examples: 1,
             gather: Gather::Slots(vec![(0..SLOTS as u32).map(|s| s % 2).collect()]),
             scale_log2: 22.0,
             minimum: 0.0,
@@ -161,6 +162,44 @@ fn headers_are_named_in_errors() {
         Program::from_bytes(&found),
         Err(ProgramError::WrongMagic { found })
     );
+}
+
+/// The sample for three examples a query.
+fn sample_of_three() -> Program {
+    let mut program = sample();
+    program.input.examples = 3;
+    program.input.gather = Gather::Slots(vec![(0..SLOTS as u32).map(|s| s % 6).collect()]);
+    let address = |slot| SlotAddress {
+        ciphertext: 0,
+        slot,
+    };
+    program.output.addresses = (3..6).map(address).collect();
+    program
+}
+
+#[test]
+fn a_program_for_several_examples_survives_its_bytes() {
+    let program = sample_of_three();
+    assert_eq!(Program::from_bytes(&program.to_bytes()), Ok(program));
+}
+
+#[test]
+fn examples_that_do_not_fit_the_query_or_the_reply_are_refused() {
+    let refused = |change: &dyn Fn(&mut Program), what: &str| {
+        let mut program = sample_of_three();
+        change(&mut program);
+        let error = Program::from_bytes(&program.to_bytes()).unwrap_err();
+        assert!(error.to_string().contains(what), "{error}");
+    };
+    refused(&|p| p.input.examples = 0, "no example");
+    refused(
+        &|p| p.input.examples = SLOTS as u32 + 1,
+        "examples of a query",
+    );
+    refused(&|p| p.input.examples = 2, "query element");
+    refused(&|p| p.input.examples = 4, "output addresses");
+    refused(&|p| p.output.addresses.truncate(2), "output addresses");
+    refused(&|p| p.input.gather = Gather::Batch, "examples of a batch");
 }
 
 #[test]

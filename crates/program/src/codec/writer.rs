@@ -96,6 +96,7 @@ impl Writer {
 
     fn input(&mut self, input: &InputSpec) {
         self.u32s(&input.shape);
+        self.u32(input.examples);
         match &input.gather {
             Gather::Slots(maps) => {
                 self.u8(0);

@@ -18,7 +18,7 @@ const SAMPLES: usize = 20;
 const BLOCK_SAMPLES: usize = 5;
 /// Queries that share one reading of the weights: few read the weights often, many fall out of the
 /// caches themselves.
-const BLOCKS: [usize; 3] = [4, 8, 16];
+const BLOCKS: [usize; 4] = [1, 2, 4, 8];
 const MEGABYTE: f64 = 1e6;
 
 /// Milliseconds of processor time of one evaluation, input and weights encrypted.
@@ -101,20 +101,20 @@ fn fill(workspace: &Workspace, subject: &Subject) -> Result<(), Failure> {
     workspace.fill_weights(&protected.weights)
 }
 
-/// Images a second of processor time, in blocks that read the weights once; of the block sizes, the
-/// fastest.
+/// Images a second of processor time, in blocks of queries that read the weights once; of the block
+/// sizes, the fastest.
 pub(super) fn throughput(settings: &Settings<'_>, point: Point) -> Result<Sampling, Failure> {
     let subject = Subject::get(settings, point)?;
     let session = Session::new(&subject.compiled.model, settings.threads)?;
-    let mut queries = Vec::new();
-    for input in subject.inputs.iter().cycle().take(BLOCKS[BLOCKS.len() - 1]) {
-        let query = session.encrypt(&[input])?;
-        queries.extend(session.model().open_query(&query)?);
-    }
+    let images = point.images;
+    let count = images * BLOCKS[BLOCKS.len() - 1];
+    let inputs = subject.inputs.iter().cycle().take(count);
+    let inputs: Vec<&[f32]> = inputs.map(Vec::as_slice).collect();
+    let queries = session.model().open_query(&session.encrypt(&inputs)?)?;
     let mut best: Option<(Sampling, usize)> = None;
     for block in BLOCKS {
         let run = || session.evaluator.run_block(&queries[..block]);
-        let rates = rates(settings, block, run)?;
+        let rates = rates(settings, images * block, run)?;
         if best
             .as_ref()
             .is_none_or(|(b, _)| rates.median() > b.median())
@@ -123,7 +123,12 @@ pub(super) fn throughput(settings: &Settings<'_>, point: Point) -> Result<Sampli
         }
     }
     let (rates, block) = best.ok_or_else(|| Failure::internal("no block sizes"))?;
-    Ok(rates.note(format!("blocks of {block}; {}", subject.describe())))
+    let weights = session.evaluator.memory_bytes() as f64 / MEGABYTE;
+    let note = format!(
+        "{images} images a query, blocks of {block}, weights {weights:.0} MB in memory; {}",
+        subject.describe()
+    );
+    Ok(rates.note(note))
 }
 
 /// Images a second of `work`, which takes `images` at a time.

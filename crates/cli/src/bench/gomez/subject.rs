@@ -101,6 +101,8 @@ pub(super) struct Point {
     pub(super) scheme: Scheme,
     /// 128, 192 or 256.
     pub(super) security: u32,
+    /// Images that share a query.
+    pub(super) images: usize,
 }
 
 impl Point {
@@ -111,7 +113,13 @@ impl Point {
             private: true,
             scheme,
             security,
+            images: 1,
         }
+    }
+
+    /// The same with several images a query.
+    pub(super) const fn shared_by(self, images: usize) -> Self {
+        Self { images, ..self }
     }
 
     /// The compiler's arguments.
@@ -122,6 +130,7 @@ impl Point {
                 Scheme::Ckks => SchemeChoice::Ckks,
                 Scheme::Bgv => SchemeChoice::Bgv,
             }),
+            images_per_query: self.images,
             ..CompileArguments::standard(self.security)
         }
     }
