@@ -1,14 +1,16 @@
 //! The whole system, each part its own process: a classifier with encrypted weights goes from the
 //! vault to a device, frames go in, both are killed, and every frame has one answer.
 
+#[path = "../src/bench/gomez/edge/site.rs"]
+mod site;
 mod support;
 
 use std::collections::BTreeSet;
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use scuro_nn::tensor::Tensor;
+use site::{DEPLOY, LOG, Service, Site};
 use support::{Desk, draw_seven};
 
 const NETWORK: &[u8] = include_bytes!("../assets/demo-cryptonets.onnx");
@@ -16,42 +18,6 @@ const NETWORK: &[u8] = include_bytes!("../assets/demo-cryptonets.onnx");
 const FRAMES: usize = 24;
 /// Longest wait for the last answer: a busy machine of two cores.
 const PATIENCE: Duration = Duration::from_secs(240);
-
-/// A service that is killed when the test ends.
-struct Service(Child);
-
-impl Service {
-    fn start(desk: &Desk, words: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_scuro"));
-        command.args(words).current_dir(desk.path("."));
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(desk.path("services.log"))
-            .expect("log");
-        Self(command.stderr(log).spawn().expect("the binary runs"))
-    }
-
-    /// As `kill -9`.
-    fn kill(mut self) {
-        self.0.kill().expect("killed");
-        self.0.wait().expect("gone");
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// An address on loopback that was free a moment ago.
-fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").to_string()
-}
 
 /// Asks until there is an answer that `done` likes.
 fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
@@ -67,44 +33,35 @@ fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 
 struct Fleet {
     desk: Desk,
-    vault_address: String,
-    metrics: String,
-    device_address: String,
+    site: Site,
 }
 
 impl Fleet {
     fn new() -> Self {
-        Self {
-            desk: Desk::new(),
-            vault_address: free_address(),
-            metrics: free_address(),
-            device_address: free_address(),
-        }
+        let desk = Desk::new();
+        let binary = Path::new(env!("CARGO_BIN_EXE_scuro"));
+        let site = Site::new(binary, &desk.path("")).expect("free addresses");
+        Self { desk, site }
     }
 
     fn vault(&self) -> Service {
-        let (listen, metrics) = (&self.vault_address, &self.metrics);
-        let words = ["vault", "serve", "vault", "--listen", listen, "--metrics"];
-        Service::start(&self.desk, &[&words[..], &[metrics]].concat())
+        self.site.vault().expect("the binary runs")
     }
 
-    fn edge(&self) -> Service {
-        let words = ["edge", "serve", "device", "--bundle", "bundle", "--listen"];
-        let more = [&self.device_address, "--watch", "frames", "--threads", "1"];
-        Service::start(&self.desk, &[&words[..], &more[..]].concat())
+    fn edge(&self, more: &[&str]) -> Service {
+        let words = [more, &["--threads", "1"]].concat();
+        self.site.edge(&words).expect("the binary runs")
     }
 
     /// Keys, certificates, the protected model.
     fn set_up(&self) {
-        let desk = &self.desk;
-        desk.write("model.onnx", NETWORK);
-        desk.data(&["vault", "init"]);
-        let (device, vault) = (&self.device_address, &self.vault_address);
-        let words = ["vault", "enroll", "cam-7", "--out", "bundle", "--address"];
-        desk.data(&[&words[..], &[device, "--vault-address", vault]].concat());
-        let words = ["protect", "model.onnx", "--calibration", "32"];
-        let stored = ["--vault", "vault", "--name", "digits"];
-        let reply = desk.data(&[&words[..], &stored].concat());
+        self.desk.write("model.onnx", NETWORK);
+        let [init, enrol, protect] = self.site.set_up();
+        self.desk.data(&init);
+        self.desk.data(&enrol);
+        let reply = self
+            .desk
+            .data(&[&protect[..], &["--calibration", "32"]].concat());
         assert_eq!(reply["stored"]["model"], "digits:1");
     }
 
@@ -139,19 +96,19 @@ fn every_frame_has_one_answer_though_device_and_vault_are_killed() {
     assert_eq!(code, 4);
     // A picture of another size than the network's is no frame.
     draw_seven(&fleet.desk.path("frames/wrong.png"));
-    let (vault, edge) = (fleet.vault(), fleet.edge());
+    let watch = ["--watch", "frames"];
+    let (vault, edge) = (fleet.vault(), fleet.edge(&watch));
     until("deployment", || {
-        let words = ["deploy", "digits", "--device", "cam-7", "--format", "json"];
-        (fleet.desk.run(&words).code == 0).then_some(())
+        (fleet.desk.run(&DEPLOY).code == 0).then_some(())
     });
     fleet.frames(0..FRAMES / 2);
     until("first answers", || {
         (fleet.results().len() > 1).then_some(())
     });
-    edge.kill();
+    edge.kill().expect("killed");
     fleet.frames(FRAMES / 2..FRAMES);
-    let edge = fleet.edge();
-    vault.kill();
+    let edge = fleet.edge(&watch);
+    vault.kill().expect("killed");
     std::thread::sleep(Duration::from_secs(2));
     let vault = fleet.vault();
     let results = until("last answer", || {
@@ -161,8 +118,8 @@ fn every_frame_has_one_answer_though_device_and_vault_are_killed() {
     assert_eq!(results.len(), FRAMES, "no frame is answered twice");
     let ids: BTreeSet<String> = results.iter().map(|r| r["query_id"].to_string()).collect();
     assert_eq!(ids.len(), FRAMES);
-    edge.kill();
-    vault.kill();
+    edge.kill().expect("killed");
+    vault.kill().expect("killed");
     assert_eq!(fleet.desk.names("frames/done").len(), FRAMES);
     assert!(
         fleet
@@ -170,7 +127,7 @@ fn every_frame_has_one_answer_though_device_and_vault_are_killed() {
             .names("frames/failed")
             .contains(&"wrong.png".to_string())
     );
-    let log = String::from_utf8(fleet.desk.read("services.log")).expect("text");
+    let log = String::from_utf8(fleet.desk.read(LOG)).expect("text");
     assert!(!log.contains("confidence") && !log.contains("scores"));
     let label = |result: &serde_json::Value| result["answers"][0]["label"].as_u64();
     let mut labels: Vec<u64> = results.iter().filter_map(label).collect();

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! [`frame`] reads frames, [`intake`] names and counts them, [`spool`] keeps them; `agent` turns
-//! them into encrypted inferences under the active [`version`]; `uplink` sends these.
+//! them into encrypted inferences under the active [`version`]; `registrar` tells the vault of each
+//! query when its frame is accepted, `uplink` sends the inferences.
 //! [`artefacts`] and [`deployments`] are what the vault writes to, through the device's server.
 //! [`service`] puts it together.
 //!
@@ -26,6 +27,7 @@ mod disk;
 pub mod frame;
 pub mod intake;
 pub mod latency;
+mod registrar;
 pub mod service;
 pub mod sources;
 pub mod spool;

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use crate::error::VaultError;
 
 /// Version of the tables below.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// How long a command waits while another process writes.
 const BUSY: Duration = Duration::from_secs(10);
 
@@ -36,6 +36,8 @@ CREATE TABLE queries(
 CREATE INDEX open_queries ON queries(device) WHERE result IS NULL;
 CREATE TABLE results(
     seq INTEGER PRIMARY KEY AUTOINCREMENT, query BLOB NOT NULL UNIQUE, body TEXT NOT NULL) STRICT;
+-- BLAKE3 of every encrypted reply that was decrypted: none answers a second query.
+CREATE TABLE replies(digest BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
 -- How far each sink has come in `results`.
 CREATE TABLE sinks(name TEXT PRIMARY KEY, published INTEGER NOT NULL) STRICT;
 ";

@@ -1,8 +1,9 @@
 //! The decryption agent: takes registrations and encrypted inferences of one device.
 //!
 //! An inference is decrypted only if this device registered its query, for a deployment that it
-//! was given and that is neither retired nor expired, with the same digest, and it was not answered
-//! before. The answer and the mark on the query are one transaction: what is acknowledged is on
+//! was given and that is neither retired nor expired, with the same digest, it was not answered
+//! before, and the very same ciphertexts answered no other query. The answer and the mark on the
+//! query are one transaction: what is acknowledged is on
 //! disk, and nothing is there twice.
 
 use std::collections::{HashMap, HashSet};
@@ -45,6 +46,7 @@ const NOT_DEPLOYED: &str = "deployment.not-on-this-device";
 const RETIRED: &str = "model.retired";
 const EXPIRED: &str = "model.key-expired";
 const UNREADABLE: &str = "model.unreadable";
+const REPLAYED: &str = "reply.replayed";
 
 /// The agent; shared by all requests.
 #[derive(Debug)]
@@ -246,13 +248,17 @@ impl Intake {
             Err(Refused::Never(code)) => return Ok(Verdict::Refused(code, None)),
             Err(Refused::Later(code)) => return Ok(Verdict::Unreadable(code)),
         };
+        let reply = Digest::of(&inference.reply);
+        if self.vault.database.read(|db| is_replay(db, &reply))? {
+            return Ok(Verdict::Refused(REPLAYED, None));
+        }
         let start = Instant::now();
         let answers = match model.decrypt(&inference.reply) {
             Ok(answers) => answers,
             Err(fault) => return Ok(Verdict::Refused(fault.code(), Some(fault.to_string()))),
         };
         self.metrics.observe(DECRYPT_METRIC, &[], start.elapsed());
-        Ok(Verdict::Decrypted(Box::new(InferenceResult {
+        let result = InferenceResult {
             seq: 0,
             query_id: inference.query_id,
             query_digest: inference.query_digest,
@@ -264,7 +270,8 @@ impl Intake {
             timings: inference.timings,
             received_ms: now_ms,
             decrypt_us: start.elapsed().as_micros() as u64,
-        })))
+        };
+        Ok(Verdict::Decrypted(Box::new(result), reply))
     }
 
     fn count_registration(&self, device: &Name, ack: &QueryAck) {
@@ -300,6 +307,10 @@ impl Intake {
                 let detail = detail.as_deref().unwrap_or("");
                 tracing::warn!(%device, %query, code, detail, "inference refused");
             }
+            // Its ciphertexts answered another query while it was decrypted.
+            _ if ack.outcome == Outcome::Refused => {
+                tracing::warn!(%device, %query, code, "inference refused");
+            }
             _ => tracing::debug!(%device, %query, outcome, "inference"),
         }
     }
@@ -307,8 +318,8 @@ impl Intake {
 
 /// What is to be done with one inference.
 enum Verdict {
-    /// Store it.
-    Decrypted(Box<InferenceResult>),
+    /// Store it, and the digest of the encrypted reply.
+    Decrypted(Box<InferenceResult>, Digest),
     /// It was answered before.
     Answered,
     /// Another request, or another place of this one, has the same query.
@@ -404,8 +415,9 @@ fn settle(
             Some(receipt) => ack(Outcome::Duplicate, Some(receipt), None),
             None => ack(Outcome::Retry, None, None),
         },
-        Verdict::Decrypted(result) => match answered()? {
+        Verdict::Decrypted(result, reply) => match answered()? {
             Some(receipt) => ack(Outcome::Duplicate, Some(receipt), None),
+            None if !note_reply(db, reply)? => ack(Outcome::Refused, None, Some(REPLAYED)),
             None => {
                 let seq = results::append(db, result)?;
                 let sql = "UPDATE queries SET result = ?2 WHERE id = ?1";
@@ -414,6 +426,21 @@ fn settle(
             }
         },
     })
+}
+
+/// Whether these ciphertexts have answered a query.
+fn is_replay(db: &Connection, reply: &Digest) -> Result<bool, VaultError> {
+    let sql = "SELECT 1 FROM replies WHERE digest = ?1";
+    Ok(db
+        .query_row(sql, [reply.0], |_| Ok(()))
+        .optional()?
+        .is_some())
+}
+
+/// Notes that these ciphertexts answer a query; false if they have answered another.
+fn note_reply(db: &Connection, reply: &Digest) -> Result<bool, VaultError> {
+    let sql = "INSERT OR IGNORE INTO replies VALUES (?1)";
+    Ok(db.execute(sql, [reply.0])? == 1)
 }
 
 fn check_open_queries(db: &Connection, device: &Name, more: usize) -> Result<(), VaultError> {
@@ -442,17 +469,24 @@ fn register_one(
         status,
         code: code.map(str::to_string),
     };
-    if let Some(known) = find_query(db, &query.query_id)? {
-        let same = known.device == device.as_str()
-            && known.deployment == query.deployment
-            && known.digest == query.query_digest;
-        return Ok(match same {
-            true => ack(Registration::Known, None),
-            false => ack(Registration::Refused, Some(ID_TAKEN)),
-        });
+    let known = find_query(db, &query.query_id)?;
+    if let Some(known) = &known {
+        let same = known.device == device.as_str() && known.digest == query.query_digest;
+        if same && known.deployment == query.deployment {
+            return Ok(ack(Registration::Known, None));
+        }
+        if !same || known.result.is_some() {
+            return Ok(ack(Registration::Refused, Some(ID_TAKEN)));
+        }
     }
     if let Err(code) = allowed {
         return Ok(ack(Registration::Refused, Some(code)));
+    }
+    if known.is_some() {
+        // Registered when its frame was accepted, run under the version that came after.
+        let sql = "UPDATE queries SET deployment = ?2 WHERE id = ?1";
+        db.execute(sql, params![query.query_id.0, query.deployment.0])?;
+        return Ok(ack(Registration::Registered, None));
     }
     db.execute(
         "INSERT INTO queries VALUES (?1, ?2, ?3, ?4, ?5, NULL)",

@@ -1,4 +1,5 @@
-//! Registration of queries: what a device announces before it sends the encrypted answer.
+//! Registration of queries: what a device announces when it has accepted a frame, before it has the
+//! encrypted answer.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,13 +7,14 @@ use crate::error::WireError;
 use crate::hex::{Digest, QueryId};
 use crate::limits;
 
-/// One query that a device is about to answer.
+/// One query that a device will answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QueryRegistration {
     /// Sixteen random bytes, drawn by the device.
     pub query_id: QueryId,
-    /// Digest of the manifest that answers it.
+    /// Digest of the manifest that answers it. A query that is open may be registered again with
+    /// another one of the same device: a frame runs under the version that is active at its turn.
     pub deployment: Digest,
     /// BLAKE3 of the frame or of the query's bytes.
     pub query_digest: Digest,
@@ -49,7 +51,7 @@ impl QueryBatch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Registration {
-    /// On disk now.
+    /// On disk now, or moved to this deployment.
     Registered,
     /// The very same registration was on disk already.
     Known,

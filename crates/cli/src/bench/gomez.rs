@@ -2,6 +2,7 @@
 //! beyond them.
 // tidy: catalogue
 
+mod edge;
 mod measure;
 mod published;
 mod score;
@@ -9,10 +10,11 @@ mod sheets;
 mod subject;
 mod tables;
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
-use super::case::Case;
+use super::case::{Better, Case};
+use crate::errors::Failure;
 use crate::scoring::Mode;
 use crate::verbs::accuracy::Score;
 use measure::{decryption, latency, latency_plain, memory, size, throughput};
@@ -36,6 +38,8 @@ pub(crate) struct Shared {
     subject: RefCell<Option<(Point, Rc<Subject>)>>,
     /// Encrypted scorings of classifiers.
     scores: RefCell<Vec<(Data, Score)>>,
+    /// The run of vault and device as processes.
+    edge: OnceCell<Result<edge::Run, Failure>>,
 }
 
 const fn ckks(network: Network, security: u32) -> Point {
@@ -521,5 +525,47 @@ pub(super) const CASES: &[Case] = &[
         "points",
         2.0,
         whole_loss,
+    ),
+    Case {
+        better: Better::Higher,
+        ..Case::untargeted(
+            "gomez.edge.rate",
+            "frames with a label out, queue full, loopback",
+            "frames/s",
+            edge::rate,
+        )
+    },
+    Case::untargeted(
+        "gomez.edge.latency.p50",
+        "frame in to label out, 80 % of the rate",
+        "ms",
+        |s| edge::latency(s, 0.5),
+    ),
+    Case::untargeted(
+        "gomez.edge.latency.p99",
+        "frame in to label out, 80 % of the rate",
+        "ms",
+        |s| edge::latency(s, 0.99),
+    ),
+    Case::lower(
+        "gomez.edge.lost",
+        "device and vault killed; 10,000 frames with --full",
+        "frames",
+        0.0,
+        edge::lost,
+    ),
+    Case::lower(
+        "gomez.edge.twice",
+        "answers beyond one a frame, in the same run",
+        "answers",
+        0.0,
+        edge::twice,
+    ),
+    Case::higher(
+        "gomez.edge.agreement",
+        "labels out = clear answer, in the same run",
+        "share",
+        0.999,
+        edge::agreement,
     ),
 ];

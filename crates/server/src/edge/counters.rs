@@ -12,6 +12,8 @@ pub(super) const INFERENCES: &str = "scuro_edge_inferences_total";
 pub(super) const DEAD: &str = "scuro_edge_dead_letters_total";
 /// Time of each stage of the pipeline.
 pub(super) const STAGE: &str = "scuro_edge_stage_seconds";
+/// Queries that the vault knows before their answer is sent.
+pub(super) const REGISTERED: &str = "scuro_edge_registered_total";
 /// Inferences that the vault has, by outcome.
 pub(super) const SENT: &str = "scuro_edge_sent_total";
 /// Failed tries to reach the vault, by reason.

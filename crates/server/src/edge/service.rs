@@ -17,6 +17,7 @@ use super::artefacts::Artefacts;
 use super::deployments::Deployments;
 use super::device::{self, Device};
 use super::intake::Intake;
+use super::registrar::{Registered, Registrar};
 use super::sources::{Directory, Http, Mqtt, Source, Stdin, StreamFormat};
 use super::spool::{Limits, Spool};
 use super::uplink::{Backoff, Uplink};
@@ -105,13 +106,26 @@ impl Edge {
         let mut tasks = vec![server];
         tasks.extend(sources.into_iter().map(|source| acquire(source, &intake)));
         if let Some(vault) = &options.vault {
-            let uplink = Uplink {
+            let tls = options.identity.client_config()?;
+            let registered = Arc::new(Registered::default());
+            let registrar = Registrar {
                 spool: spool.clone(),
-                deployments,
-                client: Client::new(vault, VAULT_NAME, options.identity.client_config()?),
+                active: active.clone(),
+                client: Client::new(vault, VAULT_NAME, Arc::clone(&tls)),
                 stop: stopping.clone(),
                 metrics: Arc::clone(&metrics),
                 backoff: Backoff::new(random_bytes()?),
+                registered: Arc::clone(&registered),
+            };
+            tasks.push(tokio::spawn(registrar.run()));
+            let uplink = Uplink {
+                spool: spool.clone(),
+                deployments,
+                client: Client::new(vault, VAULT_NAME, tls),
+                stop: stopping.clone(),
+                metrics: Arc::clone(&metrics),
+                backoff: Backoff::new(random_bytes()?),
+                registered,
             };
             tasks.push(tokio::spawn(uplink.run()));
         }

@@ -104,6 +104,17 @@ pub struct StoredFrame {
     pub content: Result<Content, FrameFault>,
 }
 
+/// The query of a frame that waits to be processed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitingQuery {
+    /// Place of the frame in the stream.
+    pub seq: u64,
+    /// The id of its query.
+    pub query_id: QueryId,
+    /// BLAKE3 of its record.
+    pub digest: scuro_wire::Digest,
+}
+
 /// An encrypted inference that waits for the vault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitingInference {
@@ -324,6 +335,14 @@ impl Reader {
     /// [`Error::Spool`].
     pub fn frames(&self, after: u64, limit: usize) -> Result<Vec<StoredFrame>, Error> {
         store::frames(&self.lock(), after, limit)
+    }
+
+    /// Queries of the frames after place `after`, in order.
+    ///
+    /// # Errors
+    /// [`Error::Spool`].
+    pub fn queries(&self, after: u64, limit: usize) -> Result<Vec<WaitingQuery>, Error> {
+        store::queries(&self.lock(), after, limit)
     }
 
     /// Inferences that wait for the vault, in the order of their frames, as far as every frame

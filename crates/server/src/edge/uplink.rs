@@ -1,5 +1,5 @@
-//! The way to the vault: registers queries and sends encrypted inferences, in batches and in the
-//! order of their frames.
+//! The way to the vault: sends encrypted inferences, in batches and in the order of their frames,
+//! and registers those queries that the [`super::registrar`] has not registered yet.
 //!
 //! An inference leaves the spool when the vault says that it has it (now or from before), or that
 //! it never will. As long as the vault is away, or answers anything else, it waits: with
@@ -13,14 +13,17 @@ use std::time::Duration;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use scuro_wire::https::{Answer, Client};
-use scuro_wire::inference::{CONTENT_TYPE, InferenceBatch, InferenceBatchReply, Outcome};
+use scuro_wire::inference::{
+    CONTENT_TYPE, Inference, InferenceBatch, InferenceBatchReply, Outcome,
+};
 use scuro_wire::metrics::Metrics;
-use scuro_wire::query::{QueryBatch, QueryBatchReply, QueryRegistration, Registration};
+use scuro_wire::query::{QueryRegistration, Registration};
 use scuro_wire::{QueryId, paths};
 use tokio::sync::watch;
 
 use super::counters::{DEAD, SENT, UPLINK_FAILURES, UPLINK_UP};
 use super::deployments::Deployments;
+use super::registrar::{Registered, register, success};
 use super::spool::{Letter, Spool, WaitingInference};
 use crate::error::Error;
 
@@ -37,6 +40,10 @@ const WRONG_REQUEST: [u16; 3] = [400, 413, 422];
 
 /// The vault's code for a deployment that its books do not have on this device.
 const NOT_ON_THIS_DEVICE: &str = "deployment.not-on-this-device";
+/// The vault's codes for a query that it does not know, or knows for another version: what was
+/// registered early is registered again.
+const UNKNOWN: &str = "query.unknown";
+const OTHER_DEPLOYMENT: &str = "query.other-deployment";
 
 /// The sending side.
 pub(super) struct Uplink {
@@ -46,6 +53,7 @@ pub(super) struct Uplink {
     pub(super) stop: watch::Receiver<bool>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) backoff: Backoff,
+    pub(super) registered: Arc<Registered>,
 }
 
 /// What the vault said to a batch.
@@ -148,15 +156,7 @@ impl Uplink {
             .iter()
             .map(|waiting| (waiting.inference.query_id, waiting))
             .collect();
-        for ack in self.register(waiting).await?.acks {
-            if ack.status == Registration::Refused
-                && let Some(refused) = open.remove(&ack.query_id)
-            {
-                verdict
-                    .dead
-                    .extend(self.refusal(refused, ack.code, "registration"));
-            }
-        }
+        self.register_rest(&mut open, &mut verdict).await?;
         let inferences = waiting.iter().map(|waiting| &waiting.inference);
         let inferences: Vec<_> = inferences
             .filter(|inference| open.contains_key(&inference.query_id))
@@ -169,14 +169,18 @@ impl Uplink {
                 let Some(answered) = open.remove(&ack.query_id) else {
                     continue;
                 };
+                if ack.outcome != Outcome::Retry {
+                    self.registered.forget(&ack.query_id);
+                }
+                let again = matches!(ack.code.as_deref(), Some(UNKNOWN | OTHER_DEPLOYMENT));
                 match ack.outcome {
                     Outcome::Accepted | Outcome::Duplicate => verdict.sent.push(answered.seq),
-                    Outcome::Refused => {
+                    Outcome::Refused if !again => {
                         verdict
                             .dead
                             .extend(self.refusal(answered, ack.code, "inference"));
                     }
-                    Outcome::Retry => {}
+                    Outcome::Refused | Outcome::Retry => {}
                 }
             }
         }
@@ -202,26 +206,34 @@ impl Uplink {
         Some((refused.seq, letter(code, message)))
     }
 
-    async fn register(&mut self, waiting: &[WaitingInference]) -> Result<QueryBatchReply, Error> {
-        let registration = |waiting: &WaitingInference| QueryRegistration {
-            query_id: waiting.inference.query_id,
-            deployment: waiting.inference.deployment,
-            query_digest: waiting.inference.query_digest,
+    /// Registers what is not registered for its deployment; refused ones leave `open`.
+    async fn register_rest(
+        &mut self,
+        open: &mut BTreeMap<QueryId, &WaitingInference>,
+        verdict: &mut Verdict,
+    ) -> Result<(), Error> {
+        let rest = open.values().map(|waiting| &waiting.inference);
+        let rest: Vec<_> = rest
+            .filter(|inference| !self.registered.holds(inference))
+            .collect();
+        if rest.is_empty() {
+            return Ok(());
+        }
+        let registration = |inference: &&Inference| QueryRegistration {
+            query_id: inference.query_id,
+            deployment: inference.deployment,
+            query_digest: inference.query_digest,
         };
-        let batch = QueryBatch {
-            queries: waiting.iter().map(registration).collect(),
-        };
-        let body = serde_json::to_vec(&batch).map_err(|error| {
-            Error::Wire(scuro_wire::WireError::Json {
-                what: "query batch",
-                message: error.to_string(),
-            })
-        })?;
-        let answer = self
-            .client
-            .send(hyper::Method::POST, paths::QUERIES, &[], body)
-            .await?;
-        Ok(success(paths::QUERIES, answer)?.json()?)
+        let queries = rest.iter().map(registration).collect();
+        for ack in register(&mut self.client, queries).await?.acks {
+            if ack.status == Registration::Refused
+                && let Some(refused) = open.remove(&ack.query_id)
+            {
+                let letter = self.refusal(refused, ack.code, "registration");
+                verdict.dead.extend(letter);
+            }
+        }
+        Ok(())
     }
 
     async fn send(&mut self, batch: InferenceBatch) -> Result<Answer, Error> {
@@ -271,18 +283,6 @@ fn letter(code: String, message: impl Into<String>) -> Letter {
         code,
         message: message.into(),
     }
-}
-
-/// The answer, if it is a success.
-fn success(path: &'static str, answer: Answer) -> Result<Answer, Error> {
-    if answer.status.is_success() {
-        return Ok(answer);
-    }
-    Err(Error::Vault {
-        status: answer.status.as_u16(),
-        path,
-        message: answer.problem().to_string(),
-    })
 }
 
 /// Pauses that double, each drawn between half of it and the whole.

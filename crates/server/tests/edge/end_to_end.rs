@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::support::vault::Vault;
-use crate::support::{FIRST, Recipe, World, eventually, first, json, label, pixels, post, run};
+use crate::support::{
+    FIRST, Recipe, World, eventually, first, json, label, pixels, post, run, second,
+};
 use scuro_server::edge::service::{Edge, Options};
 use scuro_server::edge::sources::{Source, Stdin, StreamFormat};
 use scuro_server::edge::spool::{FILE, Limits};
@@ -310,6 +312,59 @@ fn what_the_vault_refuses_becomes_a_dead_letter_and_the_others_go_on() {
         assert_eq!((rows[0].id.as_str(), rows[0].state), ("f2", "dead"));
         let reason = rows[0].reason.clone().expect("a reason");
         assert!(reason.contains("inference.replayed"), "{reason}");
+        edge.stop().await;
+    });
+}
+
+async fn accept(edge: &Edge, names: std::ops::Range<usize>) {
+    for number in names {
+        let frame = json(&format!("f{number}"), number % 10);
+        let answer = post(http(edge), &[], frame.as_bytes()).await;
+        assert_eq!(answer.expect("post").0, 202);
+    }
+}
+
+#[test]
+fn a_query_is_registered_when_its_frame_is_accepted_and_again_for_the_version_that_runs() {
+    run(async {
+        let world = World::new();
+        // As if the vault were so far behind that nothing is processed.
+        let (edge, vault) = started(&world, |options| options.limits.inference_bytes = 0).await;
+        let (one, two) = (first().manifest.digest(), second().manifest.digest());
+        let mut deployer = world.deployer(edge.addresses().device);
+        first().deploy(&mut deployer).await;
+        accept(&edge, 0..3).await;
+        eventually("three", || world.vault.registered(one) == 3).await;
+        let vault = vault.expect("vault");
+        let address = vault.address;
+        vault.vanish().await;
+        accept(&edge, 3..5).await;
+        let vault = Vault::start(address, &world.vendor(), Arc::clone(&world.vault)).await;
+        eventually("five", || world.vault.registered(one) == 5).await;
+        assert_eq!((world.vault.count(), edge.spool().depth().frames), (0, 5));
+        second().deploy(&mut deployer).await;
+        edge.stop().await;
+        let mut options = world.options();
+        options.vault = Some(vault.address.to_string());
+        let edge = Edge::start(options).await.expect("started again");
+        eventually("five answers", || world.vault.count() == 5).await;
+        assert_eq!(world.vault.registered(two), 5);
+        edge.stop().await;
+    });
+}
+
+#[test]
+fn a_vault_that_lost_registrations_is_told_again_and_no_frame_is_given_up() {
+    run(async {
+        let world = World::new();
+        let (edge, _vault) = started(&world, |_| {}).await;
+        first()
+            .deploy(&mut world.deployer(edge.addresses().device))
+            .await;
+        world.vault.forget(4);
+        accept(&edge, 0..4).await;
+        eventually("four answers", || world.vault.count() == 4).await;
+        assert_eq!(edge.spool().reader().dead_letters().expect("count"), 0);
         edge.stop().await;
     });
 }

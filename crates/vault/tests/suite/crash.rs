@@ -185,8 +185,7 @@ async fn post(client: &mut Client, path: &str, body: Vec<u8>) -> Option<(StatusC
 
 /// Sends a batch; gives the receipts, or nothing if the connection broke.
 async fn send(client: &mut Client, deployment: Digest, numbers: &[u8]) -> Option<Receipts> {
-    let reply = OURS.reply(50);
-    let one = |n: &u8| inference(deployment, *n, reply.clone());
+    let one = |n: &u8| inference(deployment, *n, OURS.reply((*n).into()));
     let batch = InferenceBatch {
         inferences: numbers.iter().map(one).collect(),
     };

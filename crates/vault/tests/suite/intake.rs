@@ -160,7 +160,7 @@ async fn a_replay_gets_the_first_receipt_and_is_not_decrypted_again() {
         );
     }
     bench.register(&[2]);
-    let twice = vec![inference(bench.deployment, 2, reply); 2];
+    let twice = vec![inference(bench.deployment, 2, OURS.reply(51)); 2];
     let acks = bench.send(twice);
     assert_eq!(acks[0].outcome, Outcome::Accepted);
     assert_eq!(
@@ -171,16 +171,34 @@ async fn a_replay_gets_the_first_receipt_and_is_not_decrypted_again() {
 }
 
 #[tokio::test]
+async fn ciphertexts_that_answered_one_query_answer_no_other() {
+    let bench = Bench::new().await;
+    bench.register(&[1, 2, 3, 4]);
+    let recorded = OURS.reply(50);
+    bench.send(vec![inference(bench.deployment, 1, recorded.clone())]);
+    let replay = inference(bench.deployment, 2, recorded);
+    assert_eq!(bench.refused(replay), "reply.replayed");
+    // Side by side in one request, only the first is taken.
+    let same = |number| inference(bench.deployment, number, OURS.reply(51));
+    let acks = bench.send(vec![same(3), same(4)]);
+    assert_eq!(acks[0].outcome, Outcome::Accepted);
+    assert_eq!(acks[1].code.as_deref(), Some("reply.replayed"));
+    // The query is still open for its own answer.
+    let own = inference(bench.deployment, 2, OURS.reply(52));
+    assert_eq!(bench.send(vec![own])[0].outcome, Outcome::Accepted);
+    assert_eq!(bench.results(), 3);
+}
+
+#[tokio::test]
 async fn two_requests_with_one_query_give_one_result() {
     let bench = Arc::new(Bench::new().await);
     let numbers: Vec<u8> = (1..=20).collect();
     bench.register(&numbers);
-    let reply = OURS.reply(50);
     let threads: Vec<_> = (0..4)
         .map(|_| {
-            let (bench, reply, numbers) = (Arc::clone(&bench), reply.clone(), numbers.clone());
+            let (bench, numbers) = (Arc::clone(&bench), numbers.clone());
             std::thread::spawn(move || {
-                let one = |n: &u8| inference(bench.deployment, *n, reply.clone());
+                let one = |n: &u8| inference(bench.deployment, *n, OURS.reply((*n).into()));
                 let mut left: Vec<Inference> = numbers.iter().map(one).collect();
                 while !left.is_empty() {
                     let acks = bench.send(left.clone());
@@ -333,6 +351,30 @@ async fn a_registration_can_be_repeated_but_its_id_not_taken() {
         .register(&name("cam-7"), &other, today() * MS)
         .expect("answer");
     assert_eq!(taken.acks[0].code.as_deref(), Some("query.id-taken"));
+}
+
+#[tokio::test]
+async fn an_open_query_moves_to_the_version_that_answers_it_and_an_answered_one_stays() {
+    let bench = Bench::new().await;
+    bench.register(&[1, 2]);
+    let second = OURS.store(&bench.desk.vault, today() + 1).expect("stored");
+    let register = |number, who: &str| {
+        let batch = queries(second.deployment, &[number]);
+        let reply = bench.intake.register(&name(who), &batch, today() * MS);
+        reply.expect("answer").acks.remove(0)
+    };
+    let code = |ack: &scuro_wire::query::QueryAck| ack.code.clone().unwrap_or_default();
+    let early = register(1, "cam-7");
+    assert_eq!(code(&early), "deployment.not-on-this-device");
+    deploy(&bench.desk, "digits:2", "cam-7").await;
+    assert_eq!(code(&register(1, "cam-8")), "query.id-taken");
+    assert_eq!(register(1, "cam-7").status, Registration::Registered);
+    let before = inference(bench.deployment, 1, OURS.reply(50));
+    assert_eq!(bench.refused(before), "query.other-deployment");
+    let after = inference(second.deployment, 1, OURS.reply(50));
+    assert_eq!(bench.send(vec![after])[0].outcome, Outcome::Accepted);
+    bench.send(vec![inference(bench.deployment, 2, OURS.reply(51))]);
+    assert_eq!(code(&register(2, "cam-7")), "query.id-taken");
 }
 
 #[tokio::test]

@@ -82,8 +82,7 @@ impl Site {
     }
 
     async fn send(&self, numbers: &[u8]) -> InferenceBatchReply {
-        let reply = OURS.reply(50);
-        let one = |n: &u8| inference(self.deployment, *n, reply.clone());
+        let one = |n: &u8| inference(self.deployment, *n, OURS.reply((*n).into()));
         let inferences = numbers.iter().map(one).collect();
         let body = InferenceBatch { inferences }.to_bytes();
         let mut client = self.client(&self.cam);
@@ -282,11 +281,10 @@ async fn bodies_above_their_limit_and_malformed_ones_are_refused() {
 async fn more_requests_at_once_than_a_device_may_have_are_told_to_wait() {
     let mut site = Site::new(None).await;
     site.register(&(1..=100).collect::<Vec<u8>>()).await;
-    let reply = OURS.reply(50);
     let mut waiting = tokio::task::JoinSet::new();
     for part in 0..20 {
         let numbers = 1 + 5 * part..6 + 5 * part;
-        let one = |n| inference(site.deployment, n, reply.clone());
+        let one = |n: u8| inference(site.deployment, n, OURS.reply(n.into()));
         let inferences = numbers.map(one).collect();
         let body = InferenceBatch { inferences }.to_bytes();
         let mut client = site.client(&site.cam);

@@ -9,7 +9,7 @@ use scuro_wire::{Digest, QueryId};
 use super::writer::Command;
 use super::{
     Accepted, DEAD_LETTERS, Depth, Letter, Limits, NewFrame, REMEMBERED_IDS, Row, StoredFrame,
-    WaitingInference,
+    WaitingInference, WaitingQuery,
 };
 use crate::edge::frame::{self, Content, FrameFault, FrameId};
 use crate::error::Error;
@@ -368,6 +368,31 @@ fn stored_frame(row: &rusqlite::Row<'_>) -> rusqlite::Result<StoredFrame> {
         digest: Digest::of(&record),
         content: Content::from_record(&record),
     })
+}
+
+/// Queries of frames after place `after`; their digests are those of acceptance, as records may be
+/// large.
+pub(super) fn queries(
+    connection: &Connection,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<WaitingQuery>, Error> {
+    let read = || {
+        let mut find = connection.prepare(
+            "SELECT frames.seq, frames.query_id, taken.digest FROM frames
+             JOIN taken ON taken.seq = frames.seq
+             WHERE frames.seq > ? ORDER BY frames.seq LIMIT ?",
+        )?;
+        let rows = find.query_map(params![after as i64, limit as i64], |row| {
+            Ok(WaitingQuery {
+                seq: row.get::<_, i64>(0)? as u64,
+                query_id: QueryId(row.get(1)?),
+                digest: Digest(row.get(2)?),
+            })
+        })?;
+        rows.collect::<rusqlite::Result<Vec<_>>>()
+    };
+    read().map_err(|error| failure("read", &error))
 }
 
 /// Place of the first frame that is not done; the largest number if all are.

@@ -16,9 +16,9 @@ use scuro_wire::inference::{
     Inference, InferenceAck, InferenceBatch, InferenceBatchReply, Outcome,
 };
 use scuro_wire::metrics::Metrics;
-use scuro_wire::query::{QueryAck, QueryBatch, QueryBatchReply, Registration};
+use scuro_wire::query::{QueryAck, QueryBatch, QueryBatchReply, QueryRegistration, Registration};
 use scuro_wire::tls::Identity;
-use scuro_wire::{Problem, QueryId, https, limits, paths};
+use scuro_wire::{Digest, Problem, QueryId, https, limits, paths};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -30,7 +30,10 @@ pub(crate) struct Book {
 
 #[derive(Debug, Default)]
 struct Pages {
-    registered: BTreeMap<QueryId, scuro_wire::Digest>,
+    registered: BTreeMap<QueryId, QueryRegistration>,
+    /// Registrations that are acknowledged and lost.
+    forget: usize,
+    forgotten: usize,
     /// In the order of their first arrival.
     inferences: Vec<Inference>,
     known: BTreeSet<QueryId>,
@@ -49,6 +52,18 @@ impl Book {
     /// How many were taken.
     pub(crate) fn count(&self) -> usize {
         self.pages.lock().expect("book").inferences.len()
+    }
+
+    /// Queries that are registered for a deployment.
+    pub(crate) fn registered(&self, deployment: Digest) -> usize {
+        let pages = self.pages.lock().expect("book");
+        let of = |query: &&QueryRegistration| query.deployment == deployment;
+        pages.registered.values().filter(of).count()
+    }
+
+    /// Loses the next registrations after it has acknowledged them.
+    pub(crate) fn forget(&self, count: usize) {
+        self.pages.lock().expect("book").forget = count;
     }
 
     /// How often one came that was there already.
@@ -149,12 +164,18 @@ async fn queries(State(book): State<Arc<Book>>, body: Bytes) -> Response {
             });
             continue;
         }
-        let before = pages.registered.insert(query.query_id, query.query_digest);
-        let status = match before {
-            Some(digest) if digest == query.query_digest => Registration::Known,
-            Some(_) => Registration::Refused,
-            None => Registration::Registered,
+        let known = pages.registered.get(&query.query_id);
+        let status = match known {
+            Some(known) if *known == query => Registration::Known,
+            Some(known) if known.query_digest != query.query_digest => Registration::Refused,
+            _ => Registration::Registered,
         };
+        if pages.forget > 0 {
+            pages.forget -= 1;
+            pages.forgotten += 1;
+        } else if status == Registration::Registered {
+            pages.registered.insert(query.query_id, query.clone());
+        }
         acks.push(QueryAck {
             query_id: query.query_id,
             status,
@@ -174,11 +195,20 @@ async fn inferences(State(book): State<Arc<Book>>, body: Bytes) -> Response {
     let mut acks = Vec::new();
     for inference in batch.inferences {
         let query_id = inference.query_id;
+        let registered = pages.registered.get(&query_id);
+        let fits = registered.map(|query| query.deployment == inference.deployment);
+        let unfit = match fits {
+            None => Some("query.unknown"),
+            Some(false) => Some("query.other-deployment"),
+            Some(true) => None,
+        };
         assert!(
-            pages.registered.contains_key(&query_id),
+            fits.is_some() || pages.forgotten > 0,
             "registered before it is sent"
         );
-        let (outcome, code) = if pages.refuse.contains(&query_id) {
+        let (outcome, code) = if let Some(code) = unfit {
+            (Outcome::Refused, Some(code.to_string()))
+        } else if pages.refuse.contains(&query_id) {
             (Outcome::Refused, Some("inference.replayed".to_string()))
         } else if pages.known.insert(query_id) {
             pages.inferences.push(inference);
