@@ -113,6 +113,31 @@ impl Permutation {
         self.kernel.ops().permute(out, x, self);
     }
 
+    /// acc += the image of x, modulo q.
+    ///
+    /// Shape: as in [`Permutation::apply`]     Bounds: in and out fully reduced
+    pub fn add_image(&self, q: Modulus, acc: &mut [u64], x: &[u64]) {
+        assert_eq!(
+            [acc.len(), x.len()],
+            [self.table.len(); 2],
+            "slice length differs from the ring degree"
+        );
+        self.kernel.ops().permute_add(q, acc, x, self);
+    }
+
+    /// The image of x as tiles of `tile` words that start `stride` words apart.
+    pub(crate) fn scatter(&self, out: &mut [u64], x: &[u64], tile: usize, stride: usize) {
+        let n = self.table.len();
+        assert_eq!(x.len(), n, "slice length differs from the ring degree");
+        assert!(
+            tile <= stride && n.is_multiple_of(tile) && out.len() >= (n / tile - 1) * stride + tile,
+            "tiles of {tile} words, {stride} apart, in {} words",
+            out.len()
+        );
+        let sizes = [tile, stride];
+        self.kernel.ops().permute_tiles(out, x, self, sizes);
+    }
+
     /// For every position where its value comes from; all are below the length of the list.
     pub(crate) fn sources(&self) -> &[u32] {
         &self.table

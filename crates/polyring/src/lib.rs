@@ -43,7 +43,7 @@ pub use error::Error;
 pub use kernel::{AlignedBuffer, Kernel};
 pub use lanes::{Lanes, ScalarMatrix, TILE};
 pub use modulus::{MODULUS_BITS_MAX, Modulus, Multiplier};
-pub use pairs::{FactorRow, PairRow, RowFactors, RowPairs};
+pub use pairs::{FactorRow, PairProducts, PairRow, RowFactors, RowPairs};
 pub use poly::{Basis, Coeff, Ntt, Poly};
 pub use ring::{
     DOT_TERMS_MAX, LOG_DEGREE_MAX, LOG_DEGREE_MIN, PrimeRing, ROTATION_GENERATOR, Ring, RingKind,

@@ -4,6 +4,7 @@
 //! multiples of large powers of two, so they share the sets of every cache, and there are more of
 //! them than the processor's prefetcher follows. Interleaved, the pairs are a single stream.
 
+use crate::automorphism::Permutation;
 use crate::kernel::AlignedBuffer;
 
 /// Words of one row next to each other: four 512-bit registers.
@@ -80,6 +81,22 @@ impl RowPairs {
         scatter(&mut row[(2 * term + half) * tile..], tile, stride, values);
     }
 
+    /// As [`RowPairs::set`], with the image of `values` under an automorphism of the ring.
+    pub fn set_image(
+        &mut self,
+        row: usize,
+        term: usize,
+        half: usize,
+        values: &[u64],
+        permutation: &Permutation,
+    ) {
+        let (degree, tile, stride) = (self.degree, self.tile(), self.terms * 2);
+        assert!(term < self.terms && half < 2, "half {half} of term {term}");
+        let row = &mut self.words[row * degree * stride..(row + 1) * degree * stride];
+        let out = &mut row[(2 * term + half) * tile..];
+        permutation.scatter(out, values, tile, stride * tile);
+    }
+
     /// Copies half `half` of the pair of term `term` in row `row`.
     pub fn get(&self, row: usize, term: usize, half: usize, out: &mut [u64]) {
         let (tile, stride) = (self.tile(), self.terms * 2);
@@ -93,6 +110,33 @@ impl RowPairs {
 
     fn tile(&self) -> usize {
         self.degree.min(PAIR_TILE)
+    }
+}
+
+/// Σ_i shared_i·pairs_i over the first `shared.len()` of the pairs.
+#[derive(Clone, Copy)]
+pub struct PairProducts<'a> {
+    /// What both halves of a pair are multiplied by.
+    pub shared: &'a [&'a [u64]],
+    /// At least as many pairs.
+    pub pairs: PairRow<'a>,
+}
+
+impl<'a> PairProducts<'a> {
+    /// What is summed at the positions of one tile: a whole row and the pair's tiles there.
+    #[inline]
+    pub(crate) fn at(self, tile: usize) -> impl Iterator<Item = (&'a [u64], &'a [u64])> {
+        let (
+            shared,
+            PairRow {
+                words,
+                tile: len,
+                terms,
+            },
+        ) = (self.shared, self.pairs);
+        let pairs = &words[2 * len * terms * tile..][..2 * len * terms];
+        let shared = shared.iter().copied();
+        shared.zip(pairs.chunks_exact(2 * len))
     }
 }
 

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::kernel::Kernel;
 use crate::modulus::{Modulus, Multiplier};
 use crate::ntt::{NttPlan, evaluation_exponents};
-use crate::pairs::{FactorRow, PairRow};
+use crate::pairs::{FactorRow, PairProducts, PairRow};
 use crate::slots::WIDE_SHIFT;
 
 /// Smallest supported log2 of the ring degree; such small rings are for tests only.
@@ -214,22 +214,26 @@ impl PrimeRing {
         }
     }
 
-    /// outs = Σ_i shared_i·pairs_i: the inner product of a key switch, reading `shared` once. Of
-    /// the interleaved pairs the first `shared.len()` count.
+    /// outs = Σ Σ_i shared_i·pairs_i over all products: the inner products of key switches that are
+    /// summed, reading each `shared` once.
     ///
     /// Bounds: at most [`DOT_TERMS_MAX`] terms
-    pub fn dot_row_pairs(&self, outs: [&mut [u64]; 2], shared: &[&[u64]], pairs: PairRow<'_>) {
-        assert!(
-            shared.len() <= pairs.terms().min(DOT_TERMS_MAX),
-            "{} terms in one lazy sum of {} pairs",
-            shared.len(),
-            pairs.terms()
-        );
-        check_equal(&[outs[0].len(), outs[1].len(), pairs.degree()]);
-        check_rows(outs[0].len(), shared);
+    pub fn dot_row_pairs(&self, outs: [&mut [u64]; 2], products: &[PairProducts<'_>]) {
+        let mut terms = 0;
+        for PairProducts { shared, pairs } in products {
+            terms += shared.len();
+            assert!(
+                shared.len() <= pairs.terms() && terms <= DOT_TERMS_MAX,
+                "{terms} terms in one lazy sum, {} of {} pairs",
+                shared.len(),
+                pairs.terms()
+            );
+            check_equal(&[outs[0].len(), outs[1].len(), pairs.degree()]);
+            check_rows(outs[0].len(), shared);
+        }
         self.kernel
             .ops()
-            .dot_row_pairs(self.modulus, outs, shared, pairs);
+            .dot_row_pairs(self.modulus, outs, products);
     }
 
     /// outs = Σ_i factors_i·pairs_(operands_i), position by position.

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use scuro_polyring::{
-    BaseConverter, Basis, Kernel, Modulus, Poly, PrimeRing, Ring, RingKind, RowFactors, RowPairs,
-    automorphism_coefficients, primes, sampling,
+    BaseConverter, Basis, Kernel, Modulus, PairProducts, Poly, PrimeRing, Ring, RingKind,
+    RowFactors, RowPairs, automorphism_coefficients, primes, sampling,
 };
 
 const KINDS: [RingKind; 2] = [RingKind::Standard, RingKind::ConjugateInvariant];
@@ -237,9 +237,35 @@ fn automorphisms_permute_the_values_at_roots() {
                         .unwrap()
                         .apply(&mut image, &values);
                     assert!(image == expected, "{kernel} {kind:?} 2^{log_n} {element}");
+                    images_are_added_and_laid_out(&ring, element, &values, &image);
                 }
             }
         }
+    }
+}
+
+/// The image of `values` arrives the same whichever way it is taken.
+fn images_are_added_and_laid_out(ring: &Ring, element: u64, values: &[u64], image: &[u64]) {
+    let (permutation, prime) = (ring.permutation(element).unwrap(), ring.prime(0));
+    let mut expected = values.to_vec();
+    prime.add_assign(&mut expected, image);
+    let mut sum = values.to_vec();
+    permutation.add_image(prime.modulus(), &mut sum, values);
+    assert!(sum == expected, "{} {element}", ring.kernel());
+    let mut pairs = RowPairs::recycled(2, values.len(), 3);
+    for (term, half) in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)] {
+        pairs.set(1, term, half, values);
+    }
+    pairs.set_image(1, 1, 1, values, &permutation);
+    let mut out = vec![0; values.len()];
+    for (term, half) in [(0, 1), (1, 0), (1, 1), (2, 0)] {
+        pairs.get(1, term, half, &mut out);
+        let expected = if (term, half) == (1, 1) {
+            image
+        } else {
+            values
+        };
+        assert!(out == expected, "{} {element}", ring.kernel());
     }
 }
 
@@ -263,7 +289,8 @@ fn lazy_sums_equal_schoolbook_sums_at_their_bounds() {
             }
             if (1..=4096).contains(&terms) {
                 let (pairs, mut other) = (row_pairs(&rows, &rows), vec![1; n]);
-                ring.dot_row_pairs([&mut out, &mut other], &rows, pairs.row(0));
+                let (shared, pairs) = (&rows[..], pairs.row(0));
+                ring.dot_row_pairs([&mut out, &mut other], &[PairProducts { shared, pairs }]);
                 assert_eq!((&out, &other), (&vec![expected; n], &vec![expected; n]));
             }
         }
@@ -459,11 +486,22 @@ fn check_sums(ring: &PrimeRing, rows: &[Vec<u64>], terms: usize) {
     // A key of a higher level has more terms than are used.
     let pairs = row_pairs(&b, &c);
     let used = terms.div_ceil(2);
-    ring.dot_row_pairs([out_0, out_1], &a[..used], pairs.row(0));
+    let products = |shared| PairProducts {
+        shared,
+        pairs: pairs.row(0),
+    };
+    ring.dot_row_pairs([out_0, out_1], &[products(&a[..used])]);
     assert_eq!(
         [&*out_0, &*out_1],
         [&narrow(sum(&a[..used], &b)), &narrow(sum(&a[..used], &c))]
     );
+    // Two keys in one sum.
+    ring.dot_row_pairs([out_0, out_1], &[products(&a[..used]), products(&d)]);
+    let both = |x: &[&[u64]]| {
+        let sums = sum(&a[..used], x).into_iter().zip(sum(&d, x));
+        narrow(sums.map(|(first, second)| first + second).collect())
+    };
+    assert_eq!([&*out_0, &*out_1], [&both(&b), &both(&c)]);
     let mut factors = RowFactors::recycled(1, n, terms);
     a.iter()
         .enumerate()

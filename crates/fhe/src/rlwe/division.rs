@@ -46,6 +46,21 @@ pub(crate) fn subtract_lifted(
     prime.sub_mul_scalar_assign(row, lifted, division.inverses[i]);
 }
 
+/// out = (row - lift(prepared)) * inverse modulo q_i, with a row to lift to.
+pub(crate) fn difference(
+    context: &Context,
+    division: &Division,
+    i: usize,
+    [out, lifted]: [&mut [u64]; 2],
+    [row, prepared]: [&[u64]; 2],
+) {
+    let prime = context.ring().prime(i);
+    division
+        .converter
+        .transform_row(context.ring(), i, lifted, prepared);
+    prime.sub_mul_scalar(out, row, lifted, division.inverses[i]);
+}
+
 /// Divides by the last ciphertext prime, rounding.
 ///
 /// Math:   out = round(x / q_level)  in R_{Q_(level-1)}

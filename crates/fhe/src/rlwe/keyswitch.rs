@@ -17,7 +17,7 @@
 use std::ops::Range;
 
 use scuro_polyring::sampling::Seed;
-use scuro_polyring::{AlignedBuffer, Ntt, Permutation, Poly, RowPairs};
+use scuro_polyring::{AlignedBuffer, Ntt, PairProducts, PairRow, Permutation, Poly, RowPairs};
 
 use crate::context::Context;
 use crate::rlwe::{Purpose, division, seed};
@@ -73,15 +73,8 @@ impl SwitchingKey {
         seed::uniform(context.ring(), basis, seed, Purpose::SwitchingKey, digit)
     }
 
-    /// outs = Σ_d digits_d * (b_d, a_d) in one row of Q_level P, `level` at most the key's.
-    fn inner_product(
-        &self,
-        context: &Context,
-        digits: &[&[u64]],
-        row: usize,
-        level: usize,
-        outs: [&mut [u64]; 2],
-    ) {
+    /// The pairs of one row of Q_level P, `level` at most the key's.
+    fn row(&self, row: usize, level: usize) -> PairRow<'_> {
         assert!(
             self.level >= level,
             "key of level {} used at level {level}",
@@ -92,8 +85,7 @@ impl SwitchingKey {
         } else {
             row - level + self.level
         };
-        let prime = context.ring().prime(context.modulus_index(row, level));
-        prime.dot_row_pairs(outs, digits, self.pairs.row(own));
+        self.pairs.row(own)
     }
 }
 
@@ -209,6 +201,11 @@ impl<'a> Streamed<'a> {
         row: usize,
         outs: [&mut [u64]; 2],
     ) {
+        sum_of_switches(context, std::slice::from_mut(self), &[key], row, outs);
+    }
+
+    /// All digits modulo the prime of `row`.
+    fn digits_of_row(&mut self, context: &Context, row: usize) -> Vec<&[u64]> {
         let n = context.ring().degree();
         if self.row != Some(row) {
             for (digit, out) in self.lifted.chunks_exact_mut(n + PADDING).enumerate() {
@@ -223,9 +220,34 @@ impl<'a> Streamed<'a> {
             let own = self.prepared.own(context, digit, row);
             own.unwrap_or(&lifted[..n])
         });
-        let digits: Vec<&[u64]> = digits.collect();
-        key.inner_product(context, &digits, row, self.prepared.level, outs);
+        digits.collect()
     }
+}
+
+/// outs = Σ Σ_d digit_d * (b_d, a_d) in row `row` of Q_level P: several polynomials of one level,
+/// each with its key, in one sum that is reduced once.
+pub(crate) fn sum_of_switches(
+    context: &Context,
+    switched: &mut [Streamed<'_>],
+    keys: &[&SwitchingKey],
+    row: usize,
+    outs: [&mut [u64]; 2],
+) {
+    assert_eq!(switched.len(), keys.len(), "one key for each polynomial");
+    let Some(level) = switched.first().map(Streamed::level) else {
+        outs.into_iter().for_each(|out| out.fill(0));
+        return;
+    };
+    let prime = context.ring().prime(context.modulus_index(row, level));
+    let digits = switched
+        .iter_mut()
+        .map(|streamed| streamed.digits_of_row(context, row));
+    let digits: Vec<Vec<&[u64]>> = digits.collect();
+    let products = digits.iter().zip(keys).map(|(shared, key)| PairProducts {
+        shared,
+        pairs: key.row(row, level),
+    });
+    prime.dot_row_pairs(outs, &products.collect::<Vec<_>>());
 }
 
 /// How a key switch ends: division by P, the ciphertext's own parts added, an automorphism.
@@ -273,13 +295,21 @@ impl Finish<'_> {
             for (part, sum) in sums.chunks_exact_mut(n).enumerate() {
                 self.add_own(context, sum, self.own[part], row, level, true);
                 let prepared = &prepared[part * prepared_rows * n..(part + 1) * prepared_rows * n];
+                let out = results[part].limb_mut(row);
+                let Some(permutation) = self.permutation else {
+                    division::difference(
+                        context,
+                        division,
+                        row,
+                        [&mut *out, lifted],
+                        [sum, prepared],
+                    );
+                    self.add_own(context, out, self.own[part], row, level, false);
+                    continue;
+                };
                 division::subtract_lifted(context, division, row, sum, prepared, lifted);
                 self.add_own(context, sum, self.own[part], row, level, false);
-                let out = results[part].limb_mut(row);
-                match self.permutation {
-                    Some(permutation) => permutation.apply(out, sum),
-                    None => out.copy_from_slice(sum),
-                }
+                permutation.apply(out, sum);
             }
         }
         results
@@ -305,25 +335,4 @@ impl Finish<'_> {
             prime.add_assign(sum, own.limb(row));
         }
     }
-}
-
-/// One row of the image of (c_0, c_1) under the key's automorphism, times P and not divided.
-///
-/// outs = permutation(Σ_d digit_d * (b_d, a_d) + (own, 0)); `add_own` adds the row of P * own.
-pub(crate) fn galois_row(
-    context: &Context,
-    digits: &mut Streamed<'_>,
-    (key, permutation): (&SwitchingKey, &Permutation),
-    row: usize,
-    add_own: impl FnOnce(&mut [u64]),
-    outs: [&mut [u64]; 2],
-) {
-    let n = context.ring().degree();
-    let mut sums = AlignedBuffer::recycled(2 * n);
-    let (body, mask) = sums.split_at_mut(n);
-    digits.inner_product(context, key, row, [&mut *body, &mut *mask]);
-    add_own(body);
-    let [out_body, out_mask] = outs;
-    permutation.apply(out_body, body);
-    permutation.apply(out_mask, mask);
 }

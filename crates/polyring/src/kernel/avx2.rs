@@ -4,7 +4,7 @@ use super::ops::{NttTables, SliceKernel, TwiddleTree};
 use super::{fft, fma, portable};
 use crate::modulus::{Modulus, Multiplier};
 use crate::ntt::NttPlan;
-use crate::pairs::{FactorRow, PairRow};
+use crate::pairs::{FactorRow, PairProducts, PairRow};
 use crate::slots::FftTables;
 
 /// The kernel of processors with AVX2 and FMA.
@@ -84,8 +84,7 @@ impl SliceKernel for Avx2 {
         fn dot_row_pairs(
             q: Modulus,
             outs: [&mut [u64]; 2],
-            shared: &[&[u64]],
-            pairs: PairRow<'_>
+            products: &[PairProducts<'_>]
         ) = fma::dot_row_pairs;
         fn dot_row_factors(
             q: Modulus,

@@ -13,7 +13,7 @@ use super::AlignedBuffer;
 use super::ops::{NttTables, TwiddleTree};
 use crate::modulus::{Modulus, Multiplier};
 use crate::ntt::{self, NttPlan};
-use crate::pairs::{FactorRow, PairRow};
+use crate::pairs::{FactorRow, PAIR_TILE, PairProducts, PairRow};
 
 /// Values of the last two stages, which work within blocks of four, done four blocks at a time.
 const TAIL: usize = 16;
@@ -457,17 +457,15 @@ pub(super) fn dot(q: Modulus, out: &mut [u64], xs: &[&[u64]], ys: &[&[u64]]) {
 pub(super) fn dot_row_pairs(
     q: Modulus,
     [out_0, out_1]: [&mut [u64]; 2],
-    shared: &[&[u64]],
-    pairs: PairRow<'_>,
+    products: &[PairProducts<'_>],
 ) {
-    let (f, tile) = (Field::new(q), pairs.tile());
+    let (f, tile) = (Field::new(q), out_0.len().min(PAIR_TILE));
     let outs = out_0
         .chunks_exact_mut(tile)
         .zip(out_1.chunks_exact_mut(tile));
-    let tiles = pairs.words().chunks_exact(2 * tile * pairs.terms());
-    for (at, ((out_0, out_1), pairs)) in outs.zip(tiles).enumerate() {
+    for (at, (out_0, out_1)) in outs.enumerate() {
         let mut sums = [Sums::zero(), Sums::zero()];
-        for (shared, pair) in shared.iter().zip(pairs.chunks_exact(2 * tile)) {
+        for (shared, pair) in products.iter().flat_map(|some| some.at(at)) {
             let shared = &shared[at * tile..];
             sums[0].add(f, shared, &pair[..tile]);
             sums[1].add(f, shared, &pair[tile..]);

@@ -5,7 +5,7 @@ use super::{fft, portable};
 use crate::automorphism::Permutation;
 use crate::modulus::{Modulus, Multiplier};
 use crate::ntt::NttPlan;
-use crate::pairs::{FactorRow, PairRow};
+use crate::pairs::{FactorRow, PairProducts, PairRow};
 use crate::slots::FftTables;
 
 /// The constants of one transform, before a kernel lays them out.
@@ -125,16 +125,9 @@ pub(crate) trait SliceKernel: Sync {
         portable::dot(q, out, xs, ys);
     }
 
-    /// outs = Σ_i shared_i·pairs_i over the first `shared.len()` of the pairs, at most
-    /// `DOT_TERMS_MAX`
-    fn dot_row_pairs(
-        &self,
-        q: Modulus,
-        outs: [&mut [u64]; 2],
-        shared: &[&[u64]],
-        pairs: PairRow<'_>,
-    ) {
-        portable::dot_row_pairs(q, outs, shared, pairs);
+    /// outs = Σ Σ_i shared_i·pairs_i over all products, at most `DOT_TERMS_MAX` terms
+    fn dot_row_pairs(&self, q: Modulus, outs: [&mut [u64]; 2], products: &[PairProducts<'_>]) {
+        portable::dot_row_pairs(q, outs, products);
     }
 
     /// outs = Σ_i factors_i·pairs_(operands_i)
@@ -232,5 +225,21 @@ pub(crate) trait SliceKernel: Sync {
     /// The image of x.
     fn permute(&self, out: &mut [u64], x: &[u64], permutation: &Permutation) {
         portable::permute(out, x, permutation);
+    }
+
+    /// acc += the image of x
+    fn permute_add(&self, q: Modulus, acc: &mut [u64], x: &[u64], permutation: &Permutation) {
+        portable::permute_add(q, acc, x, permutation);
+    }
+
+    /// The image of x as tiles of so many words that start so many words apart.
+    fn permute_tiles(
+        &self,
+        out: &mut [u64],
+        x: &[u64],
+        permutation: &Permutation,
+        sizes: [usize; 2],
+    ) {
+        portable::permute_tiles(out, x, permutation, sizes);
     }
 }

@@ -4,7 +4,7 @@ use super::ops::{NttTables, SliceKernel, TwiddleTree};
 use crate::automorphism::Permutation;
 use crate::modulus::{Modulus, Multiplier, subtract_once};
 use crate::ntt::{self, NttPlan};
-use crate::pairs::{FactorRow, PAIR_TILE, PairRow};
+use crate::pairs::{FactorRow, PAIR_TILE, PairProducts, PairRow};
 use crate::sampling::GAUSSIAN_TABLE;
 use crate::slots::WIDE_SHIFT;
 
@@ -225,17 +225,15 @@ pub(super) fn dot(q: Modulus, out: &mut [u64], xs: &[&[u64]], ys: &[&[u64]]) {
 pub(super) fn dot_row_pairs(
     q: Modulus,
     [out_0, out_1]: [&mut [u64]; 2],
-    shared: &[&[u64]],
-    pairs: PairRow<'_>,
+    products: &[PairProducts<'_>],
 ) {
-    let tile = pairs.tile();
+    let tile = out_0.len().min(PAIR_TILE);
     let outs = out_0
         .chunks_exact_mut(tile)
         .zip(out_1.chunks_exact_mut(tile));
-    let tiles = pairs.words().chunks_exact(2 * tile * pairs.terms());
-    for (at, ((out_0, out_1), pairs)) in outs.zip(tiles).enumerate() {
+    for (at, (out_0, out_1)) in outs.enumerate() {
         let (mut sums_0, mut sums_1) = ([0; PAIR_TILE], [0; PAIR_TILE]);
-        for (shared, pair) in shared.iter().zip(pairs.chunks_exact(2 * tile)) {
+        for (shared, pair) in products.iter().flat_map(|some| some.at(at)) {
             let shared = &shared[at * tile..];
             accumulate(&mut sums_0, shared, &pair[..tile], tile);
             accumulate(&mut sums_1, shared, &pair[tile..], tile);
@@ -372,6 +370,26 @@ pub(super) fn lift_small(q: Modulus, out: &mut [u64], x: &[i8]) {
 pub(super) fn permute(out: &mut [u64], x: &[u64], permutation: &Permutation) {
     for (out, &source) in out.iter_mut().zip(permutation.sources()) {
         *out = x[source as usize];
+    }
+}
+
+pub(super) fn permute_add(q: Modulus, acc: &mut [u64], x: &[u64], permutation: &Permutation) {
+    for (acc, &source) in acc.iter_mut().zip(permutation.sources()) {
+        *acc = q.add(*acc, x[source as usize]);
+    }
+}
+
+pub(super) fn permute_tiles(
+    out: &mut [u64],
+    x: &[u64],
+    permutation: &Permutation,
+    [tile, stride]: [usize; 2],
+) {
+    let sources = permutation.sources().chunks_exact(tile);
+    for (out, sources) in out.chunks_mut(stride).zip(sources) {
+        for (out, &source) in out.iter_mut().zip(sources) {
+            *out = x[source as usize];
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::key_id::KeyId;
 use crate::keys::EvaluationKeys;
-use crate::rlwe::{Streamed, division, keyswitch};
+use crate::rlwe::{Streamed, division};
 
 /// Bytes of rotated inputs that one pass over the groups keeps in the second-level cache.
 const BLOCK_BYTES: usize = 384 << 10;
@@ -143,13 +143,13 @@ impl PreparedTransform {
         };
         let mut digits = Streamed::new(context, mask.words(), self.level);
         let n = context.ring().degree();
-        let mut outs = AlignedBuffer::recycled(2 * n);
+        let mut sums = AlignedBuffer::recycled(2 * n);
         for row in 0..self.rows(context) {
             for &(key, at) in &rotated {
-                let (out_body, out_mask) = outs.split_at_mut(n);
-                evaluator.galois_row(body, &mut digits, key, row, [out_body, out_mask]);
-                for (half, out) in outs.chunks_exact(n).enumerate() {
-                    pairs.set(row, at, half, out);
+                let (sum_body, sum_mask) = sums.split_at_mut(n);
+                evaluator.switched_row(body, &mut digits, key, row, [sum_body, sum_mask]);
+                for (half, sum) in sums.chunks_exact(n).enumerate() {
+                    pairs.set_image(row, at, half, sum, &key.permutation);
                 }
             }
         }
@@ -368,25 +368,21 @@ impl PreparedTransform {
             division::in_place(context, mask, level, false);
         }
         let mut digits = Streamed::new(context, mask, level);
-        let mut rotated = AlignedBuffer::recycled(2 * n);
+        let mut switched = AlignedBuffer::recycled(2 * n);
         for (row, totals) in part_rows(total, n).enumerate() {
-            let (out_body, out_mask) = rotated.split_at_mut(n);
+            let (out_body, out_mask) = switched.split_at_mut(n);
             let prime = ring.prime(context.modulus_index(row, level));
-            let add_own = |switched: &mut [u64]| {
-                let own = row * n..(row + 1) * n;
-                if self.extended {
-                    prime.add_assign(switched, &body[own]);
-                } else if row <= level {
-                    let special = context.special_residue(row);
-                    prime.mul_scalar_add_assign(switched, &body[own], special);
-                }
-            };
-            let outs = [&mut *out_body, &mut *out_mask];
-            let pair = (&key.key, &key.permutation);
-            keyswitch::galois_row(context, &mut digits, pair, row, add_own, outs);
-            let [total_body, total_mask] = totals;
-            prime.add_assign(total_body, out_body);
-            prime.add_assign(total_mask, out_mask);
+            digits.inner_product(context, &key.key, row, [&mut *out_body, out_mask]);
+            let own = row * n..(row + 1) * n;
+            if self.extended {
+                prime.add_assign(out_body, &body[own]);
+            } else if row <= level {
+                let special = context.special_residue(row);
+                prime.mul_scalar_add_assign(out_body, &body[own], special);
+            }
+            for (total, part) in totals.into_iter().zip(switched.chunks_exact(n)) {
+                key.permutation.add_image(prime.modulus(), total, part);
+            }
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use super::Evaluator;
 use crate::ckks::Ciphertext;
 use crate::error::Error;
 use crate::keys::{EvaluationKeys, GaloisKey};
-use crate::rlwe::{Finish, Streamed, SwitchingKey, division, hoisted, keyswitch};
+use crate::rlwe::{Finish, Streamed, SwitchingKey, division, hoisted};
 
 impl Evaluator {
     /// Three parts to two; a two-part ciphertext is returned as it is.
@@ -145,18 +145,18 @@ impl Evaluator {
         let still = galois.iter().filter(|key| key.is_none()).count() as u64;
         let mut total = self.times_special(ciphertext, still);
         let mut digits = Streamed::new(context, ciphertext.parts[1].words(), level);
-        let mut rotated = AlignedBuffer::recycled(2 * n);
+        let mut sums = AlignedBuffer::recycled(2 * n);
+        let (sum_body, sum_mask) = sums.split_at_mut(n);
         let galois: Vec<&GaloisKey> = galois.into_iter().flatten().collect();
         let (body, mask) = total.split_at_mut(rows * n);
-        let sums = body.chunks_exact_mut(n).zip(mask.chunks_exact_mut(n));
-        for (row, (body, mask)) in sums.enumerate() {
-            let prime = ring.prime(context.modulus_index(row, level));
+        let totals = body.chunks_exact_mut(n).zip(mask.chunks_exact_mut(n));
+        for (row, (body, mask)) in totals.enumerate() {
+            let q = ring.prime(context.modulus_index(row, level)).modulus();
             for key in &galois {
-                let (out_body, out_mask) = rotated.split_at_mut(n);
-                let outs = [&mut *out_body, &mut *out_mask];
-                self.galois_row(&ciphertext.parts[0], &mut digits, key, row, outs);
-                prime.add_assign(body, out_body);
-                prime.add_assign(mask, out_mask);
+                let sums = [&mut *sum_body, &mut *sum_mask];
+                self.switched_row(&ciphertext.parts[0], &mut digits, key, row, sums);
+                key.permutation.add_image(q, body, sum_body);
+                key.permutation.add_image(q, mask, sum_mask);
             }
         }
         let parts = total.chunks_exact_mut(rows * n).map(|part| {
@@ -258,27 +258,22 @@ impl Evaluator {
         }
     }
 
-    /// One row of the image of (body, switched digits) under the key's automorphism, times P.
-    pub(crate) fn galois_row(
+    /// One row of (body, 0) + switched digits, times P; the key's automorphism is still to be
+    /// applied.
+    pub(crate) fn switched_row(
         &self,
         body: &Poly<Ntt>,
         digits: &mut Streamed<'_>,
         key: &GaloisKey,
         row: usize,
-        outs: [&mut [u64]; 2],
+        [out_body, out_mask]: [&mut [u64]; 2],
     ) {
         let (context, level) = (&*self.context, digits.level());
-        let add_own = |sum: &mut [u64]| {
-            if row <= level {
-                let special = context.special_residue(row);
-                context
-                    .ring()
-                    .prime(row)
-                    .mul_scalar_add_assign(sum, body.limb(row), special);
-            }
-        };
-        let pair = (&key.key, &key.permutation);
-        keyswitch::galois_row(context, digits, pair, row, add_own, outs);
+        digits.inner_product(context, &key.key, row, [&mut *out_body, out_mask]);
+        if row <= level {
+            let (prime, special) = (context.ring().prime(row), context.special_residue(row));
+            prime.mul_scalar_add_assign(out_body, body.limb(row), special);
+        }
     }
 
     pub(crate) fn check_keys(

@@ -7,7 +7,7 @@ use crate::ckks::Ciphertext;
 use crate::context::Context;
 use crate::error::Error;
 use crate::keys::EvaluationKeys;
-use crate::rlwe::{Streamed, SwitchingKey, division};
+use crate::rlwe::{Streamed, SwitchingKey, division, keyswitch};
 
 impl Evaluator {
     /// Σ rotate(relinearise(ciphertext), step) over the terms.
@@ -141,31 +141,21 @@ impl<'a> MergedSum<'a> {
             let cut = switched.map(|part| Streamed::new(context, part, level));
             digits.push(cut.collect());
         }
-        let [mut sum, mut work] = [0; 2].map(|_| AlignedBuffer::recycled(2 * n));
+        let keys: Vec<&SwitchingKey> = keys.iter().map(|&(_, key)| key).collect();
+        let mut sum = AlignedBuffer::recycled(2 * n);
         for row in 0..level + 1 + context.special_count() {
             let prime = context.ring().prime(context.modulus_index(row, level));
             for ((parts, digits), total) in terms.iter().zip(&mut digits).zip(&mut self.totals) {
-                let mut switches = digits.iter_mut().zip(keys);
-                match switches.next() {
-                    None => sum.fill(0),
-                    Some((digits, (_, key))) => {
-                        inner_product(context, digits, key, row, &mut sum);
-                    }
-                }
-                for (digits, (_, key)) in switches {
-                    inner_product(context, digits, key, row, &mut work);
-                    prime.add_assign(&mut sum, &work);
-                }
+                let (body, mask) = sum.split_at_mut(n);
+                keyswitch::sum_of_switches(context, digits, &keys, row, [body, mask]);
                 add_own(context, level, &parts[..own], row, &mut sum);
-                if let Some(permutation) = permutation {
-                    for (out, sum) in work.chunks_exact_mut(n).zip(sum.chunks_exact(n)) {
-                        permutation.apply(out, sum);
-                    }
-                    std::mem::swap(&mut sum, &mut work);
-                }
                 let len = total.len() / 2;
                 for (total, sum) in total.chunks_exact_mut(len).zip(sum.chunks_exact(n)) {
-                    prime.add_assign(&mut total[row * n..(row + 1) * n], sum);
+                    let total = &mut total[row * n..(row + 1) * n];
+                    match permutation {
+                        Some(permutation) => permutation.add_image(prime.modulus(), total, sum),
+                        None => prime.add_assign(total, sum),
+                    }
                 }
             }
         }
@@ -183,15 +173,4 @@ fn add_own(context: &Context, level: usize, parts: &[&[u64]], row: usize, sum: &
         let part = &part[row * n..(row + 1) * n];
         ring.prime(row).mul_scalar_add_assign(sum, part, special);
     }
-}
-
-fn inner_product(
-    context: &Context,
-    digits: &mut Streamed<'_>,
-    key: &SwitchingKey,
-    row: usize,
-    out: &mut AlignedBuffer,
-) {
-    let (body, mask) = out.split_at_mut(context.ring().degree());
-    digits.inner_product(context, key, row, [body, mask]);
 }

@@ -54,6 +54,13 @@ impl Field {
         _mm512_min_epu64(x, _mm512_sub_epi64(x, bound))
     }
 
+    /// x + y of residues
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+    pub(super) fn sum(&self, x: __m512i, y: __m512i) -> __m512i {
+        self.subtract_once(_mm512_add_epi64(x, y), self.q)
+    }
+
     /// [0, 4q) -> [0, q)
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
@@ -184,17 +191,13 @@ fn update<const K: usize>(
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
 pub(super) fn add(q: Modulus, out: &mut [u64], x: &[u64], y: &[u64]) {
     let f = Field::new(q);
-    update(out, [x, y], |_, [x, y]| {
-        f.subtract_once(_mm512_add_epi64(x, y), f.q)
-    });
+    update(out, [x, y], |_, [x, y]| f.sum(x, y));
 }
 
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
 pub(super) fn add_assign(q: Modulus, x: &mut [u64], y: &[u64]) {
     let f = Field::new(q);
-    update(x, [y], |x, [y]| {
-        f.subtract_once(_mm512_add_epi64(x, y), f.q)
-    });
+    update(x, [y], |x, [y]| f.sum(x, y));
 }
 
 /// The difference x - y of residues: negative ones wrap, and adding q makes them the smaller word.

@@ -12,7 +12,7 @@ use super::portable;
 use crate::automorphism::Permutation;
 use crate::modulus::{Modulus, Multiplier};
 use crate::ntt::NttPlan;
-use crate::pairs::{FactorRow, PairRow};
+use crate::pairs::{FactorRow, PairProducts, PairRow};
 use crate::slots::FftTables;
 
 /// The kernel of processors with AVX-512 F, DQ and IFMA.
@@ -78,8 +78,7 @@ impl SliceKernel for Avx512Ifma {
         sums: fn dot_row_pairs(
             q: Modulus,
             outs: [&mut [u64]; 2],
-            shared: &[&[u64]],
-            pairs: PairRow<'_>
+            products: &[PairProducts<'_>]
         );
         sums: fn dot_row_factors(
             q: Modulus,
@@ -101,6 +100,13 @@ impl SliceKernel for Avx512Ifma {
         arith: fn reduce_signed(q: Modulus, out: &mut [u64], x: &[i64]);
         sums: fn weighted_sum(q: Modulus, out: &mut [u64], weights: &[u64], xs: &[&[u64]]);
         permute: fn permute(out: &mut [u64], x: &[u64], permutation: &Permutation);
+        permute: fn permute_add(q: Modulus, acc: &mut [u64], x: &[u64], permutation: &Permutation);
+        permute: fn permute_tiles(
+            out: &mut [u64],
+            x: &[u64],
+            permutation: &Permutation,
+            sizes: [usize; 2]
+        );
         plain: fn round_quotient_sum(out: &mut [u64], digits: &[u64], reciprocals: &[f64]);
         plain: fn gaussian(out: &mut [i8], words: &[u64], signs: &[u64]);
         arith: fn round(out: &mut [i64], values: &[f64]);

@@ -6,7 +6,7 @@ use super::arith::{Field, LANES, Shoup, difference, read, write};
 use super::lanes::store;
 use crate::kernel::portable;
 use crate::modulus::Modulus;
-use crate::pairs::{FactorRow, PAIR_TILE, PairRow};
+use crate::pairs::{FactorRow, PAIR_TILE, PairProducts, PairRow};
 use crate::ring::DOT_TERMS_MAX;
 
 /// Vectors that a sum of products keeps in registers.
@@ -219,26 +219,27 @@ fn whole_tile(words: &[u64]) -> [__m512i; TILE] {
 pub(super) fn dot_row_pairs(
     q: Modulus,
     [out_0, out_1]: [&mut [u64]; 2],
-    shared: &[&[u64]],
-    pairs: PairRow<'_>,
+    products: &[PairProducts<'_>],
 ) {
-    if pairs.tile() != PAIR_TILE {
-        return portable::dot_row_pairs(q, [out_0, out_1], shared, pairs);
+    if !out_0.len().is_multiple_of(PAIR_TILE) {
+        return portable::dot_row_pairs(q, [out_0, out_1], products);
     }
-    let reduction = SumReduction::new(q, shared.len(), q.value(), 3 * shared.len());
-    let tiles = pairs.words().chunks_exact(2 * PAIR_TILE * pairs.terms());
-    for (at, tile) in tiles.enumerate() {
-        let at = at * PAIR_TILE;
+    let terms = products.iter().map(|some| some.shared.len()).sum();
+    let reduction = SumReduction::new(q, terms, q.value(), 3 * terms);
+    for tile in 0..out_0.len() / PAIR_TILE {
+        let at = tile * PAIR_TILE;
         let mut sums = [Sums::zero(); 2];
-        for (shared, pair) in shared.iter().zip(tile.chunks_exact(2 * PAIR_TILE)) {
-            for i in 0..2 * TILE {
-                let address = pair.as_ptr().wrapping_add(PAIRS_AHEAD + LANES * i);
-                _mm_prefetch::<_MM_HINT_T0>(address.cast());
+        for some in products {
+            for (shared, pair) in some.at(tile) {
+                for i in 0..2 * TILE {
+                    let address = pair.as_ptr().wrapping_add(PAIRS_AHEAD + LANES * i);
+                    _mm_prefetch::<_MM_HINT_T0>(address.cast());
+                }
+                let shared = whole_tile(&shared[at..]);
+                let (first, second) = pair.split_at(PAIR_TILE);
+                sums[0].add(&shared, &whole_tile(first));
+                sums[1].add(&shared, &whole_tile(second));
             }
-            let shared = whole_tile(&shared[at..]);
-            let (first, second) = pair.split_at(PAIR_TILE);
-            sums[0].add(&shared, &whole_tile(first));
-            sums[1].add(&shared, &whole_tile(second));
         }
         store_whole(&reduction, out_0, at, &sums[0]);
         store_whole(&reduction, out_1, at, &sums[1]);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use scuro_polyring::{AlignedBuffer, Ntt, Poly, RowPairs};
+use scuro_polyring::{AlignedBuffer, Ntt, PairProducts, Poly, RowPairs};
 
 use super::{EncryptedTransform, Group, Operand};
 use crate::circuits::linear::block_len;
@@ -164,11 +164,10 @@ impl EncryptedTransform {
             .iter()
             .map(|input| [&input.parts[0], &input.parts[1]])
             .collect();
-        let mut image = AlignedBuffer::recycled(context.ring().degree());
         hoisted::rotate_all(context, &parts, &galois, self.level, |at, row| {
-            galois[at.key].permutation.apply(&mut image, row);
+            let (term, permutation) = (moved[at.key].0, &galois[at.key].permutation);
             let pairs = &mut rotated[at.input].pairs;
-            pairs.set(at.row, moved[at.key].0, at.half, &image);
+            pairs.set_image(at.row, term, at.half, row, permutation);
         });
         Ok(())
     }
@@ -218,7 +217,8 @@ impl EncryptedTransform {
             let operand = |&operand: &usize| rotated[operand].poly.limb(row);
             let shared: Vec<&[u64]> = group.operands.iter().map(operand).collect();
             let prime = context.ring().prime(row);
-            prime.dot_row_pairs([body, mask], &shared, group.weights.row(row));
+            let (shared, pairs) = (&shared[..], group.weights.row(row));
+            prime.dot_row_pairs([body, mask], &[PairProducts { shared, pairs }]);
         }
     }
 
