@@ -104,6 +104,12 @@ pub(super) const CASES: &[Case] = &[
         |s| latency(s, bgv(Classifier, 256)),
     ),
     Case::untargeted(
+        "gomez.classifier.bgv.128.latency-flooded",
+        "2304-512-act-10, replies hide the weights from who decrypts",
+        "ms",
+        |s| latency(s, bgv(Classifier, 128).flooded()),
+    ),
+    Case::untargeted(
         "gomez.no-activation.ckks.128.latency",
         "2304-512-10, weights and input encrypted",
         "ms",

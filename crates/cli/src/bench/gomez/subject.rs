@@ -14,6 +14,7 @@ use crate::bench::case::Settings;
 use crate::compiled::{self, CompileArguments, Compiled, EncryptChoice, SchemeChoice, Source};
 use crate::errors::Failure;
 use crate::inputs::{self, InputArguments};
+use crate::privacy::DecryptorChoice;
 
 /// Seed of random weights and inputs.
 const SEED: u64 = 2019;
@@ -103,6 +104,8 @@ pub(super) struct Point {
     pub(super) security: u32,
     /// Images that share a query.
     pub(super) images: usize,
+    /// Who decrypts.
+    pub(super) decryptor: DecryptorChoice,
 }
 
 impl Point {
@@ -114,7 +117,14 @@ impl Point {
             scheme,
             security,
             images: 1,
+            decryptor: DecryptorChoice::Owner,
         }
+    }
+
+    /// The same with replies that hide the weights from who decrypts.
+    pub(super) const fn flooded(self) -> Self {
+        let decryptor = DecryptorChoice::Other;
+        Self { decryptor, ..self }
     }
 
     /// The same with several images a query.
@@ -131,6 +141,7 @@ impl Point {
                 Scheme::Bgv => SchemeChoice::Bgv,
             }),
             images_per_query: self.images,
+            decryptor: self.decryptor,
             ..CompileArguments::standard(self.security)
         }
     }
