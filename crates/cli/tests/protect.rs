@@ -211,7 +211,7 @@ fn several_pictures_share_a_query_of_a_model_with_encrypted_weights() {
     scores_of_several_images_agree(&desk);
     let words = ["plan", "model.onnx", "--images-per-query", "3"];
     let refused = desk.failure(&words);
-    assert_eq!(refused, (2, "compile.images-per-query".to_string()));
+    assert_eq!(refused, (4, "compile.images-per-query".to_string()));
 }
 
 fn scores_of_several_images_agree(desk: &Desk) {

@@ -288,8 +288,8 @@ impl Error {
             }
             Self::Expired { .. } => "rotate the model's key and deploy the new version",
             Self::Features { .. } | Self::Packing { .. } => {
-                "compile the classifier for the extractor's output, with --packing image and one image \
-                 a query"
+                "compile the classifier for the extractor's output, with --packing image and one \
+                 image a query"
             }
             Self::NoPrevious => "deploy a version; the one before it is then kept",
             Self::Model(_) | Self::Runtime(_) | Self::Network(_) => {
