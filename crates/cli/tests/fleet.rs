@@ -1,6 +1,8 @@
 //! The whole system, each part its own process: a classifier with encrypted weights goes from the
 //! vault to a device, frames go in, both are killed, and every frame has one answer.
 
+#[path = "fleet/bad_input.rs"]
+mod bad_input;
 #[path = "../src/bench/gomez/edge/site.rs"]
 mod site;
 mod support;

@@ -176,6 +176,52 @@ pub fn check_mode(path: &Path) -> Result<(), WireError> {
     Ok(())
 }
 
+/// For a client of a server that is not ours, a broker for example: trusts the certificates in the
+/// first file alone, and shows the certificate in the others if the server asks for one. The server
+/// must have the name or address that it is reached by. TLS 1.3.
+///
+/// # Errors
+/// [`WireError::File`], [`WireError::KeyMode`] if others can read the private key,
+/// [`WireError::Certificate`].
+pub fn foreign_client(
+    authorities: &Path,
+    own: Option<(&Path, &Path)>,
+) -> Result<Arc<ClientConfig>, WireError> {
+    let mut roots = RootCertStore::empty();
+    for authority in certificates("certificate of the authority", authorities)? {
+        let added = roots.add(authority);
+        added.map_err(|error| unusable("authority", &error))?;
+    }
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| unusable("TLS 1.3", &error))?
+        .with_root_certificates(roots);
+    let Some((certificate, key)) = own else {
+        return Ok(Arc::new(builder.with_no_client_auth()));
+    };
+    check_mode(key)?;
+    let chain = certificates("certificate", certificate)?;
+    let key = PrivateKeyDer::from_pem_slice(&read(key)?)
+        .map_err(|error| unusable("private key", &error))?;
+    let config = builder.with_client_auth_cert(chain, key);
+    let config = config.map_err(|error| unusable("certificate and key", &error))?;
+    Ok(Arc::new(config))
+}
+
+/// All certificates of a PEM file; at least one.
+fn certificates(
+    what: &'static str,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, WireError> {
+    let pem = read(path)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let found = found.map_err(|error| unusable(what, &error))?;
+    match found.is_empty() {
+        true => Err(unusable(what, &"there is none in the file")),
+        false => Ok(found),
+    }
+}
+
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
@@ -207,6 +253,17 @@ fn unusable(what: &'static str, error: &dyn fmt::Display) -> WireError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_without_a_certificate_is_no_authority() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("ca.pem");
+        std::fs::write(&path, "nothing").expect("written");
+        let found = foreign_client(&path, None).expect_err("refused");
+        assert!(matches!(found, WireError::Certificate { .. }), "{found}");
+        let absent = foreign_client(&folder.path().join("none"), None);
+        assert!(matches!(absent, Err(WireError::File { .. })));
+    }
 
     #[test]
     fn a_private_key_that_others_can_read_is_refused() {

@@ -1,5 +1,7 @@
 //! `scuro edge serve | status | frames`: the device that a vendor does not trust.
 
+mod brokers;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +19,7 @@ use crate::errors::Failure;
 use crate::output::Reply;
 use crate::table::Table;
 use crate::{files, logging, units};
+use brokers::Brokers;
 
 /// Port on which the vault finds a device.
 const LISTEN: &str = "0.0.0.0:8471";
@@ -72,9 +75,8 @@ struct Serve {
     /// Take frames by HTTP POST, unencrypted: for cameras on this machine or its own network.
     #[arg(long, value_name = "ADDRESS")]
     http: Option<SocketAddr>,
-    /// Take the messages of a topic; may be given several times.
-    #[arg(long, value_name = "mqtt://[USER:PASSWORD@]HOST[:PORT]/TOPIC")]
-    mqtt: Vec<String>,
+    #[command(flatten)]
+    brokers: Brokers,
     /// Frames that may wait to be processed.
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().frames)]
     queue: u64,
@@ -133,7 +135,8 @@ fn options(serve: Serve, context: &Context) -> Result<Options, Failure> {
             Stream::Jsonl => StreamFormat::JsonLines,
             Stream::Raw => StreamFormat::Raw,
         }),
-        mqtt: serve.mqtt,
+        mqtt_access: serve.brokers.access()?,
+        mqtt: serve.brokers.mqtt,
         workers: context.threads,
         limits: Limits {
             frames: serve.queue,

@@ -18,7 +18,7 @@ use super::deployments::Deployments;
 use super::device::{self, Device};
 use super::intake::Intake;
 use super::registrar::{Registered, Registrar};
-use super::sources::{Directory, Http, Mqtt, Source, Stdin, StreamFormat};
+use super::sources::{Access, Directory, Http, Mqtt, Source, Stdin, StreamFormat};
 use super::spool::{Limits, Spool};
 use super::uplink::{Backoff, Uplink};
 use crate::error::Error;
@@ -44,6 +44,8 @@ pub struct Options {
     pub stdin: Option<StreamFormat>,
     /// Topics of MQTT brokers.
     pub mqtt: Vec<String>,
+    /// Password and TLS for the brokers.
+    pub mqtt_access: Access,
     /// Worker threads; 0 = all cores.
     pub workers: usize,
     /// Bounds of the spool.
@@ -296,7 +298,12 @@ async fn sources(
     for url in &options.mqtt {
         let topic = blake3::hash(url.as_bytes()).to_hex();
         let client = format!("scuro-edge-{name}-{}", &topic[..8]);
-        sources.push(Box::new(Mqtt::new(url, &client, random_bytes()?)?));
+        sources.push(Box::new(Mqtt::new(
+            url,
+            &options.mqtt_access,
+            &client,
+            random_bytes()?,
+        )?));
     }
     let mut address = None;
     if let Some(listen) = options.http {

@@ -20,7 +20,7 @@ use scuro_server::edge::frame::{Content, FrameId};
 use scuro_server::edge::service::Edge;
 use scuro_server::edge::spool::{Letter, Limits, NewFrame, Row, Spool};
 use scuro_wire::inference::{Inference, Timings};
-use scuro_wire::tls::{AUTHORITY_FILE, CERTIFICATE_FILE, Identity, KEY_FILE};
+use scuro_wire::tls::Identity;
 use scuro_wire::{Digest, QueryId};
 
 /// What the victim does: `spool`, `full-disk` or `device`.
@@ -320,19 +320,8 @@ fn device_victim(folder: &Path) {
 }
 
 fn write_bundle(world: &World) {
-    use std::os::unix::fs::PermissionsExt;
     let bundle = world.folder.path().join("bundle");
-    std::fs::create_dir(&bundle).expect("folder");
-    let texts = pki::pem(&world.authority, pki::DEVICE);
-    for (name, text) in [AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE]
-        .iter()
-        .zip(texts)
-    {
-        let path = bundle.join(name);
-        std::fs::write(&path, text).expect("written");
-        let mode = std::fs::Permissions::from_mode(0o600);
-        std::fs::set_permissions(&path, mode).expect("mode");
-    }
+    pki::write(&world.authority, pki::DEVICE, &bundle);
 }
 
 /// Starts a device and waits for its word.

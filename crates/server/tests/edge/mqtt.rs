@@ -7,9 +7,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::pki;
 use crate::support::vault::Vault;
 use crate::support::{World, eventually, first, json, pixels, run};
 use scuro_server::edge::service::Edge;
+use scuro_server::edge::sources::Access;
+use scuro_wire::tls::{AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE, foreign_client};
 
 /// A mosquitto that is killed when it is dropped.
 struct Broker {
@@ -45,14 +48,18 @@ fn mosquitto() -> Option<PathBuf> {
 }
 
 fn start(program: &Path, folder: &Path, port: u16) -> Broker {
+    start_with(program, folder, port, "allow_anonymous true\n")
+}
+
+fn start_with(program: &Path, folder: &Path, port: u16, more: &str) -> Broker {
     let configuration = folder.join("mosquitto.conf");
     let mut file = std::fs::File::create(&configuration).expect("configuration");
     let stored = folder.join("broker");
     std::fs::create_dir_all(&stored).expect("folder");
     writeln!(
         file,
-        "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\npersistence true\n\
-         persistence_location {}/\nautosave_interval 1\n",
+        "listener {port} 127.0.0.1\nuser root\npersistence true\n\
+         persistence_location {}/\nautosave_interval 1\n{more}",
         stored.display()
     )
     .expect("written");
@@ -81,7 +88,11 @@ fn free_port() -> u16 {
 
 /// A publisher that waits until the broker has every message.
 async fn publish(port: u16, topic: &str, payloads: &[Vec<u8>]) {
-    let mut options = rumqttc::MqttOptions::new("camera", "127.0.0.1", port);
+    let options = rumqttc::MqttOptions::new("camera", "127.0.0.1", port);
+    publish_as(options, topic, payloads).await;
+}
+
+async fn publish_as(mut options: rumqttc::MqttOptions, topic: &str, payloads: &[Vec<u8>]) {
     options.set_max_packet_size(1 << 20, 1 << 20);
     let (client, mut connection) = rumqttc::AsyncClient::new(options, 64);
     for payload in payloads {
@@ -184,6 +195,99 @@ fn frames_published_while_the_device_is_away_wait_at_the_broker() {
             .collect();
         publish(port, "cameras/7", &frames).await;
         let edge = Edge::start(with()).await.expect("started again");
+        eventually("all five", || edge.spool().depth().inferences == 5).await;
+        edge.stop().await;
+    });
+}
+
+const USER: &str = "cameras";
+const PASSWORD: &str = "a word for cameras";
+
+/// What a broker with TLS, certificates and passwords needs: files, and the lines that name them.
+fn guarded(world: &World) -> String {
+    let folder = world.folder.path();
+    let path = |name: &str| folder.join(name).display().to_string();
+    pki::write(&world.authority, "localhost", &folder.join("broker"));
+    pki::write(&world.authority, pki::DEVICE, &folder.join("client"));
+    let made = Command::new("mosquitto_passwd")
+        .args(["-b", "-c", &path("passwords"), USER, PASSWORD])
+        .status();
+    assert!(
+        made.expect("mosquitto_passwd comes with mosquitto")
+            .success()
+    );
+    format!(
+        "allow_anonymous false\npassword_file {}\nrequire_certificate true\ncafile {}\n\
+         certfile {}\nkeyfile {}\n",
+        path("passwords"),
+        path("broker/ca.pem"),
+        path("broker/certificate.pem"),
+        path("broker/private-key.pem")
+    )
+}
+
+/// How the device enters: authority, certificate and password.
+fn access(authority: &Path, client: &Path, password: &str) -> Access {
+    let (certificate, key) = (client.join(CERTIFICATE_FILE), client.join(KEY_FILE));
+    let own = Some((certificate.as_path(), key.as_path()));
+    let tls = foreign_client(&authority.join(AUTHORITY_FILE), own);
+    Access {
+        password: Some(password.to_string().into()),
+        tls: Some(tls.expect("certificates")),
+    }
+}
+
+#[test]
+fn a_broker_behind_tls_is_entered_with_certificate_and_password_or_not_at_all() {
+    let Some(program) = mosquitto() else {
+        return;
+    };
+    run(async {
+        let world = World::new();
+        let (folder, port) = (world.folder.path(), free_port());
+        let lines = guarded(&world);
+        let _broker = start_with(&program, folder, port, &lines);
+        pki::write(&pki::authority(), pki::DEVICE, &folder.join("foreign"));
+        let (ours, client) = (folder.join("broker"), folder.join("client"));
+        let foreign = folder.join("foreign");
+        // A broker of another authority, a certificate of another authority, a wrong password.
+        let wrong = [
+            access(&foreign, &client, PASSWORD),
+            access(&ours, &foreign, PASSWORD),
+            access(&ours, &client, "a guess"),
+        ];
+        let with = |mqtt_access: &Access, name: &str| {
+            let mut options = world.options();
+            options.folder = folder.join(name);
+            options.mqtt = vec![format!("mqtts://{USER}@localhost:{port}/cameras/7")];
+            options.mqtt_access = mqtt_access.clone();
+            options
+        };
+        for (number, access) in wrong.iter().enumerate() {
+            let options = with(access, &format!("wrong-{number}"));
+            let edge = Edge::start(options).await.expect("started");
+            let shows = |text: &str| edge.metrics().render().contains(text);
+            eventually("a refusal", || shows("scuro_edge_mqtt_failures_total 1")).await;
+            assert!(!shows("scuro_edge_mqtt_up 1"), "{number}");
+            edge.stop().await;
+        }
+        let right = access(&ours, &client, PASSWORD);
+        let edge = Edge::start(with(&right, "right")).await.expect("started");
+        first()
+            .deploy(&mut world.deployer(edge.addresses().device))
+            .await;
+        let up = || edge.metrics().render().contains("scuro_edge_mqtt_up 1");
+        eventually("a connection", up).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let mut options = rumqttc::MqttOptions::new("camera", "localhost", port);
+        options.set_credentials(USER, PASSWORD);
+        let tls = right.tls.clone().expect("TLS");
+        let tls = rumqttc::TlsConfiguration::Rustls(tls);
+        options.set_transport(rumqttc::Transport::tls_with_config(tls));
+        let frames: Vec<Vec<u8>> = (0..5)
+            .map(|number| json(&format!("m{number}"), number).into_bytes())
+            .collect();
+        publish_as(options, "cameras/7", &frames).await;
         eventually("all five", || edge.spool().depth().inferences == 5).await;
         edge.stop().await;
     });

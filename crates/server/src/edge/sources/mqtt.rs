@@ -4,11 +4,19 @@
 //! outlives the connection: what the broker took while the device was away, or what was not
 //! acknowledged, comes (again) after a reconnect, and the frame's id keeps it from being taken
 //! twice. A message without an id is known by its bytes.
+//!
+//! `mqtts://` is TLS 1.3 to a broker whose certificate is of a named authority and for the name in
+//! the address. A password is never part of an address, which others can read in the list of
+//! processes.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use rumqttc::{AsyncClient, Event, MqttOptions, Packet, Publish, QoS};
+use rumqttc::{AsyncClient, Event, MqttOptions, Packet, Publish, QoS, TlsConfiguration, Transport};
+use rustls::ClientConfig;
 use tokio::sync::mpsc;
+use zeroize::Zeroizing;
 
 use super::{Acquisition, Source, unless_stopping};
 use crate::edge::counters::{MQTT_FAILURES, MQTT_UP};
@@ -20,6 +28,10 @@ use crate::error::Error;
 const NAME: &str = "mqtt";
 /// Port without encryption.
 const PORT: u16 = 1883;
+/// Port with encryption.
+const TLS_PORT: u16 = 8883;
+/// What an address looks like.
+const ADDRESS: &str = "mqtt[s]://[user@]host[:port]/topic";
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Requests to the broker that may wait: far more than messages read ahead, so that
 /// acknowledgements always find room while reading is held up.
@@ -28,6 +40,22 @@ const REQUESTS: usize = 4096;
 const AHEAD: usize = 256;
 /// Room for topic and header in a packet.
 const HEADER_BYTES: usize = 64 << 10;
+
+/// How brokers are entered: the same for all of a device.
+#[derive(Clone, Default)]
+pub struct Access {
+    /// For addresses with a user.
+    pub password: Option<Zeroizing<String>>,
+    /// For `mqtts://`.
+    pub tls: Option<Arc<ClientConfig>>,
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (password, tls) = (self.password.is_some(), self.tls.is_some());
+        write!(out, "Access(password: {password}, tls: {tls})")
+    }
+}
 
 /// A topic of a broker.
 pub struct Mqtt {
@@ -48,27 +76,31 @@ impl std::fmt::Debug for Mqtt {
 }
 
 impl Mqtt {
-    /// Reads `mqtt://[user:password@]host[:port]/topic`; `client` names the session at the broker.
+    /// Reads `mqtt[s]://[user@]host[:port]/topic`; `client` names the session at the broker.
     ///
     /// # Errors
-    /// [`Error::Setting`].
-    pub fn new(url: &str, client: &str, seed: [u8; 32]) -> Result<Self, Error> {
-        let (credentials, host, port, topic) = parse(url).ok_or_else(|| Error::Setting {
-            what: "the MQTT address",
-            found: url.rsplit('@').next().unwrap_or_default().to_string(),
-            expected: "mqtt://[user:password@]host[:port]/topic",
-        })?;
-        let mut options = MqttOptions::new(client, host, port);
+    /// [`Error::Setting`], also for `mqtts://` without an authority, a user without a password and
+    /// a password in the address.
+    pub fn new(url: &str, access: &Access, client: &str, seed: [u8; 32]) -> Result<Self, Error> {
+        let address = parse(url).ok_or_else(|| setting(url, ADDRESS))?;
+        let mut options = MqttOptions::new(client, address.host, address.port);
         options.set_keep_alive(KEEP_ALIVE);
         options.set_clean_session(false);
         options.set_manual_acks(true);
         options.set_max_packet_size(MAX_FRAME_BYTES + HEADER_BYTES, HEADER_BYTES);
-        if let Some((user, password)) = credentials {
-            options.set_credentials(user, password);
+        if let Some(user) = address.user {
+            let password = access.password.as_ref();
+            let password = password.ok_or_else(|| setting(url, "a password for the user"))?;
+            options.set_credentials(user, password.as_str());
+        }
+        if address.tls {
+            let tls = access.tls.clone();
+            let tls = tls.ok_or_else(|| setting(url, "the broker's authority for mqtts"))?;
+            options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls)));
         }
         Ok(Self {
             options,
-            topic: topic.to_string(),
+            topic: address.topic.to_string(),
             backoff: Backoff::new(seed),
         })
     }
@@ -162,20 +194,49 @@ async fn take_all(
     Ok(())
 }
 
-type Address<'a> = (Option<(&'a str, &'a str)>, &'a str, u16, &'a str);
+#[derive(Debug, PartialEq, Eq)]
+struct Address<'a> {
+    tls: bool,
+    user: Option<&'a str>,
+    host: &'a str,
+    port: u16,
+    topic: &'a str,
+}
 
 fn parse(url: &str) -> Option<Address<'_>> {
-    let (authority, topic) = url.strip_prefix("mqtt://")?.split_once('/')?;
-    let (credentials, place) = match authority.rsplit_once('@') {
-        Some((credentials, place)) => (Some(credentials.split_once(':')?), place),
+    let (tls, rest) = match url.strip_prefix("mqtts://") {
+        Some(rest) => (true, rest),
+        None => (false, url.strip_prefix("mqtt://")?),
+    };
+    let (authority, topic) = rest.split_once('/')?;
+    let (user, place) = match authority.rsplit_once('@') {
+        Some((user, place)) => (Some(user), place),
         None => (None, authority),
     };
+    let usual = if tls { TLS_PORT } else { PORT };
     let (host, port) = match place.rsplit_once(':') {
         Some((host, port)) => (host, port.parse().ok()?),
-        None => (place, PORT),
+        None => (place, usual),
     };
-    let good = !host.is_empty() && !topic.is_empty();
-    good.then_some((credentials, host, port, topic))
+    // With a colon it would be a password that every user of this machine can see.
+    let good_user = user.is_none_or(|user| !user.is_empty() && !user.contains(':'));
+    let good = good_user && !host.is_empty() && !topic.is_empty();
+    good.then_some(Address {
+        tls,
+        user,
+        host,
+        port,
+        topic,
+    })
+}
+
+/// What stands before the host may be a password.
+fn setting(url: &str, expected: &'static str) -> Error {
+    Error::Setting {
+        what: "the MQTT address",
+        found: url.rsplit('@').next().unwrap_or_default().to_string(),
+        expected,
+    }
 }
 
 #[cfg(test)]
@@ -183,11 +244,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_name_host_port_and_topic() {
+    fn addresses_name_host_port_topic_and_user() {
+        let address = |tls, user, host, port, topic| Address {
+            tls,
+            user,
+            host,
+            port,
+            topic,
+        };
         let parsed = parse("mqtt://broker:1884/cameras/7");
-        assert_eq!(parsed, Some((None, "broker", 1884, "cameras/7")));
-        let parsed = parse("mqtt://u:p@broker/t");
-        assert_eq!(parsed, Some((Some(("u", "p")), "broker", PORT, "t")));
+        assert_eq!(
+            parsed,
+            Some(address(false, None, "broker", 1884, "cameras/7"))
+        );
+        let parsed = parse("mqtts://u@broker/t");
+        assert_eq!(
+            parsed,
+            Some(address(true, Some("u"), "broker", TLS_PORT, "t"))
+        );
+        assert_eq!(parse("mqtt://broker/t").map(|a| a.port), Some(PORT));
         for bad in [
             "",
             "mqtt://",
@@ -195,6 +270,8 @@ mod tests {
             "mqtt:///t",
             "http://h/t",
             "mqtt://h:x/t",
+            "mqtt://u:p@h/t",
+            "mqtts://@h/t",
         ] {
             assert_eq!(parse(bad), None, "{bad}");
         }
@@ -202,10 +279,19 @@ mod tests {
 
     #[test]
     fn a_password_is_in_no_message() {
-        let error = Mqtt::new("mqtt://user:hidden@host:port/t", "c", [0; 32]);
-        let shown = error.expect_err("no port").to_string();
+        let refused = |url: &str, access: &Access| {
+            let error = Mqtt::new(url, access, "c", [0; 32]).expect_err("refused");
+            error.to_string()
+        };
+        let access = Access {
+            password: Some(Zeroizing::new("hidden".to_string())),
+            tls: None,
+        };
+        let shown = refused("mqtt://user:hidden@host/t", &access);
         assert!(!shown.contains("hidden"), "{shown}");
-        let mqtt = Mqtt::new("mqtt://user:hidden@host/t", "c", [0; 32]).expect("good");
-        assert!(!format!("{mqtt:?}").contains("hidden"));
+        assert!(refused("mqtts://host/t", &access).contains("authority"));
+        assert!(refused("mqtt://user@host/t", &Access::default()).contains("password"));
+        let mqtt = Mqtt::new("mqtt://user@host/t", &access, "c", [0; 32]).expect("good");
+        assert!(!format!("{mqtt:?} {access:?}").contains("hidden"));
     }
 }

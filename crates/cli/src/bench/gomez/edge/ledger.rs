@@ -61,11 +61,12 @@ impl Ledger {
     /// The device has frame `number`, due at `at`, under this id.
     pub(super) fn acknowledged(&self, query: QueryId, number: usize, at: Instant) {
         let mut pages = self.lock();
-        let new = pages
-            .offered
-            .insert(query, Offered { number, at })
-            .is_none();
-        pages.answered += usize::from(new && pages.published.contains_key(&query));
+        let published = pages.published.contains_key(&query);
+        // A repeated acknowledgement changes nothing.
+        if let Entry::Vacant(place) = pages.offered.entry(query) {
+            place.insert(Offered { number, at });
+            pages.answered += usize::from(published);
+        }
         self.changed.notify_all();
     }
 
@@ -173,5 +174,50 @@ impl Ledger {
 impl Pages {
     fn counts(&self) -> (usize, usize) {
         (self.offered.len(), self.answered)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use scuro_wire::inference::Timings;
+    use scuro_wire::{Digest, Name};
+
+    fn result(query: u8) -> InferenceResult {
+        InferenceResult {
+            seq: 1,
+            query_id: QueryId([query; 16]),
+            query_digest: Digest([2; 32]),
+            deployment: Digest([3; 32]),
+            model: Name::new("digits").expect("a name"),
+            version: 1,
+            device: Name::new("cam-7").expect("a name"),
+            answers: Vec::new(),
+            timings: Timings::default(),
+            received_ms: 0,
+            decrypt_us: 0,
+        }
+    }
+
+    #[test]
+    fn a_frame_is_answered_whichever_side_comes_first_and_every_further_line_is_surplus() {
+        let (ledger, now) = (Ledger::default(), Instant::now());
+        ledger.published(&result(0), now);
+        ledger.acknowledged(QueryId([0; 16]), 0, now);
+        // Sent again, as its acknowledgement was lost.
+        ledger.acknowledged(QueryId([0; 16]), 0, now);
+        ledger.acknowledged(QueryId([1; 16]), 1, now);
+        assert!(ledger.wait_below(2, Duration::ZERO));
+        assert!(!ledger.wait_below(1, Duration::ZERO));
+        ledger.published(&result(1), now);
+        assert!(ledger.wait_below(1, Duration::ZERO));
+        assert_eq!((ledger.answers(0..9).len(), ledger.surplus()), (2, 0));
+        ledger.published(&result(1), now);
+        assert_eq!(ledger.surplus(), 1, "twice under one query");
+        ledger.acknowledged(QueryId([7; 16]), 1, now);
+        ledger.published(&result(7), now);
+        assert_eq!(ledger.surplus(), 2, "twice under two queries");
+        ledger.published(&result(9), now);
+        assert_eq!(ledger.surplus(), 3, "of no frame");
     }
 }

@@ -39,8 +39,9 @@ impl Drop for Service {
 pub(crate) struct Site {
     binary: PathBuf,
     folder: PathBuf,
-    vault: String,
-    metrics: String,
+    /// Where the vault listens for devices and users, and for those who ask for metrics.
+    pub(crate) vault: String,
+    pub(crate) metrics: String,
     device: String,
 }
 
