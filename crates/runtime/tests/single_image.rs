@@ -196,10 +196,6 @@ impl Deployment {
     }
 
     /// The scores of the encrypted backend.
-    fn scores(&mut self, image: &Tensor) -> Vec<f64> {
-        self.scores_of_all(&[&image.data]).remove(0)
-    }
-
     fn scores_of_all(&mut self, images: &[&[f32]]) -> Vec<Vec<f64>> {
         let query = self.encrypt_all(images);
         self.decrypt_all(self.evaluate(&query), images.len())
