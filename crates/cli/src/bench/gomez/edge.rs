@@ -51,6 +51,8 @@ const UNDER_WAY: Duration = Duration::from_secs(5);
 /// Longest delay of a kill behind its frame, and longest time that a service stays away.
 const DELAY_MS: u32 = 400;
 const AWAY_MS: u32 = 2000;
+/// Milliseconds of a tick in `/proc`.
+const TICK_MS: f64 = 10.0;
 /// Time for a second answer to show.
 const SETTLE: Duration = Duration::from_secs(3);
 const SEED: u64 = 2019;
@@ -306,8 +308,12 @@ impl<'a> Fleet<'a> {
         let killed = paced.end..paced.end + plan.killed;
         camera.send(0..WARM_UP, 1, WINDOW)?;
         ledger.wait_below(1, PATIENCE);
+        let before = self.processor_ms();
         camera.send(sustained.clone(), 1, WINDOW)?;
         ledger.wait_below(1, PATIENCE);
+        let each = |now: f64, then: f64| (now - then) / plan.sustained as f64;
+        let spent = self.processor_ms().zip(before);
+        let spent = spent.map(|(now, then)| [each(now[0], then[0]), each(now[1], then[1])]);
         let rate = rate_of(&ledger.answers(sustained));
         camera.send_paced(paced.clone(), Duration::from_secs_f64(1.0 / (PACE * rate)))?;
         ledger.wait_below(1, PATIENCE);
@@ -322,7 +328,7 @@ impl<'a> Fleet<'a> {
         let agrees =
             |answer: &&Answer| self.labels[answer.number % self.labels.len()] == answer.label;
         let notes = [
-            self.origin(),
+            self.origin() + &spent.map(processor).unwrap_or_default(),
             stages(&steady),
             told(&kills, camera, plan.killed, seconds),
         ];
@@ -389,12 +395,32 @@ impl<'a> Fleet<'a> {
         format!("wall time; classifier of {network} encrypted, 128 bits; all on one machine")
     }
 
+    /// Milliseconds of processor time of device and vault so far, if this system tells.
+    fn processor_ms(&self) -> Option<[f64; 2]> {
+        let of = |service: &Option<Service>| processor_ms(service.as_ref()?.0.id());
+        Some([of(&self.edge)?, of(&self.vault)?])
+    }
+
     /// What the services said last.
     fn last_words(&self) -> String {
         let log = std::fs::read_to_string(self.workspace.path(site::LOG)).unwrap_or_default();
         let lines: Vec<&str> = log.lines().rev().take(3).collect();
         lines.join(" | ")
     }
+}
+
+/// Milliseconds of processor time of a process.
+fn processor_ms(id: u32) -> Option<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // The second field is the name in brackets; user and system time are the 14th and 15th.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let ticks = rest.split_whitespace().skip(11).take(2);
+    let ticks: Option<Vec<f64>> = ticks.map(|ticks| ticks.parse().ok()).collect();
+    Some(ticks?.iter().sum::<f64>() * TICK_MS)
+}
+
+fn processor([device, vault]: [f64; 2]) -> String {
+    format!("; processor time a frame: device {device:.1} ms, vault {vault:.1} ms")
 }
 
 fn trained(settings: &Settings<'_>) -> Option<PathBuf> {

@@ -16,7 +16,7 @@ pub(crate) const DEPLOY: [&str; 4] = ["deploy", "digits", "--device", "cam-7"];
 
 /// A process that is killed when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Service(Child);
+pub(crate) struct Service(pub(crate) Child);
 
 impl Service {
     /// As `kill -9`.
