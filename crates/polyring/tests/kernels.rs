@@ -490,28 +490,17 @@ fn check_sums(ring: &PrimeRing, rows: &[Vec<u64>], terms: usize) {
     ring.dot(&mut outs[0], &a, &b);
     assert_eq!(outs[0], narrow(sum(&a, &b)));
     let [out_0, out_1, out_2] = &mut outs;
-    // A key of a higher level has more terms than are used.
     let bits = ring.modulus().bits();
-    let [pairs, packed] = [None, Some(bits)].map(|bits| row_pairs(&b, &c, bits));
-    let used = terms.div_ceil(2);
-    let both = |x: &[&[u64]]| {
-        let sums = sum(&a[..used], x).into_iter().zip(sum(&d, x));
-        narrow(sums.map(|(first, second)| first + second).collect())
+    let keys = [None, Some(bits)].map(|bits| row_pairs(&b, &c, bits));
+    // A key of a higher level has more terms than are used.
+    let used = &a[..terms.div_ceil(2)];
+    let switched = |x: &[&[u64]]| {
+        let (one, two) = (sum(used, x), sum(&d, x));
+        let both = one.iter().zip(two).map(|(one, two)| one + two).collect();
+        [narrow(one), narrow(both)]
     };
-    let first = &a[..used];
-    let [whole, packed] = [&pairs, &packed].map(|pairs| pairs.row(0));
-    for [key, second] in [[whole, whole], [packed, packed], [packed, whole]] {
-        let products = |shared, pairs| PairProducts { shared, pairs };
-        ring.dot_row_pairs([out_0, out_1], &[products(first, key)]);
-        assert_eq!(
-            [&*out_0, &*out_1],
-            [&narrow(sum(&a[..used], &b)), &narrow(sum(&a[..used], &c))]
-        );
-        // Two keys in one sum.
-        let terms = [products(first, key), products(&d, second)];
-        ring.dot_row_pairs([out_0, out_1], &terms);
-        assert_eq!([&*out_0, &*out_1], [&both(&b), &both(&c)]);
-    }
+    check_switches(ring, [used, &d], &keys, [switched(&b), switched(&c)]);
+    let [pairs, _] = &keys;
     let mut factors = RowFactors::packed([bits], n, terms);
     a.iter()
         .enumerate()
@@ -544,6 +533,28 @@ fn check_sums(ring: &PrimeRing, rows: &[Vec<u64>], terms: usize) {
         let (first, second) = (weights.block(0, 0, n), pairs.block(0, 0, n));
         ring.tensor_row_pairs([out_0, out_1, out_2], first, second, &operands);
         assert_eq!(outs, expected, "packed to {bits:?} bits");
+    }
+}
+
+/// The first inner product alone and both in one sum, with keys packed or not; of each half both
+/// results are expected.
+fn check_switches(
+    ring: &PrimeRing,
+    [first, second]: [&[&[u64]]; 2],
+    keys: &[RowPairs; 2],
+    expected: [[Vec<u64>; 2]; 2],
+) {
+    let n = expected[0][0].len();
+    let (mut out_0, mut out_1) = (vec![1; n], vec![2; n]);
+    let [[one_0, both_0], [one_1, both_1]] = &expected;
+    let [whole, packed] = keys.each_ref().map(|pairs| pairs.row(0));
+    for [key, other] in [[whole, whole], [packed, packed], [packed, whole]] {
+        let products = |shared, pairs| PairProducts { shared, pairs };
+        let terms = [products(first, key), products(second, other)];
+        ring.dot_row_pairs([&mut out_0, &mut out_1], &terms[..1]);
+        assert_eq!([&out_0, &out_1], [one_0, one_1]);
+        ring.dot_row_pairs([&mut out_0, &mut out_1], &terms);
+        assert_eq!([&out_0, &out_1], [both_0, both_1]);
     }
 }
 
