@@ -271,7 +271,8 @@ fn spend(chain: &Chain<'_>, plan: LevelPlan) -> LevelPlan {
 /// Sizes and numbers of special primes worth trying.
 fn special_choices(limbs: usize) -> Vec<(u32, usize)> {
     match limbs {
-        0..=5 => vec![(50, 1), (44, 1), (38, 1), (50, 2), (44, 2)],
+        0..=3 => vec![(50, 1), (44, 1), (38, 1), (50, 2), (44, 2)],
+        4..=5 => vec![(50, 1), (44, 1), (38, 1), (50, 2), (44, 2), (50, 3)],
         6..=9 => vec![(50, 1), (50, 2), (50, 3)],
         _ => vec![(50, 2), (50, 3), (50, 4)],
     }

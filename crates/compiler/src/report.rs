@@ -46,11 +46,12 @@ impl Report {
         let reply_level = result.map_or(plan.level_max(), |step| step.estimate.level);
         let bytes = |bits: u32, parts: u64| (parts * u64::from(bits) * degree).div_ceil(8);
         let reply = reply_ciphertexts(program) as u64;
-        let key_bytes_seeded = key_bytes(&program.keys, plan);
+        let [key_bytes_seeded, half] = key_bytes(&program.keys, plan);
+        let key_bytes = 2 * half;
         Report {
             latency_us: program.steps.iter().map(|s| s.estimate.micros).sum(),
-            evaluator_bytes: memory(program) + 2 * key_bytes_seeded,
-            key_bytes: 2 * key_bytes_seeded,
+            evaluator_bytes: memory(program) + key_bytes,
+            key_bytes,
             key_bytes_seeded,
             rotations: program.keys.galois.len(),
             query_bytes: query * bytes(plan.log_q(plan.level_max()), 1),
@@ -68,20 +69,35 @@ fn reply_ciphertexts(program: &Program) -> usize {
     last.map_or(0, |ciphertext| ciphertext as usize + 1)
 }
 
-/// One half of all evaluation keys, packed to the bits of the primes.
-fn key_bytes(keys: &KeyManifest, plan: &ParameterPlan) -> u64 {
+/// One half of all evaluation keys: packed to the bits of the primes, and to their bytes.
+fn key_bytes(keys: &KeyManifest, plan: &ParameterPlan) -> [u64; 2] {
     let special: u32 = plan.p_bits.iter().sum();
     let alpha = plan.p_bits.len().max(1);
     let one = |level: u32| {
         let digits = (level as usize + 1).div_ceil(alpha) as u64;
         let bits = u64::from(plan.log_q(level) + special);
-        digits * ((bits << plan.log_n) / 8)
+        let bytes = packed(plan.q_bits.iter().take(level as usize + 1)) + packed(&plan.p_bits);
+        [
+            digits * ((bits << plan.log_n) / 8),
+            digits * (bytes << plan.log_n),
+        ]
     };
     let rotations = keys.galois.iter().chain(&keys.relinearized);
-    keys.relinearize.map_or(0, one) + rotations.map(|k| one(k.level)).sum::<u64>()
+    let levels = keys
+        .relinearize
+        .into_iter()
+        .chain(rotations.map(|k| k.level));
+    let add = |[a, b]: [u64; 2], [x, y]: [u64; 2]| [a + x, b + y];
+    levels.map(one).fold([0; 2], add)
 }
 
-/// Prepared diagonals and the ciphertexts of the widest step, in 64-bit words.
+/// Bytes of one residue for each prime, as the evaluator keeps them.
+fn packed<'a>(bits: impl IntoIterator<Item = &'a u32>) -> u64 {
+    let bytes = |bits: &u32| u64::from(bits.div_ceil(8));
+    bits.into_iter().map(bytes).sum()
+}
+
+/// Prepared diagonals, packed, and the ciphertexts of the widest step, in 64-bit words.
 fn memory(program: &Program) -> u64 {
     let plan = &program.parameters;
     let word_bytes = 8u64 << plan.log_n;
@@ -90,12 +106,12 @@ fn memory(program: &Program) -> u64 {
         .iter()
         .map(|step| match &step.operation {
             Operation::Linear(linear) => {
-                let limbs = u64::from(step.estimate.level) + 1;
-                let rows = match program.weights {
-                    Weights::Plain => limbs + plan.p_bits.len() as u64,
-                    _ => 2 * limbs,
+                let live = packed(plan.q_bits.iter().take(step.estimate.level as usize + 1));
+                let bytes = match program.weights {
+                    Weights::Plain => live + packed(&plan.p_bits),
+                    _ => 2 * live,
                 };
-                linear.diagonals.len() as u64 * rows * word_bytes
+                linear.diagonals.len() as u64 * (bytes << plan.log_n)
             }
             _ => 0,
         })

@@ -101,6 +101,12 @@ impl Context {
         Basis::range(0..level + 1)
     }
 
+    /// Bits of the primes of a basis.
+    pub(crate) fn bits(&self, basis: &Basis) -> Vec<u32> {
+        let bits = |i| self.ring().prime(i).modulus().bits();
+        basis.iter().map(bits).collect()
+    }
+
     /// Primes q_0 .. q_level and the special ones.
     pub fn extended_basis(&self, level: usize) -> Basis {
         let q_count = self.parameters.q().len();

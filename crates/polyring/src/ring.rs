@@ -253,7 +253,8 @@ impl PrimeRing {
             factors.terms()
         );
         assert!(operands.iter().all(|&operand| operand < pairs.terms()));
-        assert_eq!(factors.tile(), pairs.tile(), "tiles of one degree");
+        let tiles = [factors.tiles().tile, pairs.tiles().tile];
+        assert_eq!(tiles[0], tiles[1], "tiles of one degree");
         let (len, other) = (outs[0].len(), outs[1].len());
         check_equal(&[len, other, factors.degree(), pairs.degree()]);
         self.kernel
@@ -301,7 +302,8 @@ impl PrimeRing {
             weights.terms()
         );
         assert!(operands.iter().all(|&operand| operand < pairs.terms()));
-        assert_eq!(weights.tile(), pairs.tile(), "tiles of one degree");
+        let tiles = [weights.tiles().tile, pairs.tiles().tile];
+        assert_eq!(tiles[0], tiles[1], "tiles of one degree");
         let lens = outs.each_ref().map(|out| out.len());
         check_equal(&[lens[0], lens[1], lens[2], weights.degree(), pairs.degree()]);
         let ops = self.kernel.ops();

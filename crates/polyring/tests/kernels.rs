@@ -288,14 +288,18 @@ fn lazy_sums_equal_schoolbook_sums_at_their_bounds() {
                 assert_eq!(out, vec![expected; n], "{kernel}: {terms} weighted terms");
             }
             if (1..=4096).contains(&terms) {
-                let (pairs, mut other) = (row_pairs(&rows, &rows), vec![1; n]);
+                let (pairs, mut other) = (row_pairs(&rows, &rows, None), vec![1; n]);
                 let (shared, pairs) = (&rows[..], pairs.row(0));
                 ring.dot_row_pairs([&mut out, &mut other], &[PairProducts { shared, pairs }]);
                 assert_eq!((&out, &other), (&vec![expected; n], &vec![expected; n]));
             }
         }
         let row = vec![q - 1; n];
-        let rows = row_pairs(&vec![row.as_slice(); 1024], &vec![row.as_slice(); 1024]);
+        let rows = row_pairs(
+            &vec![row.as_slice(); 1024],
+            &vec![row.as_slice(); 1024],
+            None,
+        );
         let (mut outs, operands) = (
             [vec![0; n], vec![0; n], vec![0; n]],
             Vec::from_iter(0..1024),
@@ -446,10 +450,13 @@ fn check_reductions(ring: &PrimeRing, x: &[u64]) {
     assert_eq!(run(&|out| ring.lift_small(out, &small)), expected);
 }
 
-/// One row of interleaved pairs.
-fn row_pairs(first: &[&[u64]], second: &[&[u64]]) -> RowPairs {
+/// One row of interleaved pairs, packed if values have a number of bits.
+fn row_pairs(first: &[&[u64]], second: &[&[u64]], bits: Option<u32>) -> RowPairs {
     let degree = first.first().map_or(64, |row| row.len());
-    let mut pairs = RowPairs::recycled(1, degree, first.len());
+    let mut pairs = match bits {
+        Some(bits) => RowPairs::packed([bits], degree, first.len()),
+        None => RowPairs::recycled(1, degree, first.len()),
+    };
     for (half, rows) in [first, second].into_iter().enumerate() {
         for (term, row) in rows.iter().enumerate() {
             pairs.set(0, term, half, row);
@@ -483,26 +490,18 @@ fn check_sums(ring: &PrimeRing, rows: &[Vec<u64>], terms: usize) {
     ring.dot(&mut outs[0], &a, &b);
     assert_eq!(outs[0], narrow(sum(&a, &b)));
     let [out_0, out_1, out_2] = &mut outs;
+    let bits = ring.modulus().bits();
+    let keys = [None, Some(bits)].map(|bits| row_pairs(&b, &c, bits));
     // A key of a higher level has more terms than are used.
-    let pairs = row_pairs(&b, &c);
-    let used = terms.div_ceil(2);
-    let products = |shared| PairProducts {
-        shared,
-        pairs: pairs.row(0),
+    let used = &a[..terms.div_ceil(2)];
+    let switched = |x: &[&[u64]]| {
+        let (one, two) = (sum(used, x), sum(&d, x));
+        let both = one.iter().zip(two).map(|(one, two)| one + two).collect();
+        [narrow(one), narrow(both)]
     };
-    ring.dot_row_pairs([out_0, out_1], &[products(&a[..used])]);
-    assert_eq!(
-        [&*out_0, &*out_1],
-        [&narrow(sum(&a[..used], &b)), &narrow(sum(&a[..used], &c))]
-    );
-    // Two keys in one sum.
-    ring.dot_row_pairs([out_0, out_1], &[products(&a[..used]), products(&d)]);
-    let both = |x: &[&[u64]]| {
-        let sums = sum(&a[..used], x).into_iter().zip(sum(&d, x));
-        narrow(sums.map(|(first, second)| first + second).collect())
-    };
-    assert_eq!([&*out_0, &*out_1], [&both(&b), &both(&c)]);
-    let mut factors = RowFactors::recycled(1, n, terms);
+    check_switches(ring, [used, &d], &keys, [switched(&b), switched(&c)]);
+    let [pairs, _] = &keys;
+    let mut factors = RowFactors::packed([bits], n, terms);
     a.iter()
         .enumerate()
         .for_each(|(term, row)| factors.set(0, term, row));
@@ -526,12 +525,37 @@ fn check_sums(ring: &PrimeRing, rows: &[Vec<u64>], terms: usize) {
         .collect();
     let expected = [narrow(sum(&a, &c)), narrow(cross), narrow(sum(&b, &d))];
     assert_eq!(outs, expected);
-    let (weights, pairs) = (row_pairs(&a, &b), row_pairs(&c_back, &d_back));
-    let [out_0, out_1, out_2] = &mut outs;
-    out_1.fill(0);
-    let (first, second) = (weights.block(0, 0, n), pairs.block(0, 0, n));
-    ring.tensor_row_pairs([out_0, out_1, out_2], first, second, &operands);
-    assert_eq!(outs, expected);
+    let pairs = row_pairs(&c_back, &d_back, None);
+    for bits in [None, Some(bits)] {
+        let weights = row_pairs(&a, &b, bits);
+        let [out_0, out_1, out_2] = &mut outs;
+        out_1.fill(0);
+        let (first, second) = (weights.block(0, 0, n), pairs.block(0, 0, n));
+        ring.tensor_row_pairs([out_0, out_1, out_2], first, second, &operands);
+        assert_eq!(outs, expected, "packed to {bits:?} bits");
+    }
+}
+
+/// The first inner product alone and both in one sum, with keys packed or not; of each half both
+/// results are expected.
+fn check_switches(
+    ring: &PrimeRing,
+    [first, second]: [&[&[u64]]; 2],
+    keys: &[RowPairs; 2],
+    expected: [[Vec<u64>; 2]; 2],
+) {
+    let n = expected[0][0].len();
+    let (mut out_0, mut out_1) = (vec![1; n], vec![2; n]);
+    let [[one_0, both_0], [one_1, both_1]] = &expected;
+    let [whole, packed] = keys.each_ref().map(|pairs| pairs.row(0));
+    for [key, other] in [[whole, whole], [packed, packed], [packed, whole]] {
+        let products = |shared, pairs| PairProducts { shared, pairs };
+        let terms = [products(first, key), products(second, other)];
+        ring.dot_row_pairs([&mut out_0, &mut out_1], &terms[..1]);
+        assert_eq!([&out_0, &out_1], [one_0, one_1]);
+        ring.dot_row_pairs([&mut out_0, &mut out_1], &terms);
+        assert_eq!([&out_0, &out_1], [both_0, both_1]);
+    }
 }
 
 fn check_conversion(ring: &Ring, sources: usize, seed: u64) {

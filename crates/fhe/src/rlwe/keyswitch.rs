@@ -41,7 +41,8 @@ impl SwitchingKey {
     ) -> Result<Self, E> {
         let rows = level + 1 + context.special_count();
         let digits = context.parameters().digit_count(level);
-        let mut pairs = RowPairs::recycled(rows, context.ring().degree(), digits);
+        let bits = context.bits(&context.extended_basis(level));
+        let mut pairs = RowPairs::packed(bits, context.ring().degree(), digits);
         for (digit, parts) in parts.enumerate() {
             for (half, part) in parts?.iter().enumerate() {
                 (0..rows).for_each(|row| pairs.set(row, digit, half, part.limb(row)));

@@ -140,9 +140,12 @@ fn encrypted_diagonals_multiply_encrypted_inputs() {
     for spec in specs() {
         let case = Case::new(spec, 2, 2, &PLACES);
         case.check(&case.apply(false));
-        let rows: usize = 2 * (case.level + 1) * case.ring.context.parameters().n();
-        let bytes = 8 * rows * PLACES.len();
-        assert_eq!(case.transform.memory_bytes(), bytes);
+        // A residue takes as many bytes as its prime.
+        let parameters = case.ring.context.parameters();
+        let live = &parameters.q()[..=case.level];
+        let width = |q: &u64| (u64::BITS - q.leading_zeros()).div_ceil(8) as usize;
+        let bytes = 2 * parameters.n() * live.iter().map(width).sum::<usize>();
+        assert_eq!(case.transform.memory_bytes(), bytes * PLACES.len());
     }
 }
 

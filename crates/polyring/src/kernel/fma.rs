@@ -463,12 +463,18 @@ pub(super) fn dot_row_pairs(
     let outs = out_0
         .chunks_exact_mut(tile)
         .zip(out_1.chunks_exact_mut(tile));
-    for (at, (out_0, out_1)) in outs.enumerate() {
+    let mut factor = [0; PAIR_TILE];
+    for (place, (out_0, out_1)) in outs.enumerate() {
         let mut sums = [Sums::zero(), Sums::zero()];
-        for (shared, pair) in products.iter().flat_map(|some| some.at(at)) {
-            let shared = &shared[at * tile..];
-            sums[0].add(f, shared, &pair[..tile]);
-            sums[1].add(f, shared, &pair[tile..]);
+        for PairProducts { shared, pairs } in products {
+            for (term, shared) in shared.iter().enumerate() {
+                let shared = &shared[place * tile..];
+                for (half, sum) in sums.iter_mut().enumerate() {
+                    let factor = &mut factor[..tile];
+                    pairs.tiles().unpack(place, 2 * term + half, factor);
+                    sum.add(f, shared, factor);
+                }
+            }
         }
         sums[0].store(f, out_0);
         sums[1].store(f, out_1);
@@ -483,18 +489,21 @@ pub(super) fn dot_row_factors(
     pairs: PairRow<'_>,
     operands: &[usize],
 ) {
-    let (f, tile) = (Field::new(q), pairs.tile());
+    let (factors, pairs) = (factors.tiles(), pairs.tiles());
+    let (f, tile) = (Field::new(q), pairs.tile);
     let outs = out_0
         .chunks_exact_mut(tile)
         .zip(out_1.chunks_exact_mut(tile));
-    let pairs = pairs.words().chunks_exact(2 * tile * pairs.terms());
-    let factors = factors.words().chunks_exact(tile * factors.terms());
-    for ((out_0, out_1), (pairs, factors)) in outs.zip(pairs.zip(factors)) {
+    let (mut factor, mut pair) = ([0; PAIR_TILE], [0; PAIR_TILE]);
+    let (factor, pair) = (&mut factor[..tile], &mut pair[..tile]);
+    for (place, (out_0, out_1)) in outs.enumerate() {
         let mut sums = [Sums::zero(), Sums::zero()];
-        for (&operand, factor) in operands.iter().zip(factors.chunks_exact(tile)) {
-            let (first, second) = pairs[2 * tile * operand..][..2 * tile].split_at(tile);
-            sums[0].add(f, factor, first);
-            sums[1].add(f, factor, second);
+        for (term, &operand) in operands.iter().enumerate() {
+            factors.unpack(place, term, factor);
+            for (half, sum) in sums.iter_mut().enumerate() {
+                pairs.unpack(place, 2 * operand + half, pair);
+                sum.add(f, factor, pair);
+            }
         }
         sums[0].store(f, out_0);
         sums[1].store(f, out_1);
@@ -532,20 +541,21 @@ pub(super) fn tensor_row_pairs(
     pairs: PairRow<'_>,
     operands: &[usize],
 ) {
-    let (f, tile) = (Field::new(q), pairs.tile());
+    let (weights, pairs) = (weights.tiles(), pairs.tiles());
+    let (f, tile) = (Field::new(q), pairs.tile);
     let outs = out_0
         .chunks_exact_mut(tile)
         .zip(out_1.chunks_exact_mut(tile))
         .zip(out_2.chunks_exact_mut(tile));
-    let pairs = pairs.words().chunks_exact(2 * tile * pairs.terms());
-    let weights = weights.words().chunks_exact(2 * tile * weights.terms());
-    for (((out_0, out_1), out_2), (pairs, weights)) in outs.zip(pairs.zip(weights)) {
+    let (mut weight, mut pair) = ([0; PAIR_TILE], [0; PAIR_TILE]);
+    let (weight, pair) = (&mut weight[..tile], &mut pair[..tile]);
+    for (place, ((out_0, out_1), out_2)) in outs.enumerate() {
         let mut sums = [Sums::zero(), Sums::zero(), Sums::zero()];
-        for (&operand, weight) in operands.iter().zip(weights.chunks_exact(2 * tile)) {
-            let (first, second) = pairs[2 * tile * operand..][..2 * tile].split_at(tile);
-            for (i, weight) in weight.chunks_exact(tile).enumerate() {
-                sums[i].add(f, weight, first);
-                sums[i + 1].add(f, weight, second);
+        for (term, &operand) in operands.iter().enumerate() {
+            for (i, j) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                weights.unpack(place, 2 * term + i, weight);
+                pairs.unpack(place, 2 * operand + j, pair);
+                sums[i + j].add(f, weight, pair);
             }
         }
         for (out, sums) in [out_0, out_1, out_2].into_iter().zip(&sums) {

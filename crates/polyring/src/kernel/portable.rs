@@ -231,12 +231,19 @@ pub(super) fn dot_row_pairs(
     let outs = out_0
         .chunks_exact_mut(tile)
         .zip(out_1.chunks_exact_mut(tile));
-    for (at, (out_0, out_1)) in outs.enumerate() {
+    let mut factor = [0; PAIR_TILE];
+    for (place, (out_0, out_1)) in outs.enumerate() {
         let (mut sums_0, mut sums_1) = ([0; PAIR_TILE], [0; PAIR_TILE]);
-        for (shared, pair) in products.iter().flat_map(|some| some.at(at)) {
-            let shared = &shared[at * tile..];
-            accumulate(&mut sums_0, shared, &pair[..tile], tile);
-            accumulate(&mut sums_1, shared, &pair[tile..], tile);
+        for PairProducts { shared, pairs } in products {
+            for (term, shared) in shared.iter().enumerate() {
+                let shared = &shared[place * tile..];
+                pairs.tiles().unpack(place, 2 * term, &mut factor[..tile]);
+                accumulate(&mut sums_0, shared, &factor, tile);
+                pairs
+                    .tiles()
+                    .unpack(place, 2 * term + 1, &mut factor[..tile]);
+                accumulate(&mut sums_1, shared, &factor, tile);
+            }
         }
         store_sums(q, out_0, &sums_0);
         store_sums(q, out_1, &sums_1);
@@ -250,18 +257,20 @@ pub(super) fn dot_row_factors(
     pairs: PairRow<'_>,
     operands: &[usize],
 ) {
-    let tile = pairs.tile();
+    let (factors, pairs) = (factors.tiles(), pairs.tiles());
+    let tile = pairs.tile;
     let outs = out_0
         .chunks_exact_mut(tile)
         .zip(out_1.chunks_exact_mut(tile));
-    let pairs = pairs.words().chunks_exact(2 * tile * pairs.terms());
-    let factors = factors.words().chunks_exact(tile * factors.terms());
-    for ((out_0, out_1), (pairs, factors)) in outs.zip(pairs.zip(factors)) {
+    let (mut factor, mut pair) = ([0; PAIR_TILE], [0; PAIR_TILE]);
+    for (place, (out_0, out_1)) in outs.enumerate() {
         let (mut sums_0, mut sums_1) = ([0; PAIR_TILE], [0; PAIR_TILE]);
-        for (&operand, factor) in operands.iter().zip(factors.chunks_exact(tile)) {
-            let (first, second) = pairs[2 * tile * operand..][..2 * tile].split_at(tile);
-            accumulate(&mut sums_0, factor, first, tile);
-            accumulate(&mut sums_1, factor, second, tile);
+        for (term, &operand) in operands.iter().enumerate() {
+            factors.unpack(place, term, &mut factor[..tile]);
+            pairs.unpack(place, 2 * operand, &mut pair[..tile]);
+            accumulate(&mut sums_0, &factor, &pair, tile);
+            pairs.unpack(place, 2 * operand + 1, &mut pair[..tile]);
+            accumulate(&mut sums_1, &factor, &pair, tile);
         }
         store_sums(q, out_0, &sums_0);
         store_sums(q, out_1, &sums_1);
@@ -303,21 +312,20 @@ pub(super) fn tensor_row_pairs(
     pairs: PairRow<'_>,
     operands: &[usize],
 ) {
-    let tile = pairs.tile();
+    let (weights, pairs) = (weights.tiles(), pairs.tiles());
+    let tile = pairs.tile;
     let outs = out_0
         .chunks_exact_mut(tile)
         .zip(out_1.chunks_exact_mut(tile))
         .zip(out_2.chunks_exact_mut(tile));
-    let pairs = pairs.words().chunks_exact(2 * tile * pairs.terms());
-    let weights = weights.words().chunks_exact(2 * tile * weights.terms());
-    for (((out_0, out_1), out_2), (pairs, weights)) in outs.zip(pairs.zip(weights)) {
+    let (mut weight, mut pair) = ([0; PAIR_TILE], [0; PAIR_TILE]);
+    for (place, ((out_0, out_1), out_2)) in outs.enumerate() {
         let mut sums = [[0; PAIR_TILE]; 3];
-        for (&operand, weight) in operands.iter().zip(weights.chunks_exact(2 * tile)) {
-            let pair = &pairs[2 * tile * operand..][..2 * tile];
-            for (i, weight) in weight.chunks_exact(tile).enumerate() {
-                for (j, pair) in pair.chunks_exact(tile).enumerate() {
-                    accumulate(&mut sums[i + j], weight, pair, tile);
-                }
+        for (term, &operand) in operands.iter().enumerate() {
+            for (i, j) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                weights.unpack(place, 2 * term + i, &mut weight[..tile]);
+                pairs.unpack(place, 2 * operand + j, &mut pair[..tile]);
+                accumulate(&mut sums[i + j], &weight, &pair, tile);
             }
         }
         for (out, sums) in [out_0, out_1, out_2].into_iter().zip(&sums) {

@@ -48,7 +48,7 @@ impl<T: Copy + Default> Source<'_, T> {
             let mut group = Group {
                 giant: place.giant,
                 operands: Vec::with_capacity(terms.len()),
-                factors: RowFactors::recycled(basis.len(), degree, terms.len()),
+                factors: RowFactors::packed(context.bits(&basis), degree, terms.len()),
             };
             for (term, (place, values)) in terms.iter().enumerate() {
                 let operand = operands.partition_point(|operand| *operand < place.operand);

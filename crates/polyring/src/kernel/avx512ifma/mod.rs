@@ -15,7 +15,7 @@ use crate::ntt::NttPlan;
 use crate::pairs::{FactorRow, PairProducts, PairRow};
 use crate::slots::FftTables;
 
-/// The kernel of processors with AVX-512 F, DQ and IFMA.
+/// The kernel of processors with AVX-512 F, DQ, IFMA and VBMI; those with IFMA have VBMI too.
 ///
 /// [`super::Kernel`] hands it out only after asking the processor for these; that is what every
 /// call below rests on.
@@ -26,6 +26,7 @@ pub(super) fn runs_here() -> bool {
     is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512ifma")
+        && is_x86_feature_detected!("avx512vbmi")
 }
 
 /// The smallest modulus above every magnitude that an `i8` can have.

@@ -6,7 +6,7 @@ use super::arith::{Field, LANES, Shoup, difference, read, write};
 use super::lanes::store;
 use crate::kernel::portable;
 use crate::modulus::Modulus;
-use crate::pairs::{FactorRow, PAIR_TILE, PairProducts, PairRow};
+use crate::pairs::{FactorRow, PAIR_TILE, PairProducts, PairRow, Tiles};
 use crate::ring::DOT_TERMS_MAX;
 
 /// Vectors that a sum of products keeps in registers.
@@ -202,6 +202,76 @@ pub(super) fn dot(q: Modulus, out: &mut [u64], xs: &[&[u64]], ys: &[&[u64]]) {
 /// Words between the pairs that are summed and those that are fetched meanwhile.
 const PAIRS_AHEAD: usize = 1024;
 
+/// How the tiles of packed rows are read: eight values of `width` bytes are `width` words.
+#[derive(Clone, Copy)]
+struct Reader {
+    width: usize,
+    /// Where each byte of eight words comes from, and which bytes are not zero.
+    bytes: __m512i,
+    used: __mmask64,
+}
+
+impl Reader {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn new(width: usize) -> Self {
+        let (mut bytes, mut used) = ([0u8; 64], 0);
+        for at in (0..64).filter(|at| at % 8 < width) {
+            bytes[at] = (at / 8 * width + at % 8) as u8;
+            used |= 1 << at;
+        }
+        Self {
+            width,
+            // SAFETY: the array has the bytes of a vector.
+            bytes: unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) },
+            used,
+        }
+    }
+
+    /// Words of a tile.
+    #[inline]
+    fn tile_words(self) -> usize {
+        TILE * self.width
+    }
+
+    /// Vector `i` of the tile that `words` begin with; they are at least a tile and a vector.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
+    fn vector<const PACKED: bool>(self, words: &[u64], i: usize) -> __m512i {
+        if !PACKED {
+            let words = &words[LANES * i..][..LANES];
+            // SAFETY: the slice has a vector's words.
+            return unsafe { _mm512_loadu_si512(words.as_ptr().cast()) };
+        }
+        let words = &words[self.width * i..][..LANES];
+        // SAFETY: the slice has a vector's words.
+        let packed = unsafe { _mm512_loadu_si512(words.as_ptr().cast()) };
+        _mm512_maskz_permutexvar_epi8(self.used, self.bytes, packed)
+    }
+
+    /// All vectors of a tile.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
+    fn tile<const PACKED: bool>(self, words: &[u64]) -> [__m512i; TILE] {
+        let mut tile = [_mm512_setzero_si512(); TILE];
+        for (i, vector) in tile.iter_mut().enumerate() {
+            *vector = self.vector::<PACKED>(words, i);
+        }
+        tile
+    }
+}
+
+/// Asks for the next tiles of so many words.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn prefetch_words(words: &[u64], count: usize) {
+    for line in (0..count).step_by(LANES) {
+        // A hint: it may name any address, also one beyond the row.
+        let address = words.as_ptr().wrapping_add(PAIRS_AHEAD + line);
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+}
+
 /// A tile of vectors from words that follow each other.
 #[inline]
 #[target_feature(enable = "avx512f")]
@@ -215,30 +285,41 @@ fn whole_tile(words: &[u64]) -> [__m512i; TILE] {
     tile
 }
 
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-pub(super) fn dot_row_pairs(
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
+pub(super) fn dot_row_pairs(q: Modulus, outs: [&mut [u64]; 2], products: &[PairProducts<'_>]) {
+    let mut widths = products.iter().map(|some| some.pairs.tiles().width);
+    let width = widths.next().unwrap_or(LANES);
+    if !outs[0].len().is_multiple_of(PAIR_TILE) || widths.any(|other| other != width) {
+        portable::dot_row_pairs(q, outs, products);
+    } else if width == LANES {
+        dot_pairs::<false>(q, outs, products, width);
+    } else {
+        dot_pairs::<true>(q, outs, products, width);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
+fn dot_pairs<const PACKED: bool>(
     q: Modulus,
     [out_0, out_1]: [&mut [u64]; 2],
     products: &[PairProducts<'_>],
+    width: usize,
 ) {
-    if !out_0.len().is_multiple_of(PAIR_TILE) {
-        return portable::dot_row_pairs(q, [out_0, out_1], products);
-    }
     let terms = products.iter().map(|some| some.shared.len()).sum();
     let reduction = SumReduction::new(q, terms, q.value(), 3 * terms);
-    for tile in 0..out_0.len() / PAIR_TILE {
-        let at = tile * PAIR_TILE;
-        let mut sums = [Sums::zero(); 2];
-        for some in products {
-            for (shared, pair) in some.at(tile) {
-                for i in 0..2 * TILE {
-                    let address = pair.as_ptr().wrapping_add(PAIRS_AHEAD + LANES * i);
-                    _mm_prefetch::<_MM_HINT_T0>(address.cast());
-                }
+    let reader = Reader::new(width);
+    for place in 0..out_0.len() / PAIR_TILE {
+        let (at, mut sums) = (place * PAIR_TILE, [Sums::zero(); 2]);
+        for PairProducts { shared, pairs } in products {
+            let mut words = pairs.tiles().place(place);
+            for shared in *shared {
+                prefetch_words(words, 2 * reader.tile_words());
                 let shared = whole_tile(&shared[at..]);
-                let (first, second) = pair.split_at(PAIR_TILE);
-                sums[0].add(&shared, &whole_tile(first));
-                sums[1].add(&shared, &whole_tile(second));
+                let second = &words[reader.tile_words()..];
+                sums[0].add(&shared, &reader.tile::<PACKED>(words));
+                sums[1].add(&shared, &reader.tile::<PACKED>(second));
+                words = &second[reader.tile_words()..];
             }
         }
         store_whole(&reduction, out_0, at, &sums[0]);
@@ -246,29 +327,43 @@ pub(super) fn dot_row_pairs(
     }
 }
 
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
 pub(super) fn dot_row_factors(
     q: Modulus,
-    [out_0, out_1]: [&mut [u64]; 2],
+    outs: [&mut [u64]; 2],
     factors: FactorRow<'_>,
     pairs: PairRow<'_>,
     operands: &[usize],
 ) {
-    if pairs.tile() != PAIR_TILE {
-        return portable::dot_row_factors(q, [out_0, out_1], factors, pairs, operands);
+    let (tiles, whole) = (pairs.tiles(), factors.tiles().whole());
+    if tiles.tile != PAIR_TILE || !tiles.whole() {
+        portable::dot_row_factors(q, outs, factors, pairs, operands);
+    } else if whole {
+        dot_factors::<false>(q, outs, factors.tiles(), tiles, operands);
+    } else {
+        dot_factors::<true>(q, outs, factors.tiles(), tiles, operands);
     }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
+fn dot_factors<const PACKED: bool>(
+    q: Modulus,
+    [out_0, out_1]: [&mut [u64]; 2],
+    factors: Tiles<'_>,
+    pairs: Tiles<'_>,
+    operands: &[usize],
+) {
     let reduction = SumReduction::new(q, operands.len(), q.value(), operands.len());
-    let pairs = pairs.words().chunks_exact(2 * PAIR_TILE * pairs.terms());
-    let factors = factors.words().chunks_exact(PAIR_TILE * factors.terms());
-    for (at, (pairs, factors)) in pairs.zip(factors).enumerate() {
-        let at = at * PAIR_TILE;
-        let mut sums = [Sums::zero(); 2];
-        for (&operand, factor) in operands.iter().zip(factors.chunks_exact(PAIR_TILE)) {
-            for i in 0..TILE {
-                let address = factor.as_ptr().wrapping_add(PAIRS_AHEAD + LANES * i);
-                _mm_prefetch::<_MM_HINT_T0>(address.cast());
-            }
-            let factor = whole_tile(factor);
+    let reader = Reader::new(factors.width);
+    let pairs = pairs.words().chunks_exact(PAIR_TILE * pairs.depth);
+    for (place, pairs) in pairs.enumerate() {
+        let (at, mut sums) = (place * PAIR_TILE, [Sums::zero(); 2]);
+        let mut words = factors.place(place);
+        for &operand in operands {
+            prefetch_words(words, reader.tile_words());
+            let factor = reader.tile::<PACKED>(words);
+            words = &words[reader.tile_words()..];
             let (first, second) = pairs[2 * PAIR_TILE * operand..].split_at(PAIR_TILE);
             sums[0].add(&factor, &whole_tile(first));
             sums[1].add(&factor, &whole_tile(second));
@@ -333,26 +428,40 @@ fn pair_vectors(pair: &[u64; 2 * PAIR_TILE], i: usize) -> [__m512i; 2] {
 /// products in place of four.
 ///
 /// Bounds: sums of two residues are below 2^51, their products below 4q^2 < 2^102
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
 pub(super) fn tensor_row_pairs(
     q: Modulus,
-    [out_0, out_1, out_2]: [&mut [u64]; 3],
+    outs: [&mut [u64]; 3],
     weights: PairRow<'_>,
     pairs: PairRow<'_>,
     operands: &[usize],
 ) {
-    if pairs.tile() != PAIR_TILE {
-        let outs = [out_0, out_1, out_2];
-        return portable::tensor_row_pairs(q, outs, weights, pairs, operands);
+    let (tiles, whole) = (pairs.tiles(), weights.tiles().whole());
+    if tiles.tile != PAIR_TILE || !tiles.whole() {
+        portable::tensor_row_pairs(q, outs, weights, pairs, operands);
+    } else if whole {
+        tensor_pairs::<false>(q, outs, weights.tiles(), tiles, operands);
+    } else {
+        tensor_pairs::<true>(q, outs, weights.tiles(), tiles, operands);
     }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
+fn tensor_pairs<const PACKED: bool>(
+    q: Modulus,
+    [out_0, out_1, out_2]: [&mut [u64]; 3],
+    weights: Tiles<'_>,
+    pairs: Tiles<'_>,
+    operands: &[usize],
+) {
     let reduction = SumReduction::new(q, 4 * operands.len(), q.value(), operands.len());
-    let pairs = pairs.words().chunks_exact(2 * PAIR_TILE * pairs.terms());
-    let tiles = weights
-        .words()
-        .chunks_exact(2 * PAIR_TILE * weights.terms());
-    for (at, (pairs, weights)) in pairs.zip(tiles).enumerate() {
-        let at = at * PAIR_TILE;
-        let [first, both, last] = tensor_sums(pairs, weights, operands);
+    let reader = Reader::new(weights.width);
+    let pairs = pairs.words().chunks_exact(PAIR_TILE * pairs.depth);
+    for (place, pairs) in pairs.enumerate() {
+        let at = place * PAIR_TILE;
+        let weights = weights.place(place);
+        let [first, both, last] = tensor_sums::<PACKED>(pairs, weights, reader, operands);
         store_whole(&reduction, out_0, at, &first);
         store_whole(&reduction, out_2, at, &last);
         store_whole(&reduction, out_1, at, &both);
@@ -367,23 +476,28 @@ pub(super) fn tensor_row_pairs(
 
 /// Sums of a_0 b_0, (a_0 + a_1)(b_0 + b_1) and a_1 b_1.
 #[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-fn tensor_sums(pairs: &[u64], weights: &[u64], operands: &[usize]) -> [Sums; 3] {
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
+fn tensor_sums<const PACKED: bool>(
+    pairs: &[u64],
+    mut weights: &[u64],
+    reader: Reader,
+    operands: &[usize],
+) -> [Sums; 3] {
     let mut sums = [Sums::zero(); 3];
-    let (weights, _) = weights.as_chunks::<{ 2 * PAIR_TILE }>();
     let (pairs, _) = pairs.as_chunks::<{ 2 * PAIR_TILE }>();
-    for (&operand, weight) in operands.iter().zip(weights) {
+    for &operand in operands {
         let pair = &pairs[operand];
-        for i in 0..2 * TILE {
-            let address = weight.as_ptr().wrapping_add(PAIRS_AHEAD + LANES * i);
-            _mm_prefetch::<_MM_HINT_T0>(address.cast());
-        }
+        prefetch_words(weights, 2 * reader.tile_words());
+        let second = &weights[reader.tile_words()..];
         for i in 0..TILE {
-            let ([a_0, a_1], [b_0, b_1]) = (pair_vectors(weight, i), pair_vectors(pair, i));
+            let [b_0, b_1] = pair_vectors(pair, i);
+            let a_0 = reader.vector::<PACKED>(weights, i);
+            let a_1 = reader.vector::<PACKED>(second, i);
             sums[0].add_one(i, a_0, b_0);
             sums[2].add_one(i, a_1, b_1);
             sums[1].add_one(i, _mm512_add_epi64(a_0, a_1), _mm512_add_epi64(b_0, b_1));
         }
+        weights = &second[reader.tile_words()..];
     }
     sums
 }

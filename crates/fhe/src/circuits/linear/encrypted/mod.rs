@@ -246,14 +246,14 @@ fn group(
         });
     }
     let mut diagonals = diagonals.peekable();
-    let (giant, rows) = match diagonals.peek() {
-        None => (0, 0),
-        Some(first) => (first.giant, first.weights.level + 1),
+    let (giant, basis) = match diagonals.peek() {
+        None => (0, context.basis(0)),
+        Some(first) => (first.giant, context.basis(first.weights.level)),
     };
     let mut group = Group {
         giant,
         operands: Vec::with_capacity(terms),
-        weights: RowPairs::recycled(rows, context.ring().degree(), terms),
+        weights: RowPairs::packed(context.bits(&basis), context.ring().degree(), terms),
     };
     for (term, diagonal) in diagonals.enumerate() {
         let wanted = operand(&diagonal);
