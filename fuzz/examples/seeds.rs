@@ -13,8 +13,8 @@ use scuro_fhe::owner::{self, Encryptor, KeyGenerator, SecretKey};
 use scuro_fhe::{bfv, bgv};
 use scuro_fuzz::{CONTEXT, EXACT, EXACT_REAL, INVARIANT};
 use scuro_program::{
-    Diagonal, Estimate, GaloisStep, Gather, InputSpec, KeyManifest as ProgramKeys, Linear,
-    Operation, OutputSpec, Packing, ParameterPlan, PostOperation, Program, Ring, Scheme,
+    Diagonal, Estimate, Flood, Flooding, GaloisStep, Gather, InputSpec, KeyManifest as ProgramKeys,
+    Linear, Operation, OutputSpec, Packing, ParameterPlan, PostOperation, Program, Ring, Scheme,
     SecurityTable, SlotAddress, SlotVector, Step, ValueId, Weights,
 };
 use scuro_server::edge::frame::Content;
@@ -203,7 +203,7 @@ fn sample() -> Program {
             maximum: 1.0,
         },
         steps: steps(),
-        result: ValueId(5),
+        result: ValueId(6),
         output: OutputSpec {
             shape: vec![1],
             addresses,
@@ -213,11 +213,16 @@ fn sample() -> Program {
             relinearize: Some(1),
             galois: galois.to_vec(),
             relinearized: Vec::new(),
+            public: true,
         },
     }
 }
 
 fn steps() -> Vec<Step> {
+    let flood = Flood {
+        flooding: Flooding::Statistical { bits: 40 },
+        bound_log2: 20.0,
+    };
     let diagonal = Diagonal {
         output: 0,
         operand: 0,
@@ -253,6 +258,7 @@ fn steps() -> Vec<Step> {
             },
             0,
         ),
+        step(5, Operation::Flood(flood), 0),
     ]
 }
 
