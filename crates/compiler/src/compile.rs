@@ -1,9 +1,11 @@
 //! The passes in order.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use rayon::prelude::*;
 use scuro_nn::graph::Graph;
-use scuro_nn::reference::Executor;
+use scuro_nn::reference::{Executor, Range};
 use scuro_nn::tensor::Tensor;
 use scuro_program::{
     Gather, InputSpec, NO_ELEMENT, OutputSpec, Packing, Program, SlotAddress, SlotValue, Step,
@@ -30,6 +32,11 @@ const LOW_QUANTILE: usize = 20;
 /// The least spread, relative to the largest: single degenerate examples do not ask for endless
 /// precision.
 const SMALLEST_SPREAD: f64 = 1.0 / 256.0;
+
+/// Examples that say how large values usually are.
+const TYPICAL_EXAMPLES: usize = 64;
+/// Examples with values so many times larger are looked at by themselves.
+const EXTREME_RATIO: f32 = 1.25;
 
 /// What a pass left behind, as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +98,8 @@ pub(crate) struct Prepared {
     pub(crate) network: Network,
     pub(crate) friendliness: Friendliness,
     pub(crate) calibration: Vec<Tensor>,
+    /// Calibration data with values far beyond those of most.
+    pub(crate) extremes: Vec<Tensor>,
     pub(crate) input_range: (f32, f32),
     pub(crate) dumps: Vec<Dump>,
 }
@@ -116,6 +125,7 @@ fn prepare(
         return Err(CompileError::NotFriendly(friendliness));
     }
     let magnitudes = magnitudes(&graph, &calibration)?;
+    let extremes = extremes(&graph, &calibration, &magnitudes)?;
     let network = match options.weights {
         Weights::Plain => normalise::run(&graph, &magnitudes)?,
         _ => normalise::run(&conceal::zeros(&graph), &magnitudes)?,
@@ -132,6 +142,7 @@ fn prepare(
         network,
         friendliness,
         calibration,
+        extremes,
         input_range,
         dumps,
     })
@@ -140,7 +151,7 @@ fn prepare(
 /// Largest absolute value of every node on the calibration data.
 fn magnitudes(graph: &Graph, calibration: &[Tensor]) -> Result<Vec<f32>, CompileError> {
     let executor = Executor::new(graph)?;
-    let count = calibration.len().min(64);
+    let count = calibration.len().min(TYPICAL_EXAMPLES);
     let fill = |i: usize, image: &mut [f32]| image.copy_from_slice(&calibration[i].data);
     let ranges = executor.ranges(count, fill);
     for (node, range) in graph.nodes.iter().zip(&ranges) {
@@ -153,6 +164,29 @@ fn magnitudes(graph: &Graph, calibration: &[Tensor]) -> Result<Vec<f32>, Compile
         }
     }
     Ok(ranges.iter().map(|r| r.magnitude()).collect())
+}
+
+/// The examples in which some node is larger than in any other, and much larger than `typical`:
+/// squares blow up what few examples of a network have.
+fn extremes(
+    graph: &Graph,
+    calibration: &[Tensor],
+    typical: &[f32],
+) -> Result<Vec<Tensor>, CompileError> {
+    let executor = Executor::new(graph)?;
+    let of = |example: &Tensor| {
+        let fill = |_: usize, image: &mut [f32]| image.copy_from_slice(&example.data);
+        let ranges = executor.ranges(1, fill);
+        ranges.iter().map(Range::magnitude).collect::<Vec<f32>>()
+    };
+    let magnitudes: Vec<Vec<f32>> = calibration.par_iter().map(of).collect();
+    let largest = |(node, &typical): (usize, &f32)| {
+        let at = |&a: &usize, &b: &usize| magnitudes[a][node].total_cmp(&magnitudes[b][node]);
+        let example = (0..magnitudes.len()).max_by(at)?;
+        (magnitudes[example][node] > EXTREME_RATIO * typical).then_some(example)
+    };
+    let found: BTreeSet<usize> = typical.iter().enumerate().filter_map(largest).collect();
+    Ok(found.into_iter().map(|i| calibration[i].clone()).collect())
 }
 
 /// One attempt at a ring degree.
@@ -171,7 +205,9 @@ struct Attempt {
 }
 
 fn single_image(mut prepared: Prepared, options: &Options) -> Result<Compilation, CompileError> {
-    prepared.calibration = interleave::groups(&prepared.calibration, options.images_per_query);
+    let images = options.images_per_query;
+    prepared.calibration = interleave::groups(&prepared.calibration, images);
+    prepared.extremes = interleave::groups(&prepared.extremes, images);
     let depth = prepared.network.depth();
     let mut last_error = None;
     for degree in parameters::degrees(options, depth)? {
@@ -246,7 +282,8 @@ fn settle(
     let layout = |var: usize| interleave::layout(&plan.layouts[var], images);
     let (input, output) = (layout(0), layout(prepared.network.output));
     let calibration = &prepared.calibration;
-    let ranges = ranges::run(&skeleton.steps, &input, calibration, options.range_margin)?;
+    let (extremes, margin) = (&prepared.extremes, options.range_margin);
+    let ranges = ranges::run(&skeleton.steps, &input, calibration, extremes, margin)?;
     let worst = options.flooding.map(|_| {
         let (low, high) = prepared.input_range;
         Worst::of(

@@ -30,8 +30,11 @@ const WORK_LIMIT: u64 = 3_000_000_000;
 const EXPOSURE_WORK: u64 = 4096;
 /// Most examples run.
 const EXAMPLES_LIMIT: usize = 64;
+/// Margin above the most extreme calibration data: much of what the usual margin is for has been
+/// seen there.
+const EXTREME_MARGIN: f64 = 1.25;
 
-/// Runs the steps on calibration examples.
+/// Runs the steps on calibration examples; `extremes` are those with the largest values of all.
 ///
 /// # Errors
 /// Values that are not finite.
@@ -39,6 +42,7 @@ pub(crate) fn run(
     steps: &[Step],
     input: &Layout,
     calibration: &[Tensor],
+    extremes: &[Tensor],
     margin: f64,
 ) -> Result<Ranges, CompileError> {
     let exposures = steps.iter().map(|step| vec![0.0; step.inputs.len()]);
@@ -51,13 +55,33 @@ pub(crate) fn run(
     // Spread over the calibration data, which may be ordered by class.
     for example in (0..count).map(|i| i * calibration.len() / count) {
         let query = fill(input, &calibration[example].data);
-        let result = trace(steps, query, &mut ranges)?;
+        let (values, exposures) = (&mut ranges.values, &mut ranges.exposures);
+        let result = trace(steps, query, |value, operands, result| {
+            note(&mut values[value], result);
+            if let Some(index) = value.checked_sub(1) {
+                expose(steps, index, operands, &mut exposures[index]);
+            }
+        })?;
         ranges.results.push(result);
     }
-    for range in &mut ranges.values {
-        range.max_abs *= margin;
+    let extreme = largest(steps, input, extremes)?;
+    for (range, extreme) in ranges.values.iter_mut().zip(extreme) {
+        let seen = margin.min(EXTREME_MARGIN) * extreme;
+        range.max_abs = seen.max(margin * range.max_abs);
     }
     Ok(ranges)
+}
+
+/// Per value the largest absolute slot of the examples.
+fn largest(steps: &[Step], input: &Layout, examples: &[Tensor]) -> Result<Vec<f64>, CompileError> {
+    let mut largest = vec![0.0f64; steps.len() + 1];
+    for example in examples {
+        trace(steps, fill(input, &example.data), |value, _, result| {
+            let slots = result.iter().flatten().map(|slot| slot.abs());
+            largest[value] = slots.fold(largest[value], f64::max);
+        })?;
+    }
+    Ok(largest)
 }
 
 fn examples(steps: &[Step], available: usize) -> usize {
@@ -85,8 +109,13 @@ pub(crate) fn fill(layout: &Layout, example: &[f32]) -> SlotValue {
         .collect()
 }
 
-fn trace(steps: &[Step], query: SlotValue, ranges: &mut Ranges) -> Result<SlotValue, CompileError> {
-    note(&mut ranges.values[0], &query);
+/// Runs the steps on a query and shows each value, by number, with its operands.
+fn trace(
+    steps: &[Step],
+    query: SlotValue,
+    mut visit: impl FnMut(usize, &[&SlotValue], &SlotValue),
+) -> Result<SlotValue, CompileError> {
+    visit(0, &[], &query);
     let mut last_use = vec![0; steps.len() + 1];
     for (index, step) in steps.iter().enumerate() {
         step.inputs
@@ -102,7 +131,6 @@ fn trace(steps: &[Step], query: SlotValue, ranges: &mut Ranges) -> Result<SlotVa
             .map(|id| values[id.0 as usize].as_ref().unwrap_or(&empty))
             .collect();
         let result = interpret(&step.operation, &operands);
-        expose(steps, index, &operands, &mut ranges.exposures[index]);
         if result.iter().flatten().any(|v| !v.is_finite()) {
             let (layer, magnitude_log2) = (step.layer.clone(), f64::INFINITY);
             return Err(CompileError::Overflow {
@@ -110,7 +138,7 @@ fn trace(steps: &[Step], query: SlotValue, ranges: &mut Ranges) -> Result<SlotVa
                 magnitude_log2,
             });
         }
-        note(&mut ranges.values[index + 1], &result);
+        visit(index + 1, &operands, &result);
         values.push(Some(result));
         for id in &step.inputs {
             if last_use[id.0 as usize] == index {
