@@ -11,6 +11,9 @@ pub struct Prediction {
     pub label: usize,
     /// Softmax of the scores at `label`: how sure the network is.
     pub confidence: f64,
+    /// Whether values grew beyond the modulus: the scores then mean nothing. It happens to inputs
+    /// far from the calibration data.
+    pub overflowed: bool,
 }
 
 impl Prediction {
@@ -23,6 +26,7 @@ impl Prediction {
             scores,
             label,
             confidence,
+            overflowed: false,
         }
     }
 

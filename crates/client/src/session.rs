@@ -98,9 +98,13 @@ impl Client {
         for run in reply.runs() {
             let images = left.min(per_run);
             left -= images;
-            let slots = self.decrypt_run(run)?;
+            let (slots, overflowed) = self.decrypt_run(run)?;
+            let answer = |scores| Prediction {
+                overflowed,
+                ..Prediction::from_scores(scores)
+            };
             let scores = scatter(program, &slots, images)?;
-            predictions.extend(scores.into_iter().map(Prediction::from_scores));
+            predictions.extend(scores.into_iter().map(answer));
         }
         if left > 0 {
             return Err(Error::ImagesMissing {
@@ -129,10 +133,21 @@ impl Client {
         owner::noise_budget(self.model.scheme(), &self.secret, ciphertext)
     }
 
-    fn decrypt_run(&self, run: &[Vec<u8>]) -> Result<Vec<Vec<f64>>, Error> {
+    /// The slots of a run's reply, and whether a value overflowed.
+    ///
+    /// Slots of a message that fits the modulus Q are below Q/2. One that does not comes out as
+    /// coefficients all over Q, whose slots deviate by sqrt(N/6) Q or so.
+    fn decrypt_run(&self, run: &[Vec<u8>]) -> Result<(Vec<Vec<f64>>, bool), Error> {
         let scale = self.model.reply_scale();
-        let ciphertexts = self.model.decode_run(run)?;
-        let reveal = |ciphertext| self.reveal(ciphertext, scale);
-        ciphertexts.iter().map(reveal).collect()
+        let parameters = self.model.context().parameters();
+        let (mut all, mut overflowed) = (Vec::new(), false);
+        for ciphertext in self.model.decode_run(run)? {
+            let slots = self.reveal(&ciphertext, scale)?;
+            let limit = (parameters.log_q(ciphertext.level()) - 1.0).exp2() / scale;
+            let approximate = matches!(ciphertext, AnyCiphertext::Approximate(_));
+            overflowed |= approximate && slots.iter().any(|slot| slot.abs() > limit);
+            all.push(slots);
+        }
+        Ok((all, overflowed))
     }
 }

@@ -107,7 +107,8 @@ impl OpenModel {
     }
 
     /// Decrypts and decodes: one answer an image. Only the slots that the program's layout names
-    /// are read. Scores that are no numbers give no answer, and the device does not hear of it.
+    /// are read. Scores that are no numbers, or overflowed, give no answer, and the device does not
+    /// hear of it.
     ///
     /// # Errors
     /// [`ReplyFault`].
@@ -125,6 +126,7 @@ impl OpenModel {
         })?;
         Ok(predictions
             .into_iter()
+            .filter(|prediction| !prediction.overflowed)
             .filter_map(|p| self.answer(p))
             .collect())
     }

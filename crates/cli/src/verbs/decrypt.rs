@@ -55,7 +55,10 @@ fn answer(context: &Context, predictions: &[Prediction]) -> Reply {
             .iter()
             .map(|s| format!("{s:.2}"))
             .collect();
-        let label = context.style.bold(&prediction.label.to_string());
+        let label = match prediction.overflowed {
+            true => "overflow".to_string(),
+            false => context.style.bold(&prediction.label.to_string()),
+        };
         let confidence = units::percent(prediction.confidence);
         table.row([i.to_string(), label, confidence, scores.join(" ")]);
     }
@@ -73,6 +76,6 @@ fn answer(context: &Context, predictions: &[Prediction]) -> Reply {
 pub(crate) fn row(image: usize, prediction: &Prediction) -> Value {
     json!({
         "image": image, "label": prediction.label, "confidence": prediction.confidence,
-        "scores": prediction.scores,
+        "scores": prediction.scores, "overflowed": prediction.overflowed,
     })
 }

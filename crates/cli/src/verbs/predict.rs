@@ -192,6 +192,12 @@ fn show(
         units::percent(answer.confidence),
         units::significant(prediction.milliseconds),
     ));
+    if answer.overflowed {
+        text.push_str(
+            "The answer means nothing: values grew beyond the modulus. Compile with more \
+             --calibration data like this picture, or a larger --margin.\n\n",
+        );
+    }
     text
 }
 
