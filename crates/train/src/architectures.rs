@@ -38,6 +38,9 @@ pub enum Activation {
 pub const INTERVAL: f64 = 4.0;
 
 impl Activation {
+    /// `x^2 / 4 + x / 2`, what Gomez et al. 2019 put in place of the last ReLU.
+    pub const MODIFIED_SQUARE: Self = Self::Replaced(Replacement::ModifiedSquare);
+
     /// The operator; none for an activation that is skipped.
     fn op(self) -> Result<Option<Op>> {
         Ok(Some(match self {
@@ -116,15 +119,13 @@ fn build(
         "lenet5" => lenet5,
         "mlp" => mlp,
         "cifar10-cnn" => {
-            return keras_cnn(name, input, activation.unwrap_or(Activation::Relu), seed);
+            let usual = [Activation::Relu, Activation::MODIFIED_SQUARE];
+            let activations = activation.map_or(usual, |same| [same; 2]);
+            return keras_cnn(name, input, activations, seed);
         }
         "cifar10-he" => {
-            return keras_cnn(
-                name,
-                input,
-                activation.unwrap_or(Activation::Quadratic),
-                seed,
-            );
+            let activation = activation.unwrap_or(Activation::Quadratic);
+            return keras_cnn(name, input, [activation; 2], seed);
         }
         _ => {
             let (name, known) = (name.to_owned(), NAMES.join(", "));
@@ -230,14 +231,16 @@ fn mlp(activation: Option<Activation>, seed: u64) -> Result<Architecture> {
 }
 
 /// The layers of the Keras example `cifar10_cnn`, with batch normalisation before each activation
-/// in training, which folds away. Its dropout is gentler than the example's for that reason.
+/// in training, which folds away. Its dropout is gentler than the example's for that reason. The
+/// second of `activations` is the last, which Gomez et al. 2019 replace, so that the classifier
+/// can be encrypted.
 ///
 /// `cifar10-he` halves by averages instead of maxima, so that with its quadratic activations it is
 /// a polynomial throughout.
 fn keras_cnn(
     name: &str,
     input: Option<&[usize]>,
-    activation: Activation,
+    [activation, last]: [Activation; 2],
     seed: u64,
 ) -> Result<Architecture> {
     let shape = input.filter(|shape| **shape == [1, 28, 28]);
@@ -267,7 +270,7 @@ fn keras_cnn(
     net.flatten()
         .dense(64 * side * side, 512)
         .norm(512)
-        .act(activation)
+        .act(last)
         .drop(0.3)
         .dense(512, 10);
     net.finish()

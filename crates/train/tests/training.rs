@@ -458,6 +458,17 @@ fn the_keras_network_takes_photographs_and_digits_and_nothing_else() {
         let other = architecture_for(name, Some(&[1, 32, 32]), None, 1);
         assert!(matches!(other, Err(Error::ExampleShape { .. })));
     }
+    let ops = |activation| {
+        let graph = architecture("cifar10-cnn", activation, 1).unwrap().graph;
+        let ops = graph.nodes.into_iter().map(|node| node.op);
+        ops.filter(Op::is_pointwise).collect::<Vec<_>>()
+    };
+    let modified_square = Op::Polynomial {
+        coefficients: vec![0.0, 0.5, 0.25],
+    };
+    assert_eq!(ops(Some(Activation::Relu)), vec![Op::Relu; 5]);
+    let last_replaced = [vec![Op::Relu; 4], vec![modified_square]].concat();
+    assert_eq!(ops(None), last_replaced);
     let skipped = Activation::Replaced("none".parse().unwrap());
     let graph = architecture("cifar10-he", Some(skipped), 1).unwrap().graph;
     let is_linear = |op: &Op| !op.is_pointwise() && !matches!(op, Op::MaxPool { .. });

@@ -61,8 +61,8 @@ pub(crate) struct Arguments {
     /// Course of the learning rate.
     #[arg(long, value_enum)]
     schedule: Option<ScheduleChoice>,
-    /// Activation function instead of the architecture's own: relu, tanh, quadratic, or what
-    /// --replace takes.
+    /// Activation function instead of the architecture's own (cifar10-cnn: relu, the last one
+    /// modified-square): relu, tanh, quadratic, or what --replace takes.
     #[arg(long, value_name = "NAME[:DEGREE]", value_parser = activation)]
     #[arg(conflicts_with = "from")]
     activation: Option<Activation>,

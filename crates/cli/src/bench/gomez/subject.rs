@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
-use scuro_nn::graph::{Graph, Op, Part};
+use scuro_nn::activation::Replacement;
+use scuro_nn::graph::{Graph, Part};
 use scuro_nn::tensor::Tensor;
 use scuro_train::architectures::{Activation, architecture};
 
@@ -22,9 +23,6 @@ const SEED: u64 = 2019;
 const RANDOM_INPUTS: usize = 64;
 /// Inputs that a subject keeps.
 const INPUTS: usize = 32;
-/// Our coefficients of the paper's "modified square", whose own it does not give: constant term
-/// first.
-const MODIFIED_SQUARE: [f32; 3] = [0.0, 0.5, 0.25];
 
 /// What is evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -268,45 +266,21 @@ fn trained(settings: &Settings<'_>, network: Network) -> Option<PathBuf> {
 
 /// A network with random weights.
 fn untrained(network: Network) -> Result<Graph, Failure> {
-    let whole = network == Network::WholeCifar10;
-    let activation = whole.then_some(Activation::Quadratic);
-    let mut graph = architecture("cifar10-cnn", activation, SEED)?.graph;
-    if whole {
-        graph
-            .nodes
-            .iter_mut()
-            .for_each(|node| averaged(&mut node.op));
-        return Ok(graph);
+    if network == Network::WholeCifar10 {
+        return Ok(architecture("cifar10-he", None, SEED)?.graph);
     }
-    let part = match network {
-        Network::LastLayer => Part::LastLayer,
-        _ => Part::Classifier,
+    let (part, activation) = match network {
+        Network::LastLayer => (Part::LastLayer, None),
+        Network::NoActivation => {
+            let none = Activation::Replaced(Replacement::None);
+            (Part::Classifier, Some(none))
+        }
+        _ => (Part::Classifier, None),
     };
+    let graph = architecture("cifar10-cnn", activation, SEED)?.graph;
     let cut = graph.input_of(part);
     let cut = cut.ok_or_else(|| Failure::internal("cifar10-cnn ends in dense layers"))?;
-    let (_, mut classifier) = graph.split(cut)?;
-    let activation = match network {
-        Network::Classifier => MODIFIED_SQUARE.to_vec(),
-        _ => vec![0.0, 1.0],
-    };
-    for node in &mut classifier.nodes {
-        if node.op == Op::Relu {
-            node.op = Op::Polynomial {
-                coefficients: activation.clone(),
-            };
-        }
-    }
-    Ok(classifier)
-}
-
-/// Maxima become means.
-fn averaged(op: &mut Op) {
-    if let Op::MaxPool { window } = op {
-        *op = Op::AvgPool {
-            window: *window,
-            count_padding: true,
-        };
-    }
+    Ok(graph.split(cut)?.1)
 }
 
 /// Pixels in `[0, 1]`, or what a ReLU leaves of values in `[-1, 1]`.
