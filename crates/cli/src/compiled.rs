@@ -382,6 +382,9 @@ pub(crate) fn compile(
     let tensors = images.tensors(images.len())?;
     let spinner = Progress::spinner(context, "compiling");
     let mut options = arguments.options();
+    if let Some(warning) = privacy::warning(arguments.decryptor, options.flooding) {
+        context.note(warning);
+    }
     if features.is_some() {
         options.input_range = Some(feature_range(&tensors, options.range_margin));
     }

@@ -60,6 +60,18 @@ pub(crate) fn flooding(
     }
 }
 
+/// What is wrong with a role whose replies are not flooded.
+pub(crate) fn warning(
+    decryptor: DecryptorChoice,
+    flooding: Option<Flooding>,
+) -> Option<&'static str> {
+    let open = decryptor == DecryptorChoice::Other && flooding.is_none();
+    open.then_some(
+        "warning: --decryptor other without flooding: whoever decrypts can learn of the weights, \
+         and a manifest will name the model owner as decryptor; leave --flooding off away",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +87,15 @@ mod tests {
         let (bits, decryptions) = (20, 1024);
         let expected = Some(Flooding::Relaxed { bits, decryptions });
         assert_eq!(flooding(DecryptorChoice::Owner, relaxed), expected);
+    }
+
+    #[test]
+    fn only_another_decryptor_without_flooding_is_warned_of() {
+        let off = "off".parse().ok();
+        let of = |decryptor, asked| warning(decryptor, flooding(decryptor, asked)).is_some();
+        assert!(of(DecryptorChoice::Other, off));
+        assert!(!of(DecryptorChoice::Other, None));
+        assert!(!of(DecryptorChoice::Owner, off));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use scuro_client::Model;
 use scuro_fhe::keys::{EvaluationKeys, PublicKey};
 use scuro_fhe::owner::SecretKey;
+use scuro_program::Program;
 use scuro_wire::manifest::{Decryptor, EncryptedScope};
 use scuro_wire::{Artefact, Digest, KeyId, Manifest, ModelReference, Name, Role};
 use zeroize::Zeroizing;
@@ -32,8 +33,6 @@ pub struct NewModel<'a> {
     pub labels: Vec<String>,
     /// Which weights are encrypted.
     pub encrypted: EncryptedScope,
-    /// Who decrypts.
-    pub decryptor: Decryptor,
     /// When the key expires, seconds since 1970.
     pub expires: u64,
 }
@@ -104,7 +103,8 @@ impl Vault {
     /// [`VaultError::Model`] and [`VaultError::KeyMismatch`] if program and keys do not belong
     /// together; [`VaultError::Wire`] for bad labels or dates; [`VaultError::DiskFull`].
     pub fn store(&self, new: &NewModel<'_>, now: u64) -> Result<ModelRecord, VaultError> {
-        let (parameters, key_id) = check_keys(new)?;
+        let model = Model::open(new.program)?;
+        let (parameters, key_id) = check_keys(new, &model)?;
         let artefacts = self.store_artefacts(new)?;
         self.database.write(|db| {
             let manifest = Manifest {
@@ -117,7 +117,7 @@ impl Vault {
                 expires: new.expires,
                 labels: new.labels.clone(),
                 encrypted: new.encrypted,
-                decryptor: new.decryptor,
+                decryptor: decryptor(model.program()),
             };
             manifest.validate()?;
             let record = ModelRecord {
@@ -218,8 +218,7 @@ impl Vault {
 }
 
 /// Parameter digest and key id, if program and keys belong together.
-fn check_keys(new: &NewModel<'_>) -> Result<(Digest, KeyId), VaultError> {
-    let model = Model::open(new.program)?;
+fn check_keys(new: &NewModel<'_>, model: &Model) -> Result<(Digest, KeyId), VaultError> {
     let context = model.context();
     let expected = SecretKey::from_bytes(new.secret_key, context)?.key_id();
     let public = PublicKey::from_bytes(new.public_key, context)?.key_id();
@@ -237,6 +236,14 @@ fn check_keys(new: &NewModel<'_>) -> Result<(Digest, KeyId), VaultError> {
         }
     }
     Ok((Digest(context.digest().0), KeyId(expected.0)))
+}
+
+/// Who may decrypt the replies of a program: what it does decides, not what was meant.
+fn decryptor(program: &Program) -> Decryptor {
+    match program.flood() {
+        Some(_) => Decryptor::Other,
+        None => Decryptor::ModelOwner,
+    }
 }
 
 /// Where the secret key of a version rests; it is the additional data of its seal.

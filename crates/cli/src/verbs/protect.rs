@@ -7,7 +7,7 @@ use scuro_client::Protected;
 use scuro_vault::Vault;
 use scuro_vault::registry::{ModelRecord, NewModel};
 use scuro_wire::Name;
-use scuro_wire::manifest::{Decryptor, EncryptedScope};
+use scuro_wire::manifest::EncryptedScope;
 use serde_json::json;
 
 use crate::compiled::{self, CompileArguments, Compiled, EncryptChoice, ModelArguments};
@@ -16,7 +16,6 @@ use crate::errors::Failure;
 use crate::files::{self, Access, Overwrite};
 use crate::inputs::InputArguments;
 use crate::output::Reply;
-use crate::privacy::DecryptorChoice;
 use crate::progress::Progress;
 use crate::table::Table;
 use crate::verbs::vault::KeyArguments;
@@ -113,8 +112,7 @@ pub(crate) fn run(mut arguments: Arguments, context: &Context) -> Result<Reply, 
         write_all(out, &files, overwrite)?;
     }
     if let (Some(vault), Some(name)) = (vault, arguments.name) {
-        let role = arguments.compile.decryptor;
-        let record = store(&vault, name, &files, (choice, role), arguments.expires)?;
+        let record = store(&vault, name, &files, choice, arguments.expires)?;
         reply.data["stored"] = json!({
             "model": record.reference(), "deployment": record.deployment.to_string(),
         });
@@ -130,7 +128,7 @@ fn store(
     vault: &Vault,
     name: Name,
     files: &[File],
-    (choice, role): (EncryptChoice, DecryptorChoice),
+    choice: EncryptChoice,
     days: u64,
 ) -> Result<ModelRecord, Failure> {
     let file = |folder, name| {
@@ -152,10 +150,6 @@ fn store(
             EncryptChoice::Last => EncryptedScope::Last,
             EncryptChoice::Classifier => EncryptedScope::Classifier,
             EncryptChoice::All => EncryptedScope::All,
-        },
-        decryptor: match role {
-            DecryptorChoice::Owner => Decryptor::ModelOwner,
-            DecryptorChoice::Other => Decryptor::Other,
         },
         expires: now.saturating_add(days.saturating_mul(SECONDS_A_DAY)),
     };

@@ -4,22 +4,23 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use scuro_server::edge::spool::Reader;
 use scuro_vault::registry::NewModel;
 use scuro_vault::{KeySource, Vault};
 use scuro_wire::inference::{CONTENT_TYPE, Inference, InferenceBatch, InferenceBatchReply};
-use scuro_wire::manifest::{Decryptor, EncryptedScope};
+use scuro_wire::manifest::EncryptedScope;
 use scuro_wire::query::{QueryBatch, QueryRegistration};
 use scuro_wire::tls::{Identity, VAULT_NAME};
 use scuro_wire::{QueryId, https, paths};
 use serde_json::json;
 
 use super::site::{DEPLOY, LOG, free_address};
-use super::support::Desk;
+use super::support::{Desk, draw_seven};
 use super::{Fleet, pixel, until};
 
+/// Seconds that a key lasts: longer than storing its model takes.
+const KEY_LIFE: u64 = 15;
 /// Frames of each part.
 const FEW: usize = 3;
 
@@ -126,8 +127,11 @@ fn expired_and_mixed_models_are_refused(desk: &Desk) {
     }
     let mixed = ["vault", "add", "mixed", "other.scuro", "--keys", "mixed"];
     assert_eq!(desk.failure(&mixed).0, 6);
-    store_until(desk, scuro_vault::now() + 1);
-    std::thread::sleep(Duration::from_secs(3));
+    let expires = scuro_vault::now() + KEY_LIFE;
+    store_until(desk, expires);
+    until("the end of the key", || {
+        (scuro_vault::now() > expires).then_some(())
+    });
     let old = desk.failure(&["deploy", "old", "--device", "cam-7"]);
     assert_eq!(old, (6, "model.key-expired".into()));
 }
@@ -147,7 +151,6 @@ fn store_until(desk: &Desk, expires: u64) {
         secret_key: &file("owner/secret.key"),
         labels: Vec::new(),
         encrypted: EncryptedScope::Classifier,
-        decryptor: Decryptor::ModelOwner,
         expires,
     };
     vault.store(&new, scuro_vault::now()).expect("stored");
@@ -297,8 +300,26 @@ fn replays_and_foreign_ciphertexts_are_refused(fleet: &Fleet, recorded: &[Infere
     assert_eq!(codes(fleet, recorded, false), ["query.unknown"; FEW]);
     assert_eq!(codes(fleet, recorded, true), ["reply.replayed"; FEW]);
     let mut foreign = recorded[..1].to_vec();
+    foreign[0].reply = reply_under_another_key(&fleet.desk);
+    assert_eq!(codes(fleet, &foreign, true), ["reply.wrong-key"]);
     foreign[0].reply.truncate(1000);
     assert_eq!(codes(fleet, &foreign, true), ["reply.malformed"]);
+}
+
+/// A sound reply of the same program, whose keys and weights are another owner's.
+fn reply_under_another_key(desk: &Desk) -> Vec<u8> {
+    let protect = ["protect", "model.onnx", "--calibration", "32", "--out"];
+    desk.data(&[&protect[..], &["foreign"]].concat());
+    draw_seven(&desk.path("seven.png"));
+    let file = |name: &str| format!("foreign/device/{name}");
+    let (program, features) = (file("program.scuro"), file("features.onnx"));
+    let (public, weights) = (file("public.key"), file("weights.ct"));
+    let encrypt = ["encrypt", &program, "seven.png", "--features", &features];
+    desk.data(&[&encrypt[..], &["--keys", &public, "--out", "query.ct"]].concat());
+    let (keys, out) = (file("evaluation.keys"), ["--out", "reply.ct"]);
+    let evaluate = ["evaluate", &program, "query.ct", "--weights", &weights];
+    desk.data(&[&evaluate[..], &["--keys", &keys], &out].concat());
+    desk.read("reply.ct")
 }
 
 fn a_broker_that_is_gone_is_waited_for(fleet: &Fleet, camera: &Camera) {
@@ -321,15 +342,17 @@ fn a_broker_that_is_gone_is_waited_for(fleet: &Fleet, camera: &Camera) {
         Broker(command.spawn().expect("a broker"))
     };
     let edge = fleet.edge(&[&camera.words()[..], &["--mqtt", &url]].concat());
+    let labels = format!("broker=\"{address}\",topic=\"cameras/7\"");
+    let gauge = format!("scuro_edge_mqtt_up{{{labels}}}");
     let shows = |line: &str| {
         until(line, || camera.metrics().contains(line).then_some(()));
     };
     for _ in 0..2 {
-        shows("scuro_edge_mqtt_up 0");
+        shows(&format!("{gauge} 0\n"));
         let before = camera.taken();
         assert_eq!(camera.frame(10_000 + before), 202);
         let up = broker();
-        shows("scuro_edge_mqtt_up 1");
+        shows(&format!("{gauge} 1\n"));
         drop(up);
     }
     until("all answers", || {

@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use scuro_program::Program;
 use scuro_vault::registry::{ModelRecord, NewModel};
 use scuro_vault::{KeySource, Vault};
 use scuro_wire::https::Client;
-use scuro_wire::manifest::{Decryptor, EncryptedScope};
+use scuro_wire::manifest::EncryptedScope;
 use scuro_wire::results::{InferenceResult, ResultPage};
 use scuro_wire::tls::{Identity, VAULT_NAME};
 use scuro_wire::{ModelReference, Name, paths};
@@ -14,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{KeyArguments, Place, open};
 use crate::context::Context;
-use crate::errors::{At, Exit, Failure};
+use crate::errors::{Exit, Failure};
 use crate::output::Reply;
 use crate::table::Table;
 use crate::verbs::keygen;
@@ -72,10 +71,6 @@ pub(crate) fn add(arguments: &AddArguments) -> Result<Reply, Failure> {
     let key = |name| files::read(&arguments.keys.join(name));
     let (features, weights) = (read(&arguments.features)?, read(&arguments.weights)?);
     let program = files::read(&arguments.program)?;
-    let flooded = Program::from_bytes(&program)
-        .at(arguments.program.display())?
-        .flood()
-        .is_some();
     let now = scuro_vault::now();
     let secret_key = zeroize::Zeroizing::new(key(keygen::SECRET)?);
     let new = NewModel {
@@ -88,10 +83,6 @@ pub(crate) fn add(arguments: &AddArguments) -> Result<Reply, Failure> {
         secret_key: &secret_key,
         labels: arguments.labels.clone(),
         encrypted: EncryptedScope::None,
-        decryptor: match flooded {
-            true => Decryptor::Other,
-            false => Decryptor::ModelOwner,
-        },
         expires: now + arguments.days * DAY,
     };
     let record = vault.store(&new, now)?;

@@ -17,7 +17,7 @@ use scuro_vault::devices::{Enrolment, PeerRole};
 use scuro_vault::registry::{ModelRecord, NewModel};
 use scuro_vault::{KeySource, Vault, VaultError};
 use scuro_wire::inference::{Inference, Timings};
-use scuro_wire::manifest::{Decryptor, EncryptedScope};
+use scuro_wire::manifest::EncryptedScope;
 use scuro_wire::query::{QueryBatch, QueryRegistration};
 use scuro_wire::tls::Identity;
 use scuro_wire::{Digest, Name, QueryId};
@@ -136,7 +136,6 @@ impl Protected {
             secret_key,
             labels: ["zero", "one", "two"].map(String::from).to_vec(),
             encrypted: EncryptedScope::None,
-            decryptor: Decryptor::ModelOwner,
             expires: now + 100 * DAY,
         };
         vault.store(&new, now)
