@@ -135,7 +135,8 @@ struct Plan {
 
 impl Plan {
     fn new(settings: &Settings<'_>) -> Self {
-        let few = settings.samples(FRAMES);
+        // A rate has a first and a last answer.
+        let few = settings.samples(FRAMES).max(2);
         let (sustained, paced, killed) = match settings.full {
             true => FULL,
             false => (few, few, few),
@@ -314,7 +315,7 @@ impl<'a> Fleet<'a> {
         let each = |now: f64, then: f64| (now - then) / plan.sustained as f64;
         let spent = self.processor_ms().zip(before);
         let spent = spent.map(|(now, then)| [each(now[0], then[0]), each(now[1], then[1])]);
-        let rate = rate_of(&ledger.answers(sustained));
+        let rate = rate_of(&ledger.answers(sustained))?;
         camera.send_paced(paced.clone(), Duration::from_secs_f64(1.0 / (PACE * rate)))?;
         ledger.wait_below(1, PATIENCE);
         let steady = ledger.answers(paced);
@@ -440,14 +441,20 @@ fn clear_labels(path: Option<&Path>, images: &Dataset) -> Result<Vec<usize>, Fai
 }
 
 /// Answers a second between the first and the last.
-fn rate_of(answers: &[Answer]) -> f64 {
-    match answers {
+fn rate_of(answers: &[Answer]) -> Result<f64, Failure> {
+    let rate = match answers {
         [first, .., last] => {
-            let span = last.published.duration_since(first.published);
+            let span = last.published.saturating_duration_since(first.published);
             (answers.len() - 1) as f64 / span.as_secs_f64()
         }
         _ => f64::NAN,
+    };
+    if rate.is_finite() && rate > 0.0 {
+        return Ok(rate);
     }
+    let count = answers.len();
+    let message = format!("{count} answers do not give a rate: they need two different times");
+    Err(Failure::bad_input("bench.no-rate", message).hint("measure with more --samples"))
 }
 
 fn milliseconds(answer: &Answer) -> f64 {
@@ -481,4 +488,26 @@ fn told(kills: &[Kill], camera: &Camera<'_>, frames: usize, seconds: f64) -> Str
         camera.resent.load(Ordering::Relaxed),
         camera.known.load(Ordering::Relaxed),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_needs_answers_at_two_different_times() {
+        let start = Instant::now();
+        let answer = |number: u64| Answer {
+            number: number as usize,
+            offered: start,
+            published: start + Duration::from_secs(number),
+            label: 0,
+            stages_us: [0; STAGES.len()],
+        };
+        let rate = rate_of(&[answer(0), answer(1), answer(4)]);
+        assert_eq!(rate.ok(), Some(0.5));
+        for answers in [&[][..], &[answer(1)], &[answer(1), answer(1)]] {
+            assert!(rate_of(answers).is_err(), "{}", answers.len());
+        }
+    }
 }
