@@ -36,10 +36,13 @@ CREATE TABLE queries(
 CREATE INDEX open_queries ON queries(device) WHERE result IS NULL;
 CREATE TABLE results(
     seq INTEGER PRIMARY KEY AUTOINCREMENT, query BLOB NOT NULL UNIQUE, body TEXT NOT NULL) STRICT;
--- BLAKE3 of every encrypted reply that was decrypted: none answers a second query.
-CREATE TABLE replies(digest BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
 -- How far each sink has come in `results`.
 CREATE TABLE sinks(name TEXT PRIMARY KEY, published INTEGER NOT NULL) STRICT;
+";
+/// What format 2 has more than format 1.
+const TABLES_2: &str = "
+-- BLAKE3 of every encrypted reply that was decrypted: none answers a second query.
+CREATE TABLE replies(digest BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
 ";
 
 /// One connection; readers of other processes go on while it writes.
@@ -69,18 +72,29 @@ impl Database {
 
     /// Format of the tables; 0 if there are none yet.
     pub(crate) fn format(&self) -> Result<u32, VaultError> {
-        self.read(|db| Ok(db.pragma_query_value(None, "user_version", |row| row.get(0))?))
+        self.read(format)
     }
 
-    /// An error if the tables are of another version.
-    pub(crate) fn check_format(&self) -> Result<(), VaultError> {
-        match self.format()? {
-            FORMAT => Ok(()),
-            found => Err(VaultError::Format {
-                found,
-                expected: FORMAT,
-            }),
+    /// Brings tables of an older version up to this one's, all or nothing; an error for others.
+    ///
+    /// Of what was answered under format 1 no digests are known: its replies are not refused as
+    /// replays, but their queries stay answered.
+    pub(crate) fn migrate(&self) -> Result<(), VaultError> {
+        if self.format()? == FORMAT {
+            return Ok(());
         }
+        self.write(|db| {
+            // Read again: another process may have done it meanwhile.
+            match format(db)? {
+                FORMAT => return Ok(()),
+                1 => db.execute_batch(TABLES_2)?,
+                found => {
+                    let expected = FORMAT;
+                    return Err(VaultError::Format { found, expected });
+                }
+            }
+            Ok(db.pragma_update(None, "user_version", FORMAT)?)
+        })
     }
 
     /// Makes the tables and fills them, all or nothing.
@@ -90,6 +104,7 @@ impl Database {
     ) -> Result<(), VaultError> {
         self.write(|db| {
             db.execute_batch(TABLES)?;
+            db.execute_batch(TABLES_2)?;
             db.pragma_update(None, "user_version", FORMAT)?;
             fill(db)
         })
@@ -121,6 +136,10 @@ impl Database {
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
+}
+
+fn format(db: &Connection) -> Result<u32, VaultError> {
+    Ok(db.pragma_query_value(None, "user_version", |row| row.get(0))?)
 }
 
 /// A value of `meta`.

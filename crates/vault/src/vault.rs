@@ -92,7 +92,7 @@ impl Vault {
         Ok(Self::assemble(folder, database, key))
     }
 
-    /// Opens the vault in `folder`.
+    /// Opens the vault in `folder`; one of an older format is brought up to date.
     ///
     /// # Errors
     /// [`VaultError::NotAVault`], [`VaultError::WrongKey`], [`VaultError::KeyKind`],
@@ -103,7 +103,7 @@ impl Vault {
             return Err(VaultError::NotAVault { path });
         }
         let database = Database::open(&folder.join(DATABASE_FILE))?;
-        database.check_format()?;
+        database.migrate()?;
         let key = database.read(|db| unlock(db, source))?;
         Ok(Self::assemble(folder, database, key))
     }

@@ -68,6 +68,34 @@ fn a_vault_moves_from_a_key_file_to_a_passphrase_and_back() {
 }
 
 #[test]
+fn a_vault_of_format_1_is_brought_up_to_date_once_and_a_newer_one_is_refused() {
+    let desk = tempfile::tempdir().expect("folder");
+    let key = source(desk.path());
+    let vault = Vault::init(desk.path(), &key, NOW).expect("made");
+    let run = |vault: &Vault, sql: &str| {
+        let done = vault.database.read(|db| Ok(db.execute_batch(sql)?));
+        done.expect("SQL");
+    };
+    // As it was before replies were remembered.
+    run(&vault, "DROP TABLE replies; PRAGMA user_version = 1");
+    drop(vault);
+    for _ in 0..2 {
+        let vault = Vault::open(desk.path(), &key).expect("opens");
+        assert_eq!(vault.database.format().expect("format"), 2);
+        run(&vault, "INSERT INTO replies SELECT randomblob(32)");
+    }
+    let vault = Vault::open(desk.path(), &key).expect("opens");
+    run(&vault, "PRAGMA user_version = 3");
+    assert!(matches!(
+        Vault::open(desk.path(), &key),
+        Err(VaultError::Format {
+            found: 3,
+            expected: 2
+        })
+    ));
+}
+
+#[test]
 fn a_rekey_that_was_cut_off_is_finished_or_forgotten() {
     let desk = tempfile::tempdir().expect("folder");
     let key = source(desk.path());
