@@ -24,7 +24,7 @@ use scuro_server::edge::frame::{Content, Layout, from_json, from_raw};
 use scuro_server::edge::sources::{StreamFormat, next_item};
 use scuro_wire::Manifest;
 use scuro_wire::inference::InferenceBatch;
-use scuro_wire::query::QueryBatch;
+use scuro_wire::query::{QueryBatch, WithdrawalBatch};
 
 /// Bytes of the digest that ends a program or a bundle.
 const DIGEST_BYTES: usize = 32;
@@ -247,9 +247,12 @@ pub fn manifest(bytes: &[u8]) {
     }
 }
 
-/// A batch of query registrations.
+/// A batch of query registrations, or of withdrawals.
 pub fn queries(bytes: &[u8]) {
     if let Ok(batch) = QueryBatch::from_bytes(bytes) {
+        assert!(!batch.queries.is_empty(), "an empty batch is refused");
+    }
+    if let Ok(batch) = WithdrawalBatch::from_bytes(bytes) {
         assert!(!batch.queries.is_empty(), "an empty batch is refused");
     }
 }

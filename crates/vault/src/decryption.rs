@@ -106,13 +106,12 @@ impl OpenModel {
         &self.manifest
     }
 
-    /// Decrypts and decodes: one answer an image. Only the slots that the program's layout names
-    /// are read. Scores that are no numbers, or overflowed, give no answer, and the device does not
-    /// hear of it.
+    /// Decrypts and decodes. Only the slots that the program's layout names are read. Scores that
+    /// are no numbers, or overflowed, give no answer, and the device does not hear of it.
     ///
     /// # Errors
     /// [`ReplyFault`].
-    pub fn decrypt(&self, reply: &[u8]) -> Result<Vec<Answer>, ReplyFault> {
+    pub fn decrypt(&self, reply: &[u8]) -> Result<Answers, ReplyFault> {
         let bundle = Bundle::from_bytes(reply).map_err(|_| ReplyFault::Malformed)?;
         if bundle.program != self.client.model().digest() {
             return Err(ReplyFault::WrongProgram);
@@ -124,11 +123,7 @@ impl OpenModel {
             scuro_client::Error::WrongProgram { .. } => ReplyFault::WrongProgram,
             _ => ReplyFault::Malformed,
         })?;
-        Ok(predictions
-            .into_iter()
-            .filter(|prediction| !prediction.overflowed)
-            .filter_map(|p| self.answer(p))
-            .collect())
+        Ok(answers(predictions, &self.manifest.labels))
     }
 
     fn check_counts(&self, bundle: &Bundle) -> Result<(), ReplyFault> {
@@ -165,15 +160,38 @@ impl OpenModel {
         }
         Ok(())
     }
+}
 
-    fn answer(&self, prediction: Prediction) -> Option<Answer> {
+/// What one reply decrypts to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answers {
+    /// At most one an image; each names its own.
+    pub answers: Vec<Answer>,
+    /// Images whose scores are no numbers, or overflowed.
+    pub dropped: usize,
+}
+
+/// The answers of the images that have one.
+fn answers(predictions: Vec<Prediction>, labels: &[String]) -> Answers {
+    let images = predictions.len();
+    let answer = |(image, prediction): (usize, Prediction)| {
         let finite = prediction.scores.iter().all(|score| score.is_finite());
-        finite.then(|| Answer {
+        (finite && !prediction.overflowed).then(|| Answer {
+            image: image as u32,
             label: prediction.label as u32,
-            label_name: self.manifest.labels.get(prediction.label).cloned(),
+            label_name: labels.get(prediction.label).cloned(),
             confidence: prediction.confidence,
             scores: prediction.scores,
         })
+    };
+    let answers: Vec<Answer> = predictions
+        .into_iter()
+        .enumerate()
+        .filter_map(answer)
+        .collect();
+    Answers {
+        dropped: images - answers.len(),
+        answers,
     }
 }
 
@@ -220,5 +238,31 @@ impl OpenModels {
         let model = Arc::clone(&entry.1);
         recent.insert(0, entry);
         Some(model)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_without_an_answer_leaves_the_others_in_their_place() {
+        let prediction = |label: usize, score: f64, overflowed: bool| Prediction {
+            label,
+            confidence: 0.5,
+            scores: vec![score; 2],
+            overflowed,
+        };
+        let predictions = vec![
+            prediction(0, 1e40, true),
+            prediction(1, 1.0, false),
+            prediction(0, f64::NAN, false),
+            prediction(0, 2.0, false),
+        ];
+        let found = answers(predictions, &["zero".to_string()]);
+        let places: Vec<_> = found.answers.iter().map(|a| (a.image, a.label)).collect();
+        assert_eq!((places, found.dropped), (vec![(1, 1), (3, 0)], 2));
+        assert_eq!(found.answers[0].label_name, None);
+        assert_eq!(found.answers[1].label_name.as_deref(), Some("zero"));
     }
 }

@@ -166,16 +166,6 @@ pub enum VaultError {
         /// The system's error.
         source: io::Error,
     },
-    /// Too many open queries.
-    #[error("device {device} has {found} unanswered queries; the limit is {limit}")]
-    TooManyQueries {
-        /// Which.
-        device: String,
-        /// How many.
-        found: u64,
-        /// Most.
-        limit: u64,
-    },
 
     // The network.
     /// A message or connection.

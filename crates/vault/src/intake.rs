@@ -3,8 +3,8 @@
 //! An inference is decrypted only if this device registered its query, for a deployment that it
 //! was given and that is neither retired nor expired, with the same digest, it was not answered
 //! before, and the very same ciphertexts answered no other query. The answer and the mark on the
-//! query are one transaction: what is acknowledged is on
-//! disk, and nothing is there twice.
+//! query are one transaction, which looks at the query once more: what is acknowledged is on disk,
+//! and nothing is there twice.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +15,10 @@ use scuro_wire::inference::{
     Inference, InferenceAck, InferenceBatch, InferenceBatchReply, Outcome,
 };
 use scuro_wire::metrics::Metrics;
-use scuro_wire::query::{QueryAck, QueryBatch, QueryBatchReply, QueryRegistration, Registration};
+use scuro_wire::query::{
+    QueryAck, QueryBatch, QueryBatchReply, QueryRegistration, Registration, WithdrawalBatch,
+    WithdrawalReply,
+};
 use scuro_wire::results::InferenceResult;
 use scuro_wire::{Digest, Name, QueryId};
 
@@ -31,8 +34,12 @@ pub const OPEN_QUERIES: u64 = 1_000_000;
 pub const OPEN_QUERY_DAYS: u64 = 30;
 /// Counter of inferences by device and outcome.
 pub const INFERENCES_METRIC: &str = "scuro_vault_inferences_total";
-/// Counter of registrations by device and outcome.
+/// Counter of registrations and withdrawals by device and outcome.
 pub const QUERIES_METRIC: &str = "scuro_vault_queries_total";
+/// Gauge: unanswered queries by device.
+pub const OPEN_METRIC: &str = "scuro_vault_open_queries";
+/// Counter of images without an answer, because their scores overflowed, by device.
+pub const DROPPED_METRIC: &str = "scuro_vault_answers_dropped_total";
 /// Histogram of parsing, decrypting and decoding one reply.
 pub const DECRYPT_METRIC: &str = "scuro_vault_decrypt_seconds";
 
@@ -42,6 +49,7 @@ const OTHER_DEVICE: &str = "query.of-another-device";
 const OTHER_DIGEST: &str = "query.other-digest";
 const OTHER_DEPLOYMENT: &str = "query.other-deployment";
 const ID_TAKEN: &str = "query.id-taken";
+const TOO_MANY: &str = "query.too-many";
 const NOT_DEPLOYED: &str = "deployment.not-on-this-device";
 const RETIRED: &str = "model.retired";
 const EXPIRED: &str = "model.key-expired";
@@ -54,6 +62,8 @@ pub struct Intake {
     vault: Arc<Vault>,
     metrics: Arc<Metrics>,
     models: OpenModels,
+    /// Most unanswered queries of one device.
+    open_queries: u64,
     /// Queries that a request is decrypting now.
     under_way: Mutex<HashSet<QueryId>>,
 }
@@ -76,39 +86,96 @@ impl Intake {
             vault,
             metrics,
             models: OpenModels::default(),
+            open_queries: OPEN_QUERIES,
             under_way: Mutex::default(),
         }
     }
 
-    /// Registers queries of `device`; they are on disk when this returns.
+    /// With another limit than [`OPEN_QUERIES`].
+    #[must_use]
+    pub fn with_open_queries(mut self, limit: u64) -> Self {
+        self.open_queries = limit;
+        self
+    }
+
+    /// Registers queries of `device`; they are on disk when this returns. What is known already is
+    /// so at the limit of open queries too; only new ones have to wait there.
     ///
     /// # Errors
-    /// [`VaultError::TooManyQueries`], [`VaultError::DiskFull`], [`VaultError::Database`]: then
-    /// nothing of the batch is registered.
+    /// [`VaultError::DiskFull`], [`VaultError::Database`]: then nothing of the batch is registered.
     pub fn register(
         &self,
         device: &Name,
         batch: &QueryBatch,
         now_ms: u64,
     ) -> Result<QueryBatchReply, VaultError> {
-        let acks = self.vault.database.write(|db| {
-            check_open_queries(db, device, batch.queries.len())?;
+        let outcomes = self.vault.database.write(|db| {
+            let mut room = self.open_queries.saturating_sub(open_queries(db, device)?);
             let mut known = HashMap::new();
-            let mut acks = Vec::with_capacity(batch.queries.len());
+            let mut outcomes = Vec::with_capacity(batch.queries.len());
             for query in &batch.queries {
                 let allowed = match known.get(&query.deployment) {
                     Some(code) => *code,
                     None => self.usable(db, device, &query.deployment, now_ms / 1000)?,
                 };
                 known.insert(query.deployment, allowed);
-                acks.push(register_one(db, device, query, allowed, now_ms)?);
+                outcomes.push(register_one(db, device, query, allowed, &mut room, now_ms)?);
             }
-            Ok(acks)
+            Ok(outcomes)
         })?;
-        for ack in &acks {
-            self.count_registration(device, ack);
+        let each = batch.queries.iter().zip(outcomes);
+        let acks = each.map(|(query, outcome)| {
+            self.count_registration(device, query, outcome);
+            outcome.ack(query.query_id)
+        });
+        Ok(QueryBatchReply {
+            acks: acks.collect(),
+        })
+    }
+
+    /// Forgets open queries of `device` that it will not answer; never those of another device, and
+    /// never an answered one.
+    ///
+    /// # Errors
+    /// [`VaultError::DiskFull`], [`VaultError::Database`]: then nothing is forgotten.
+    pub fn withdraw(
+        &self,
+        device: &Name,
+        batch: &WithdrawalBatch,
+    ) -> Result<WithdrawalReply, VaultError> {
+        let sql = "DELETE FROM queries WHERE id = ?1 AND device = ?2 AND result IS NULL";
+        let withdrawn = self.vault.database.write(|db| {
+            let mut delete = db.prepare(sql)?;
+            let mut withdrawn = 0;
+            for query in &batch.queries {
+                withdrawn += delete.execute(params![query.0, device.as_str()])? as u64;
+            }
+            Ok(withdrawn)
+        })?;
+        let labels = [("device", device.as_str()), ("outcome", "withdrawn")];
+        self.metrics.add(QUERIES_METRIC, &labels, withdrawn);
+        Ok(WithdrawalReply { withdrawn })
+    }
+
+    /// Sets the gauge of open queries, one for every device that is enrolled.
+    ///
+    /// # Errors
+    /// [`VaultError::Database`].
+    pub fn measure(&self) -> Result<(), VaultError> {
+        let sql = "SELECT name, (SELECT count(*) FROM queries
+                 WHERE device = name AND result IS NULL) FROM peers WHERE role = 'device'";
+        let counts = self.vault.database.read(|db| {
+            let mut find = db.prepare(sql)?;
+            let rows = find.query_map([], |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
+            })?;
+            Ok(rows.collect::<Result<Vec<_>, _>>()?)
+        })?;
+        for (device, open) in counts {
+            self.metrics
+                .set(OPEN_METRIC, &[("device", &device)], open as f64);
         }
-        Ok(QueryBatchReply { acks })
+        Ok(())
     }
 
     /// Decrypts what belongs to open queries of `device` and stores the answers; everything that is
@@ -131,7 +198,7 @@ impl Intake {
         }
         let acks = self.vault.database.write(|db| {
             let each = batch.inferences.iter().zip(&verdicts);
-            each.map(|(inference, verdict)| settle(db, inference, verdict))
+            each.map(|(inference, verdict)| settle(db, device, inference, verdict))
                 .collect::<Result<Vec<_>, _>>()
         })?;
         drop(claim);
@@ -147,7 +214,9 @@ impl Intake {
     /// [`VaultError::Database`].
     pub fn prune(&self, now_ms: u64) -> Result<usize, VaultError> {
         let oldest = now_ms.saturating_sub(OPEN_QUERY_DAYS * crate::authority::DAY * 1000);
-        let sql = "DELETE FROM queries WHERE result IS NULL AND registered_ms < ?1";
+        // By the index of open ones: those that were answered are kept for ever.
+        let sql = "DELETE FROM queries INDEXED BY open_queries
+             WHERE result IS NULL AND registered_ms < ?1";
         self.vault
             .database
             .write(|db| Ok(db.execute(sql, [oldest as i64])?))
@@ -253,8 +322,8 @@ impl Intake {
             return Ok(Verdict::Refused(REPLAYED, None));
         }
         let start = Instant::now();
-        let answers = match model.decrypt(&inference.reply) {
-            Ok(answers) => answers,
+        let found = match model.decrypt(&inference.reply) {
+            Ok(found) => found,
             Err(fault) => return Ok(Verdict::Refused(fault.code(), Some(fault.to_string()))),
         };
         self.metrics.observe(DECRYPT_METRIC, &[], start.elapsed());
@@ -266,24 +335,20 @@ impl Intake {
             model: model.manifest().name.clone(),
             version: model.manifest().version,
             device: device.clone(),
-            answers,
+            answers: found.answers,
             timings: inference.timings,
             received_ms: now_ms,
             decrypt_us: start.elapsed().as_micros() as u64,
         };
-        Ok(Verdict::Decrypted(Box::new(result), reply))
+        Ok(Verdict::Decrypted(Box::new(result), reply, found.dropped))
     }
 
-    fn count_registration(&self, device: &Name, ack: &QueryAck) {
-        let outcome = match ack.status {
-            Registration::Registered => "registered",
-            Registration::Known => "known",
-            Registration::Refused => "refused",
-        };
-        let labels = [("device", device.as_str()), ("outcome", outcome)];
+    fn count_registration(&self, device: &Name, query: &QueryRegistration, outcome: Registered) {
+        let word = outcome.word();
+        let labels = [("device", device.as_str()), ("outcome", word)];
         self.metrics.add(QUERIES_METRIC, &labels, 1);
-        if let Some(code) = &ack.code {
-            tracing::warn!(%device, query = %ack.query_id, code, "registration refused");
+        if let Registered::Refused(code) = outcome {
+            tracing::warn!(%device, query = %query.query_id, code, "registration refused");
         }
     }
 
@@ -311,6 +376,12 @@ impl Intake {
             _ if ack.outcome == Outcome::Refused => {
                 tracing::warn!(%device, %query, code, "inference refused");
             }
+            Verdict::Decrypted(result, _, dropped) if *dropped > 0 => {
+                let answers = result.answers.len();
+                let labels = [("device", device.as_str())];
+                self.metrics.add(DROPPED_METRIC, &labels, *dropped as u64);
+                tracing::warn!(%device, %query, dropped, answers, "scores overflowed: no answer");
+            }
             _ => tracing::debug!(%device, %query, outcome, "inference"),
         }
     }
@@ -318,8 +389,8 @@ impl Intake {
 
 /// What is to be done with one inference.
 enum Verdict {
-    /// Store it, and the digest of the encrypted reply.
-    Decrypted(Box<InferenceResult>, Digest),
+    /// Store it, and the digest of the encrypted reply. The number is of images without an answer.
+    Decrypted(Box<InferenceResult>, Digest, usize),
     /// It was answered before.
     Answered,
     /// Another request, or another place of this one, has the same query.
@@ -393,6 +464,7 @@ fn mismatch(query: Option<&Query>, device: &Name, inference: &Inference) -> Opti
 /// Writes what was decrypted and says what the device may know of it.
 fn settle(
     db: &Connection,
+    device: &Name,
     inference: &Inference,
     verdict: &Verdict,
 ) -> Result<InferenceAck, VaultError> {
@@ -415,16 +487,23 @@ fn settle(
             Some(receipt) => ack(Outcome::Duplicate, Some(receipt), None),
             None => ack(Outcome::Retry, None, None),
         },
-        Verdict::Decrypted(result, reply) => match answered()? {
-            Some(receipt) => ack(Outcome::Duplicate, Some(receipt), None),
-            None if !note_reply(db, reply)? => ack(Outcome::Refused, None, Some(REPLAYED)),
-            None => {
-                let seq = results::append(db, result)?;
-                let sql = "UPDATE queries SET result = ?2 WHERE id = ?1";
-                db.execute(sql, params![id.0, seq as i64])?;
-                ack(Outcome::Accepted, Some(seq), None)
+        Verdict::Decrypted(result, reply, _) => {
+            let query = find_query(db, id)?;
+            // While it was decrypted, its query may have been withdrawn or moved.
+            if let Some(code) = mismatch(query.as_ref(), device, inference) {
+                return Ok(ack(Outcome::Refused, None, Some(code)));
             }
-        },
+            match query.and_then(|query| query.result) {
+                Some(receipt) => ack(Outcome::Duplicate, Some(receipt), None),
+                None if !note_reply(db, reply)? => ack(Outcome::Refused, None, Some(REPLAYED)),
+                None => {
+                    let seq = results::append(db, result)?;
+                    let sql = "UPDATE queries SET result = ?2 WHERE id = ?1";
+                    db.execute(sql, params![id.0, seq as i64])?;
+                    ack(Outcome::Accepted, Some(seq), None)
+                }
+            }
+        }
     })
 }
 
@@ -443,18 +522,49 @@ fn note_reply(db: &Connection, reply: &Digest) -> Result<bool, VaultError> {
     Ok(db.execute(sql, [reply.0])? == 1)
 }
 
-fn check_open_queries(db: &Connection, device: &Name, more: usize) -> Result<(), VaultError> {
+/// Unanswered queries of a device.
+fn open_queries(db: &Connection, device: &Name) -> Result<u64, VaultError> {
     let sql = "SELECT count(*) FROM queries WHERE device = ?1 AND result IS NULL";
     let open: i64 = db.query_row(sql, [device.as_str()], |row| row.get(0))?;
-    let found = open as u64 + more as u64;
-    if found > OPEN_QUERIES {
-        return Err(VaultError::TooManyQueries {
-            device: device.to_string(),
-            found,
-            limit: OPEN_QUERIES,
-        });
+    Ok(open as u64)
+}
+
+/// What became of a registration, in more words than a device gets.
+#[derive(Debug, Clone, Copy)]
+enum Registered {
+    New,
+    Moved,
+    Known,
+    Refused(&'static str),
+    /// Too many are open.
+    Later,
+}
+
+impl Registered {
+    /// In the metric.
+    fn word(self) -> &'static str {
+        match self {
+            Self::New => "registered",
+            Self::Moved => "moved",
+            Self::Known => "known",
+            Self::Refused(_) => "refused",
+            Self::Later => "later",
+        }
     }
-    Ok(())
+
+    fn ack(self, query_id: QueryId) -> QueryAck {
+        let (status, code) = match self {
+            Self::New | Self::Moved => (Registration::Registered, None),
+            Self::Known => (Registration::Known, None),
+            Self::Refused(code) => (Registration::Refused, Some(code)),
+            Self::Later => (Registration::Later, Some(TOO_MANY)),
+        };
+        QueryAck {
+            query_id,
+            status,
+            code: code.map(str::to_string),
+        }
+    }
 }
 
 fn register_one(
@@ -462,32 +572,32 @@ fn register_one(
     device: &Name,
     query: &QueryRegistration,
     allowed: Result<(), &'static str>,
+    room: &mut u64,
     now_ms: u64,
-) -> Result<QueryAck, VaultError> {
-    let ack = |status, code: Option<&str>| QueryAck {
-        query_id: query.query_id,
-        status,
-        code: code.map(str::to_string),
-    };
+) -> Result<Registered, VaultError> {
     let known = find_query(db, &query.query_id)?;
     if let Some(known) = &known {
         let same = known.device == device.as_str() && known.digest == query.query_digest;
         if same && known.deployment == query.deployment {
-            return Ok(ack(Registration::Known, None));
+            return Ok(Registered::Known);
         }
         if !same || known.result.is_some() {
-            return Ok(ack(Registration::Refused, Some(ID_TAKEN)));
+            return Ok(Registered::Refused(ID_TAKEN));
         }
     }
     if let Err(code) = allowed {
-        return Ok(ack(Registration::Refused, Some(code)));
+        return Ok(Registered::Refused(code));
     }
     if known.is_some() {
         // Registered when its frame was accepted, run under the version that came after.
         let sql = "UPDATE queries SET deployment = ?2 WHERE id = ?1";
         db.execute(sql, params![query.query_id.0, query.deployment.0])?;
-        return Ok(ack(Registration::Registered, None));
+        return Ok(Registered::Moved);
     }
+    if *room == 0 {
+        return Ok(Registered::Later);
+    }
+    *room -= 1;
     db.execute(
         "INSERT INTO queries VALUES (?1, ?2, ?3, ?4, ?5, NULL)",
         params![
@@ -498,5 +608,8 @@ fn register_one(
             now_ms as i64,
         ],
     )?;
-    Ok(ack(Registration::Registered, None))
+    Ok(Registered::New)
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ use hyper::StatusCode;
 use hyper::body::Bytes;
 use scuro_wire::inference::InferenceBatch;
 use scuro_wire::metrics::Metrics;
-use scuro_wire::query::QueryBatch;
+use scuro_wire::query::{QueryBatch, WithdrawalBatch};
 use scuro_wire::tls::Peer;
 use scuro_wire::{Name, Problem, WireError, https, limits, paths};
 use serde::Deserialize;
@@ -43,6 +43,8 @@ pub const REQUESTS_PER_DEVICE: usize = 4;
 pub const FREE_BYTES_MIN: u64 = 64 << 20;
 /// Seconds that a refused client should wait.
 const RETRY_SECONDS: u64 = 1;
+/// Time between two looks for queries that nobody answered.
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 /// Time for the sinks to end.
 const SINKS_END: Duration = Duration::from_secs(5);
 /// Counter of requests by endpoint and status.
@@ -97,7 +99,6 @@ pub async fn serve(
     let _lock = vault.lock()?;
     let (news, subscribed) = watch::channel(0);
     let service = Service::new(&vault, news);
-    let pruned = service.intake.prune(now_ms())?;
     let tls = vault.identity(now())?.server_config()?;
     let (listener, https) = bind(options.listen).await?;
     let (plain, observed) = match options.metrics {
@@ -116,12 +117,15 @@ pub async fn serve(
         let router = observation().with_state(service.clone());
         tokio::spawn(async move { axum::serve(listener, router).await })
     });
-    tracing::info!(address = %https, pruned, "vault listens");
+    let pruner = tokio::spawn(prune(Arc::clone(&service.intake), PRUNE_EVERY));
+    tracing::info!(address = %https, "vault listens");
     started(Listening {
         https,
         metrics: observed,
     });
     https::serve(listener, tls, router(service), metrics, stop).await;
+    pruner.abort();
+    let _ = pruner.await;
     if let Some(observer) = observer {
         observer.abort();
         let _ = observer.await;
@@ -147,6 +151,20 @@ impl Service {
             requests: Arc::new(Semaphore::new(REQUESTS)),
             per_device: Arc::default(),
             news,
+        }
+    }
+}
+
+/// Forgets what nobody answered, now and every `pause`, to the end of the service.
+async fn prune(intake: Arc<Intake>, pause: Duration) {
+    let mut turns = tokio::time::interval(pause);
+    loop {
+        turns.tick().await;
+        let intake = Arc::clone(&intake);
+        match blocking(move || intake.prune(now_ms())).await {
+            Ok(0) => {}
+            Ok(pruned) => tracing::info!(pruned, "queries without an answer are forgotten"),
+            Err(error) => tracing::error!(%error, "old queries could not be forgotten"),
         }
     }
 }
@@ -179,6 +197,10 @@ fn router(service: Service) -> Router {
         .route(
             paths::QUERIES,
             post(register).layer(bounded(limits::QUERY_BATCH_BYTES)),
+        )
+        .route(
+            paths::WITHDRAWALS,
+            post(withdraw).layer(bounded(limits::QUERY_BATCH_BYTES)),
         )
         .route(
             paths::INFERENCES,
@@ -220,6 +242,17 @@ async fn register(
     let batch = QueryBatch::from_bytes(&body)?;
     let intake = Arc::clone(&service.intake);
     let reply = blocking(move || intake.register(&device.name, &batch, now_ms())).await?;
+    Ok(Json(reply).into_response())
+}
+
+async fn withdraw(
+    State(service): State<Service>,
+    Extension(device): Extension<PeerRecord>,
+    body: Bytes,
+) -> Result<Response, Failed> {
+    let batch = WithdrawalBatch::from_bytes(&body)?;
+    let intake = Arc::clone(&service.intake);
+    let reply = blocking(move || intake.withdraw(&device.name, &batch)).await?;
     Ok(Json(reply).into_response())
 }
 
@@ -266,6 +299,11 @@ async fn results(
 }
 
 async fn metrics(State(service): State<Service>) -> Response {
+    let intake = Arc::clone(&service.intake);
+    if let Err(error) = blocking(move || intake.measure()).await {
+        // The other numbers are all the more wanted.
+        tracing::error!(%error, "open queries could not be counted");
+    }
     let text = "text/plain; version=0.0.4";
     ([(CONTENT_TYPE, text)], service.metrics.render()).into_response()
 }
@@ -353,7 +391,12 @@ async fn authorise(service: &Service, peer: &Peer, role: PeerRole) -> Result<Pee
 }
 
 async fn count(State(service): State<Service>, request: Request, next: Next) -> Response {
-    let known = [paths::QUERIES, paths::INFERENCES, paths::RESULTS];
+    let known = [
+        paths::QUERIES,
+        paths::WITHDRAWALS,
+        paths::INFERENCES,
+        paths::RESULTS,
+    ];
     let path = request.uri().path();
     let endpoint = known.into_iter().find(|known| *known == path);
     let response = next.run(request).await;
@@ -476,11 +519,6 @@ fn describe(error: &VaultError) -> (StatusCode, &'static str, &'static str) {
             "peer.role",
             "use a certificate of the other role",
         ),
-        VaultError::TooManyQueries { .. } => (
-            StatusCode::TOO_MANY_REQUESTS,
-            "query.too-many",
-            "send the answers of registered queries first",
-        ),
         VaultError::DiskFull { .. } => (
             StatusCode::INSUFFICIENT_STORAGE,
             "vault.disk-full",
@@ -491,5 +529,36 @@ fn describe(error: &VaultError) -> (StatusCode, &'static str, &'static str) {
             "vault.failed",
             "keep it and send it again; see the log of the vault",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seal::KeySource;
+
+    #[tokio::test]
+    async fn old_queries_are_forgotten_while_the_vault_runs() {
+        let folder = tempfile::tempdir().expect("folder");
+        let key = KeySource::File(Vault::default_key_file(folder.path()));
+        let vault = Vault::init(folder.path(), &key, now()).expect("a vault");
+        let vault = Arc::new(vault);
+        let intake = Arc::new(Intake::new(Arc::clone(&vault), Arc::default()));
+        let pruner = tokio::spawn(prune(intake, Duration::from_millis(1)));
+        // The first turn comes with the start; the second one only from the timer.
+        for _ in 0..2 {
+            let sql = "INSERT INTO queries VALUES (x'01', 'cam-7', x'02', x'03', 0, NULL)";
+            let stored = vault.database.write(|db| Ok(db.execute_batch(sql)?));
+            stored.expect("stored");
+            let sql = "SELECT count(*) FROM queries";
+            let left = || {
+                let count = |db: &rusqlite::Connection| Ok(db.query_row(sql, [], |r| r.get(0))?);
+                vault.database.read::<i64>(count).expect("counted")
+            };
+            while left() > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        pruner.abort();
     }
 }

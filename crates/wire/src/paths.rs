@@ -2,6 +2,8 @@
 
 /// Vault: registers a batch of queries (`POST`, [`crate::query::QueryBatch`]).
 pub const QUERIES: &str = "/v1/queries";
+/// Vault: forgets queries that will not be answered (`POST`, [`crate::query::WithdrawalBatch`]).
+pub const WITHDRAWALS: &str = "/v1/queries/withdrawals";
 /// Vault: a batch of encrypted inferences (`POST`, [`crate::inference`]).
 pub const INFERENCES: &str = "/v1/inferences";
 /// Vault: decrypted results, for backend users only (`GET ?after=SEQ&limit=N`).

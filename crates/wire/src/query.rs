@@ -1,5 +1,5 @@
 //! Registration of queries: what a device announces when it has accepted a frame, before it has the
-//! encrypted answer.
+//! encrypted answer; and their withdrawal, if it gives the frame up.
 
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +57,9 @@ pub enum Registration {
     Known,
     /// Refused for good: another query has this id, or the deployment is not this device's.
     Refused,
+    /// The device has too many unanswered queries: once some are answered or withdrawn, it may
+    /// register this one again.
+    Later,
 }
 
 /// Answer for one registration.
@@ -66,7 +69,7 @@ pub struct QueryAck {
     pub query_id: QueryId,
     /// What became of it.
     pub status: Registration,
-    /// Stable name of the reason, if it was refused.
+    /// Stable name of the reason, if it was refused or has to wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
 }
@@ -76,4 +79,38 @@ pub struct QueryAck {
 pub struct QueryBatchReply {
     /// One for each registration.
     pub acks: Vec<QueryAck>,
+}
+
+/// Body of [`crate::paths::WITHDRAWALS`]: queries that this device will never answer, because it
+/// gave up their frames.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WithdrawalBatch {
+    /// At most [`limits::QUERIES_PER_BATCH`].
+    pub queries: Vec<QueryId>,
+}
+
+impl WithdrawalBatch {
+    /// Reads a batch.
+    ///
+    /// # Errors
+    /// [`WireError::TooLarge`], [`WireError::Json`], [`WireError::AboveLimit`],
+    /// [`WireError::Empty`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, WireError> {
+        let what = "withdrawal batch";
+        WireError::check_size(what, bytes.len(), limits::QUERY_BATCH_BYTES)?;
+        let batch: Self = WireError::json(what, bytes)?;
+        if batch.queries.is_empty() {
+            return Err(WireError::Empty { what });
+        }
+        WireError::check_count("queries", batch.queries.len(), limits::QUERIES_PER_BATCH)?;
+        Ok(batch)
+    }
+}
+
+/// Answer to withdrawals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WithdrawalReply {
+    /// How many open queries are forgotten; answered and unknown ones are not counted.
+    pub withdrawn: u64,
 }

@@ -9,6 +9,10 @@ use crate::name::Name;
 /// The answer for one image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
+    /// Which image of the query, from 0. An image whose scores are no numbers or overflowed has no
+    /// answer, and those after it keep their place.
+    #[serde(default)]
+    pub image: u32,
     /// Index of the largest score.
     pub label: u32,
     /// Its name, if the manifest has labels.
@@ -37,7 +41,8 @@ pub struct InferenceResult {
     pub version: u32,
     /// Device that sent it.
     pub device: Name,
-    /// One answer an image.
+    /// At most one answer an image, by [`Answer::image`]. What overflowed is left out, and only the
+    /// vault's log and metrics tell of it.
     pub answers: Vec<Answer>,
     /// What the device measured.
     pub timings: Timings,

@@ -110,7 +110,13 @@ fn check_registry(vault: &Vault) {
     assert_eq!((active, models[0].state), (1, ModelState::Active));
     for record in &models {
         let open = OpenModels::default().open(vault, record).expect("opens");
-        assert_eq!(open.decrypt(&OURS.reply(50)).expect("decrypts").len(), 1);
+        assert_eq!(
+            open.decrypt(&OURS.reply(50))
+                .expect("decrypts")
+                .answers
+                .len(),
+            1
+        );
     }
 }
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use scuro_client::Bundle;
 use scuro_vault::devices::PeerRole;
-use scuro_vault::intake::{INFERENCES_METRIC, Intake};
+use scuro_vault::intake::{INFERENCES_METRIC, Intake, QUERIES_METRIC};
 use scuro_wire::inference::{Inference, InferenceAck, InferenceBatch, Outcome};
 use scuro_wire::metrics::Metrics;
-use scuro_wire::query::Registration;
+use scuro_wire::query::{Registration, WithdrawalBatch};
 use scuro_wire::tls::Identity;
 use scuro_wire::{Digest, Role};
 use tokio::net::TcpListener;
@@ -59,6 +59,25 @@ impl Bench {
                 .iter()
                 .all(|ack| ack.status == Registration::Registered)
         );
+    }
+
+    /// What becomes of registrations that may wait.
+    fn try_register(&self, numbers: &[u8]) -> Vec<Registration> {
+        let batch = queries(self.deployment, numbers);
+        let reply = self
+            .intake
+            .register(&name("cam-7"), &batch, today() * MS)
+            .expect("on disk");
+        reply.acks.iter().map(|ack| ack.status).collect()
+    }
+
+    /// Withdraws as a device; how many were forgotten.
+    fn withdraw(&self, who: &str, numbers: &[u8]) -> u64 {
+        let queries = numbers.iter().map(|number| query_id(*number)).collect();
+        let reply = self
+            .intake
+            .withdraw(&name(who), &WithdrawalBatch { queries });
+        reply.expect("on disk").withdrawn
     }
 
     fn send(&self, inferences: Vec<Inference>) -> Vec<InferenceAck> {
@@ -369,12 +388,61 @@ async fn an_open_query_moves_to_the_version_that_answers_it_and_an_answered_one_
     deploy(&bench.desk, "digits:2", "cam-7").await;
     assert_eq!(code(&register(1, "cam-8")), "query.id-taken");
     assert_eq!(register(1, "cam-7").status, Registration::Registered);
+    let count = |outcome| {
+        let labels = [("device", "cam-7"), ("outcome", outcome)];
+        bench.metrics.count(QUERIES_METRIC, &labels)
+    };
+    assert_eq!((count("registered"), count("moved")), (2, 1));
     let before = inference(bench.deployment, 1, OURS.reply(50));
     assert_eq!(bench.refused(before), "query.other-deployment");
     let after = inference(second.deployment, 1, OURS.reply(50));
     assert_eq!(bench.send(vec![after])[0].outcome, Outcome::Accepted);
     bench.send(vec![inference(bench.deployment, 2, OURS.reply(51))]);
     assert_eq!(code(&register(2, "cam-7")), "query.id-taken");
+}
+
+#[tokio::test]
+async fn at_the_limit_of_open_queries_known_ones_stay_known_and_new_ones_wait() {
+    use Registration::{Known, Later, Registered};
+    let mut bench = Bench::new().await;
+    let intake = Intake::new(Arc::clone(&bench.desk.vault), Arc::clone(&bench.metrics));
+    bench.intake = intake.with_open_queries(3);
+    assert_eq!(bench.try_register(&[1, 2]), [Registered, Registered]);
+    // One batch: what is known takes no room, and what finds none has to wait.
+    let found = bench.try_register(&[1, 3, 4, 2, 5]);
+    assert_eq!(found, [Known, Registered, Later, Known, Later]);
+    // An answer makes room for one, a withdrawal for another.
+    let answer = inference(bench.deployment, 1, OURS.reply(50));
+    assert_eq!(bench.send(vec![answer])[0].outcome, Outcome::Accepted);
+    assert_eq!(bench.withdraw("cam-7", &[3]), 1);
+    let found = bench.try_register(&[4, 5, 6]);
+    assert_eq!(found, [Registered, Registered, Later]);
+}
+
+#[tokio::test]
+async fn a_device_withdraws_its_own_open_queries_and_nothing_else() {
+    let bench = Bench::new().await;
+    bench.register(&[1, 2]);
+    bench.send(vec![inference(bench.deployment, 1, OURS.reply(50))]);
+    let open = || {
+        bench.intake.measure().expect("counted");
+        let text = bench.metrics.render();
+        let line = text.lines().find_map(|line| {
+            let name = "scuro_vault_open_queries{device=\"cam-7\"} ";
+            line.strip_prefix(name).map(str::to_string)
+        });
+        line.expect("a gauge")
+    };
+    assert_eq!(open(), "1");
+    assert_eq!(bench.withdraw("cam-8", &[1, 2]), 0);
+    assert_eq!(bench.withdraw("cam-7", &[1, 2, 9]), 1);
+    assert_eq!(open(), "0");
+    let labels = [("device", "cam-7"), ("outcome", "withdrawn")];
+    assert_eq!(bench.metrics.count(QUERIES_METRIC, &labels), 1);
+    let late = inference(bench.deployment, 2, OURS.reply(51));
+    assert_eq!(bench.refused(late), "query.unknown");
+    let replay = bench.send(vec![inference(bench.deployment, 1, Vec::new())]);
+    assert_eq!(replay[0].outcome, Outcome::Duplicate, "it stays answered");
 }
 
 #[tokio::test]

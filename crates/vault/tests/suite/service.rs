@@ -8,7 +8,7 @@ use scuro_vault::devices::PeerRole;
 use scuro_vault::service::{Listening, ServeOptions, serve};
 use scuro_wire::https::{Answer, Client};
 use scuro_wire::inference::{InferenceBatch, InferenceBatchReply, Outcome};
-use scuro_wire::query::{QueryBatchReply, Registration};
+use scuro_wire::query::{QueryBatchReply, Registration, WithdrawalBatch, WithdrawalReply};
 use scuro_wire::results::{InferenceResult, ResultPage};
 use scuro_wire::tls::{Identity, VAULT_NAME};
 use scuro_wire::{Digest, limits, paths};
@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::common::device::Device;
-use crate::common::{Desk, OURS, inference, name, queries};
+use crate::common::{Desk, OURS, inference, name, queries, query_id};
 
 /// A vault that serves, with `digits:1` on `cam-7`.
 struct Site {
@@ -78,6 +78,16 @@ impl Site {
         let body = serde_json::to_vec(&queries(self.deployment, numbers)).expect("JSON");
         let mut client = self.client(&self.cam);
         let answer = client.send(Method::POST, paths::QUERIES, &[], body).await;
+        answer.expect("answered").json().expect("a reply")
+    }
+
+    async fn withdraw(&self, numbers: &[u8]) -> WithdrawalReply {
+        let queries = numbers.iter().map(|number| query_id(*number)).collect();
+        let body = serde_json::to_vec(&WithdrawalBatch { queries }).expect("JSON");
+        let mut client = self.client(&self.cam);
+        let answer = client
+            .send(Method::POST, paths::WITHDRAWALS, &[], body)
+            .await;
         answer.expect("answered").json().expect("a reply")
     }
 
@@ -173,7 +183,12 @@ async fn inferences_come_in_and_results_go_to_users_and_the_file() {
         lines(&file)[..2],
         site.desk.vault.results(0, 2).expect("page").results
     );
+    site.register(&[4, 5]).await;
+    let withdrawn = site.withdraw(&[4]).await;
+    assert_eq!(withdrawn.withdrawn, 1);
     let text = site.metrics().await;
+    let open = "scuro_vault_open_queries{device=\"cam-7\"} 1";
+    assert!(text.contains(open), "{text}");
     let accepted = "scuro_vault_inferences_total\
         {device=\"cam-7\",outcome=\"accepted\",code=\"none\"} 3";
     assert!(text.contains(accepted), "{text}");
@@ -209,7 +224,7 @@ async fn a_device_never_reads_results_and_a_user_never_sends_inferences() {
         assert!(!String::from_utf8_lossy(&answer.body).contains("label"));
     }
     let mut alice = site.client(&site.alice);
-    for path in [paths::QUERIES, paths::INFERENCES] {
+    for path in [paths::QUERIES, paths::WITHDRAWALS, paths::INFERENCES] {
         let answer = alice
             .send(Method::POST, path, &[], "{}")
             .await
