@@ -14,15 +14,17 @@ pub(super) const DEAD: &str = "scuro_edge_dead_letters_total";
 pub(super) const STAGE: &str = "scuro_edge_stage_seconds";
 /// Queries that the vault knows before their answer is sent.
 pub(super) const REGISTERED: &str = "scuro_edge_registered_total";
+/// Queries of frames that were given up, which the vault has been told of.
+pub(super) const WITHDRAWN: &str = "scuro_edge_withdrawn_total";
 /// Inferences that the vault has, by outcome.
 pub(super) const SENT: &str = "scuro_edge_sent_total";
 /// Failed tries to reach the vault, by reason.
 pub(super) const UPLINK_FAILURES: &str = "scuro_edge_uplink_failures_total";
 /// Whether the last try to reach the vault succeeded.
 pub(super) const UPLINK_UP: &str = "scuro_edge_uplink_up";
-/// Whether the MQTT broker is connected.
+/// Whether the topic is subscribed to, by broker and topic.
 pub(super) const MQTT_UP: &str = "scuro_edge_mqtt_up";
-/// Lost connections to the MQTT broker.
+/// Lost connections and refused subscriptions, by broker, topic and reason.
 pub(super) const MQTT_FAILURES: &str = "scuro_edge_mqtt_failures_total";
 /// Activations, roll-backs and refusals of deployments, by outcome.
 pub(super) const DEPLOYMENTS: &str = "scuro_edge_deployments_total";

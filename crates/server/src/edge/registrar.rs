@@ -5,6 +5,9 @@
 //! Acceptance waits for none of it: a vault that is away is asked again later. What a frame's
 //! registration has not reached when its inference leaves, the uplink registers then; a
 //! registration can be repeated, and moved to the version that really ran.
+//!
+//! The query of a frame that is given up is withdrawn: it would stay open for good, and the vault
+//! keeps only so many open queries of a device.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,11 +16,14 @@ use std::time::Duration;
 use scuro_wire::https::{Answer, Client};
 use scuro_wire::inference::Inference;
 use scuro_wire::metrics::Metrics;
-use scuro_wire::query::{QueryBatch, QueryBatchReply, QueryRegistration, Registration};
+use scuro_wire::query::{
+    QueryAck, QueryBatch, QueryBatchReply, QueryRegistration, Registration, WithdrawalBatch,
+};
 use scuro_wire::{Digest, QueryId, WireError, paths};
 use tokio::sync::watch;
 
-use super::counters::REGISTERED;
+use super::counters::{REGISTERED, WITHDRAWN};
+use super::deployments::Deployments;
 use super::spool::{Spool, WaitingQuery};
 use super::uplink::Backoff;
 use super::version::Version;
@@ -29,6 +35,9 @@ const BATCH: usize = 1024;
 const LOOK: Duration = Duration::from_secs(1);
 /// Registrations remembered; all are forgotten above it, and registered again when they are sent.
 const REMEMBERED: usize = 100_000;
+
+/// The vault's code for a deployment that its books do not have on this device.
+pub(super) const NOT_ON_THIS_DEVICE: &str = "deployment.not-on-this-device";
 
 /// Which queries the vault knows, and for which deployment.
 #[derive(Debug, Default)]
@@ -42,13 +51,13 @@ impl Registered {
         self.lock().get(&inference.query_id) == Some(&inference.deployment)
     }
 
-    /// The vault knows it.
-    pub(super) fn insert(&self, query: QueryId, deployment: Digest) {
+    /// The vault knows it; whether that is new.
+    pub(super) fn insert(&self, query: QueryId, deployment: Digest) -> bool {
         let mut queries = self.lock();
         if queries.len() >= REMEMBERED {
             queries.clear();
         }
-        queries.insert(query, deployment);
+        queries.insert(query, deployment).is_none()
     }
 
     /// It is answered, or the vault does not know it after all.
@@ -65,47 +74,73 @@ impl Registered {
 pub(super) struct Registrar {
     pub(super) spool: Spool,
     pub(super) active: watch::Receiver<Option<Arc<Version>>>,
+    pub(super) deployments: Arc<Deployments>,
     pub(super) client: Client,
     pub(super) stop: watch::Receiver<bool>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) backoff: Backoff,
     pub(super) registered: Arc<Registered>,
+    pub(super) reached: Reached,
+}
+
+/// How far registration has come: frames up to a place, for one version.
+#[derive(Debug, Default)]
+pub(super) struct Reached {
+    deployment: Option<Digest>,
+    seq: u64,
+}
+
+enum Turn {
+    Nothing,
+    Progress,
+    /// The vault does not take them yet.
+    Later,
 }
 
 impl Registrar {
     /// Registers until the end. It says nothing of a vault that is away: the uplink does.
     pub(super) async fn run(mut self) {
-        let mut after = 0;
         while !*self.stop.borrow() {
             let seen = self.spool.changed().rings();
-            match self.step(after).await {
-                Ok(Some(last)) => {
-                    after = last;
-                    self.backoff.reset();
-                }
-                Ok(None) => self.spool.changed().wait_async(seen, LOOK).await,
+            match self.turn().await {
+                Ok(Turn::Progress) => self.backoff.reset(),
+                Ok(Turn::Nothing) => self.spool.changed().wait_async(seen, LOOK).await,
+                Ok(Turn::Later) => self.rest().await,
                 Err(error) => {
                     tracing::debug!(%error, "queries are registered later");
-                    let pause = self.backoff.next();
-                    // A sender that is gone means the end as well.
-                    let _ = tokio::time::timeout(pause, self.stop.wait_for(|stop| *stop)).await;
+                    self.rest().await;
                 }
             }
         }
     }
 
-    /// Registers frames after place `after`; the place of the last, or nothing if there are none.
-    async fn step(&mut self, after: u64) -> Result<Option<u64>, Error> {
+    async fn turn(&mut self) -> Result<Turn, Error> {
+        // First, as it makes room for what is registered; a vault that cannot do it yet still
+        // registers.
+        let withdrew = self.withdraw().await;
+        let turn = self.register_next().await?;
+        Ok(if withdrew? { Turn::Progress } else { turn })
+    }
+
+    /// Registers frames after the place that was reached.
+    async fn register_next(&mut self) -> Result<Turn, Error> {
         let active = self.active.borrow().as_ref().map(|v| v.deployment());
         let Some(deployment) = active else {
-            return Ok(None);
+            return Ok(Turn::Nothing);
         };
-        let spool = self.spool.clone();
+        if self.reached.deployment != Some(deployment) {
+            // Whatever waits will run under this version.
+            self.reached = Reached {
+                deployment: Some(deployment),
+                seq: 0,
+            };
+        }
+        let (spool, after) = (self.spool.clone(), self.reached.seq);
         let read = move || spool.reader().queries(after, BATCH);
         let waiting = tokio::task::spawn_blocking(read).await;
         let waiting = waiting.map_err(|_| Error::Panicked)??;
         let Some(last) = waiting.last().map(|waiting| waiting.seq) else {
-            return Ok(None);
+            return Ok(Turn::Nothing);
         };
         let registration = |waiting: &WaitingQuery| QueryRegistration {
             query_id: waiting.query_id,
@@ -113,14 +148,63 @@ impl Registrar {
             query_digest: waiting.digest,
         };
         let queries = waiting.iter().map(registration).collect();
-        let reply = register(&mut self.client, queries).await?;
-        let mut known = reply.acks;
-        known.retain(|ack| ack.status != Registration::Refused);
-        for ack in &known {
-            self.registered.insert(ack.query_id, deployment);
+        let acks = register(&mut self.client, queries).await?.acks;
+        if self.note(&acks, deployment) {
+            return Ok(Turn::Later);
         }
-        self.metrics.add(REGISTERED, &[], known.len() as u64);
-        Ok(Some(last))
+        self.reached.seq = last;
+        Ok(Turn::Progress)
+    }
+
+    /// Notes what the vault knows now; whether some of these are to be registered again.
+    fn note(&self, acks: &[QueryAck], deployment: Digest) -> bool {
+        let (mut new, mut again) = (0, false);
+        for ack in acks {
+            match ack.status {
+                Registration::Registered | Registration::Known => {
+                    new += u64::from(self.registered.insert(ack.query_id, deployment));
+                }
+                Registration::Later => again = true,
+                // A vault that is cut off while it deploys does not know yet what is here.
+                Registration::Refused => {
+                    again |= ack.code.as_deref() == Some(NOT_ON_THIS_DEVICE)
+                        && self.deployments.is_fresh(&deployment);
+                }
+            }
+        }
+        self.metrics.add(REGISTERED, &[], new);
+        again
+    }
+
+    /// Tells the vault which queries will not be answered; whether there were any.
+    async fn withdraw(&mut self) -> Result<bool, Error> {
+        let spool = self.spool.clone();
+        let read = move || spool.reader().withdrawals(BATCH);
+        let waiting = tokio::task::spawn_blocking(read).await;
+        let waiting = waiting.map_err(|_| Error::Panicked)??;
+        if waiting.is_empty() {
+            return Ok(false);
+        }
+        let (places, queries): (Vec<u64>, Vec<QueryId>) = waiting.into_iter().unzip();
+        queries
+            .iter()
+            .for_each(|query| self.registered.forget(query));
+        let body = json("withdrawal batch", &WithdrawalBatch { queries })?;
+        let path = paths::WITHDRAWALS;
+        let answer = self
+            .client
+            .send(hyper::Method::POST, path, &[], body)
+            .await?;
+        success(path, answer)?;
+        self.metrics.add(WITHDRAWN, &[], places.len() as u64);
+        self.spool.withdrawn(places).await?;
+        Ok(true)
+    }
+
+    async fn rest(&mut self) {
+        let pause = self.backoff.next();
+        // A sender that is gone means the end as well.
+        let _ = tokio::time::timeout(pause, self.stop.wait_for(|stop| *stop)).await;
     }
 }
 
@@ -132,16 +216,18 @@ pub(super) async fn register(
     client: &mut Client,
     queries: Vec<QueryRegistration>,
 ) -> Result<QueryBatchReply, Error> {
-    let body = serde_json::to_vec(&QueryBatch { queries }).map_err(|error| {
-        Error::Wire(WireError::Json {
-            what: "query batch",
-            message: error.to_string(),
-        })
-    })?;
+    let body = json("query batch", &QueryBatch { queries })?;
     let answer = client
         .send(hyper::Method::POST, paths::QUERIES, &[], body)
         .await?;
     Ok(success(paths::QUERIES, answer)?.json()?)
+}
+
+fn json(what: &'static str, body: &impl serde::Serialize) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(body).map_err(|error| {
+        let message = error.to_string();
+        Error::Wire(WireError::Json { what, message })
+    })
 }
 
 /// The answer, if it is a success.

@@ -17,7 +17,7 @@ use super::artefacts::Artefacts;
 use super::deployments::Deployments;
 use super::device::{self, Device};
 use super::intake::Intake;
-use super::registrar::{Registered, Registrar};
+use super::registrar::{Reached, Registered, Registrar};
 use super::sources::{Access, Directory, Http, Mqtt, Source, Stdin, StreamFormat};
 use super::spool::{Limits, Spool};
 use super::uplink::{Backoff, Uplink};
@@ -113,11 +113,13 @@ impl Edge {
             let registrar = Registrar {
                 spool: spool.clone(),
                 active: active.clone(),
+                deployments: Arc::clone(&deployments),
                 client: Client::new(vault, VAULT_NAME, Arc::clone(&tls)),
                 stop: stopping.clone(),
                 metrics: Arc::clone(&metrics),
                 backoff: Backoff::new(random_bytes()?),
                 registered: Arc::clone(&registered),
+                reached: Reached::default(),
             };
             tasks.push(tokio::spawn(registrar.run()));
             let uplink = Uplink {

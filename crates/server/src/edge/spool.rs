@@ -7,7 +7,8 @@
 //! same time: one transaction deletes the one and inserts the other.
 //!
 //! Bounds: frames, bytes of frames, bytes of inferences, bytes of the file ([`Limits`]); ids
-//! remembered ([`REMEMBERED_IDS`]); dead letters kept ([`DEAD_LETTERS`]).
+//! remembered ([`REMEMBERED_IDS`]); dead letters, and withdrawals of their queries, kept
+//! ([`DEAD_LETTERS`]).
 
 mod store;
 mod writer;
@@ -263,6 +264,20 @@ impl Spool {
         answer.await.map_err(|_| Error::Stopping)?
     }
 
+    /// Forgets withdrawals that the vault has been told of.
+    ///
+    /// # Errors
+    /// [`Error::StorageFull`], [`Error::Spool`]: nothing is forgotten then.
+    pub(super) async fn withdrawn(&self, places: Vec<u64>) -> Result<(), Error> {
+        let (done, answer) = oneshot::channel();
+        let command = Command::Withdrawn { places, done };
+        self.commands
+            .send(command)
+            .await
+            .map_err(|_| Error::Stopping)?;
+        answer.await.map_err(|_| Error::Stopping)?
+    }
+
     /// What waits.
     pub fn depth(&self) -> Depth {
         self.levels.depth()
@@ -343,6 +358,14 @@ impl Reader {
     /// [`Error::Spool`].
     pub fn queries(&self, after: u64, limit: usize) -> Result<Vec<WaitingQuery>, Error> {
         store::queries(&self.lock(), after, limit)
+    }
+
+    /// Places and queries of dead letters that the vault has not been told of.
+    ///
+    /// # Errors
+    /// [`Error::Spool`].
+    pub fn withdrawals(&self, limit: usize) -> Result<Vec<(u64, QueryId)>, Error> {
+        store::withdrawals(&self.lock(), limit)
     }
 
     /// Inferences that wait for the vault, in the order of their frames, as far as every frame

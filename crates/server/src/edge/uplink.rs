@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use super::counters::{DEAD, SENT, UPLINK_FAILURES, UPLINK_UP};
 use super::deployments::Deployments;
-use super::registrar::{Registered, register, success};
+use super::registrar::{NOT_ON_THIS_DEVICE, Registered, register, success};
 use super::spool::{Letter, Spool, WaitingInference};
 use crate::error::Error;
 
@@ -38,11 +38,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Statuses that say that the request itself is wrong: sent again it stays so.
 const WRONG_REQUEST: [u16; 3] = [400, 413, 422];
 
-/// The vault's code for a deployment that its books do not have on this device.
-const NOT_ON_THIS_DEVICE: &str = "deployment.not-on-this-device";
 /// The vault's codes for a query that it does not know, or knows for another version: what was
 /// registered early is registered again.
 const UNKNOWN: &str = "query.unknown";
+const TOO_MANY: &str = "query.too-many";
 const OTHER_DEPLOYMENT: &str = "query.other-deployment";
 
 /// The sending side.
@@ -113,6 +112,9 @@ impl Uplink {
         self.count(&verdict);
         let progress = verdict.sent.len() + verdict.dead.len();
         self.spool.settle(verdict.sent, verdict.dead).await?;
+        if progress > 0 {
+            self.backoff.reset();
+        }
         if verdict.kept > 0 || progress == 0 {
             return Ok(Step::Later(verdict.retry_after));
         }
@@ -156,7 +158,16 @@ impl Uplink {
             .iter()
             .map(|waiting| (waiting.inference.query_id, waiting))
             .collect();
-        self.register_rest(&mut open, &mut verdict).await?;
+        if let Err(error) = self.register_rest(&mut open, &mut verdict).await {
+            // What was registered before is taken all the same, and may be what makes room.
+            open.retain(|_, waiting| self.registered.holds(&waiting.inference));
+            if open.is_empty() {
+                return Err(error);
+            }
+            tracing::debug!(%error, "only what is registered is sent");
+            let labels = [("reason", error.code())];
+            self.metrics.add(UPLINK_FAILURES, &labels, 1);
+        }
         let inferences = waiting.iter().map(|waiting| &waiting.inference);
         let inferences: Vec<_> = inferences
             .filter(|inference| open.contains_key(&inference.query_id))
@@ -206,7 +217,8 @@ impl Uplink {
         Some((refused.seq, letter(code, message)))
     }
 
-    /// Registers what is not registered for its deployment; refused ones leave `open`.
+    /// Registers what is not registered for its deployment; what is refused or has to wait leaves
+    /// `open`.
     async fn register_rest(
         &mut self,
         open: &mut BTreeMap<QueryId, &WaitingInference>,
@@ -226,11 +238,21 @@ impl Uplink {
         };
         let queries = rest.iter().map(registration).collect();
         for ack in register(&mut self.client, queries).await?.acks {
-            if ack.status == Registration::Refused
-                && let Some(refused) = open.remove(&ack.query_id)
-            {
-                let letter = self.refusal(refused, ack.code, "registration");
-                verdict.dead.extend(letter);
+            match ack.status {
+                Registration::Registered | Registration::Known => {}
+                Registration::Refused => {
+                    if let Some(refused) = open.remove(&ack.query_id) {
+                        let letter = self.refusal(refused, ack.code, "registration");
+                        verdict.dead.extend(letter);
+                    }
+                }
+                Registration::Later => {
+                    open.remove(&ack.query_id);
+                    let reason = ack.code.unwrap_or_default();
+                    tracing::debug!(query = %ack.query_id, reason, "registered later");
+                    self.metrics
+                        .add(UPLINK_FAILURES, &[("reason", TOO_MANY)], 1);
+                }
             }
         }
         Ok(())

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::support::vault::Vault;
+use crate::support::vault::{Full, Vault};
 use crate::support::{
-    FIRST, Recipe, World, eventually, first, json, label, pixels, post, run, second,
+    FIRST, PIXELS, Protected, Recipe, World, eventually, first, json, label, pixels, post, run,
+    second,
 };
 use scuro_server::edge::service::{Edge, Options};
 use scuro_server::edge::sources::{Source, Stdin, StreamFormat};
@@ -396,6 +397,108 @@ fn a_vault_that_does_not_know_yet_what_it_deployed_is_asked_again() {
         );
         world.vault.knows_deployment(true);
         eventually("all answers", || world.vault.count() == 3).await;
+        edge.stop().await;
+    });
+}
+
+/// Posts frames whose pixel of the same number shines.
+async fn offer(edge: &Edge, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        let frame = json(&format!("f{number}"), number % 10);
+        let posted = post(http(edge), &[], frame.as_bytes()).await;
+        assert_eq!(posted.expect("post").0, 202);
+    }
+}
+
+#[test]
+fn a_frame_that_is_given_up_has_its_query_withdrawn() {
+    run(async {
+        let world = World::new();
+        let (edge, _vault) = started(&world, |_| {}).await;
+        first()
+            .deploy(&mut world.deployer(edge.addresses().device))
+            .await;
+        let frame = format!(r#"{{"id":"far","values":{:?}}}"#, [1e30; PIXELS]);
+        let posted = post(http(&edge), &[], frame.as_bytes()).await;
+        assert_eq!(posted.expect("post").0, 202);
+        offer(&edge, 0..1).await;
+        eventually("the answer of the other", || world.vault.count() == 1).await;
+        let reader = edge.spool().reader();
+        let dead = || {
+            let rows = reader.rows(10).expect("read").into_iter();
+            rows.filter(|row| row.state == "dead")
+                .map(|row| row.query_id)
+        };
+        eventually("its query withdrawn", || {
+            world.vault.withdrawn().into_iter().eq(dead()) && dead().count() == 1
+        })
+        .await;
+        eventually("told once", || {
+            reader.withdrawals(10).expect("read").is_empty()
+        })
+        .await;
+        let registered = world.vault.registered(first().manifest.digest());
+        assert_eq!(registered, 1, "that of the other");
+        edge.stop().await;
+    });
+}
+
+#[test]
+fn what_is_registered_is_sent_although_the_vault_takes_no_new_queries() {
+    for full in [Full::Later, Full::Batch] {
+        run(async {
+            let world = World::new();
+            let (edge, _vault) = started(&world, |_| {}).await;
+            first()
+                .deploy(&mut world.deployer(edge.addresses().device))
+                .await;
+            world.vault.takes_inferences(false);
+            offer(&edge, 0..3).await;
+            let deployment = first().manifest.digest();
+            eventually("three registered", || {
+                world.vault.registered(deployment) == 3
+            })
+            .await;
+            world.vault.fill(full);
+            offer(&edge, 3..6).await;
+            eventually("all waiting", || edge.spool().depth().inferences == 6).await;
+            world.vault.takes_inferences(true);
+            eventually("three answers", || world.vault.count() == 3).await;
+            eventually("the others waiting", || {
+                edge.spool().depth().inferences == 3
+            })
+            .await;
+            let reason = "failures_total{reason=\"query.too-many\"}";
+            let told = |text: &str| edge.metrics().render().contains(text);
+            assert!(full == Full::Batch || told(reason));
+            assert_eq!(world.vault.registered(deployment), 3, "{full:?}");
+            world.vault.fill(Full::No);
+            eventually("all answers", || world.vault.count() == 6).await;
+            edge.stop().await;
+        });
+    }
+}
+
+#[test]
+fn queries_are_registered_once_the_vault_knows_the_deployment_and_again_for_the_next() {
+    run(async {
+        let world = World::new();
+        world.vault.knows_deployment(false);
+        // Nothing is processed, so that nothing but the registrar registers.
+        let (edge, _vault) = started(&world, |options| options.limits.inference_bytes = 0).await;
+        let mut deployer = world.deployer(edge.addresses().device);
+        first().deploy(&mut deployer).await;
+        offer(&edge, 0..3).await;
+        eventually("all three refused", || {
+            world.vault.unknown_deployments() >= 3
+        })
+        .await;
+        world.vault.knows_deployment(true);
+        let registered = |model: &Protected| world.vault.registered(model.manifest.digest());
+        eventually("registered", || registered(first()) == 3).await;
+        second().deploy(&mut deployer).await;
+        eventually("moved", || registered(second()) == 3).await;
+        assert_eq!(registered(first()), 0);
         edge.stop().await;
     });
 }

@@ -7,6 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
 use crate::support::pki;
 use crate::support::vault::Vault;
 use crate::support::{World, eventually, first, json, pixels, run};
@@ -86,6 +89,11 @@ fn free_port() -> u16 {
     listener.local_addr().expect("address").port()
 }
 
+/// The line of the metrics that tells whether the topic is subscribed to.
+fn gauge(host: &str, port: u16, up: u8) -> String {
+    format!("scuro_edge_mqtt_up{{broker=\"{host}:{port}\",topic=\"cameras/7\"}} {up}\n")
+}
+
 /// A publisher that waits until the broker has every message.
 async fn publish(port: u16, topic: &str, payloads: &[Vec<u8>]) {
     let options = rumqttc::MqttOptions::new("camera", "127.0.0.1", port);
@@ -134,9 +142,8 @@ fn frames_of_a_topic_are_taken_once_and_a_broker_that_goes_is_waited_for() {
             .deploy(&mut world.deployer(edge.addresses().device))
             .await;
         let shows = |text: &str| edge.metrics().render().contains(text);
-        eventually("a connection", || shows("scuro_edge_mqtt_up 1")).await;
-        // Subscribing takes one more round.
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        let is_up = |up| shows(&gauge("127.0.0.1", port, up));
+        eventually("a subscription", || is_up(1)).await;
         let frames: Vec<Vec<u8>> = (0..25)
             .map(|number| json(&format!("m{number}"), number % 10).into_bytes())
             .chain([
@@ -156,10 +163,9 @@ fn frames_of_a_topic_are_taken_once_and_a_broker_that_goes_is_waited_for() {
         })
         .await;
         drop(broker);
-        eventually("the loss noticed", || shows("scuro_edge_mqtt_up 0")).await;
+        eventually("the loss noticed", || is_up(0)).await;
         let _broker = start(&program, world.folder.path(), port);
-        eventually("the broker back", || shows("scuro_edge_mqtt_up 1")).await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        eventually("the broker back", || is_up(1)).await;
         publish(port, "cameras/7", &[json("after", 1).into_bytes()]).await;
         eventually("the frame after", || world.vault.count() == 27).await;
         edge.stop().await;
@@ -186,9 +192,12 @@ fn frames_published_while_the_device_is_away_wait_at_the_broker() {
         first()
             .deploy(&mut world.deployer(edge.addresses().device))
             .await;
-        let up = || edge.metrics().render().contains("scuro_edge_mqtt_up 1");
-        eventually("a connection", up).await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        eventually("a subscription", || {
+            edge.metrics()
+                .render()
+                .contains(&gauge("127.0.0.1", port, 1))
+        })
+        .await;
         edge.stop().await;
         let frames: Vec<Vec<u8>> = (0..5)
             .map(|number| json(&format!("m{number}"), number).into_bytes())
@@ -267,8 +276,8 @@ fn a_broker_behind_tls_is_entered_with_certificate_and_password_or_not_at_all() 
             let options = with(access, &format!("wrong-{number}"));
             let edge = Edge::start(options).await.expect("started");
             let shows = |text: &str| edge.metrics().render().contains(text);
-            eventually("a refusal", || shows("scuro_edge_mqtt_failures_total 1")).await;
-            assert!(!shows("scuro_edge_mqtt_up 1"), "{number}");
+            eventually("a refusal", || shows("scuro_edge_mqtt_failures_total{")).await;
+            assert!(!shows(&gauge("localhost", port, 1)), "{number}");
             edge.stop().await;
         }
         let right = access(&ours, &client, PASSWORD);
@@ -276,9 +285,12 @@ fn a_broker_behind_tls_is_entered_with_certificate_and_password_or_not_at_all() 
         first()
             .deploy(&mut world.deployer(edge.addresses().device))
             .await;
-        let up = || edge.metrics().render().contains("scuro_edge_mqtt_up 1");
-        eventually("a connection", up).await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        eventually("a subscription", || {
+            edge.metrics()
+                .render()
+                .contains(&gauge("localhost", port, 1))
+        })
+        .await;
         let mut options = rumqttc::MqttOptions::new("camera", "localhost", port);
         options.set_credentials(USER, PASSWORD);
         let tls = right.tls.clone().expect("TLS");
@@ -289,6 +301,124 @@ fn a_broker_behind_tls_is_entered_with_certificate_and_password_or_not_at_all() 
             .collect();
         publish_as(options, "cameras/7", &frames).await;
         eventually("all five", || edge.spool().depth().inferences == 5).await;
+        edge.stop().await;
+    });
+}
+
+/// A connection of the device to a broker that is played by the test.
+struct Played(TcpStream);
+
+impl Played {
+    /// Takes the next connection: a session that the broker does not remember.
+    async fn accept(listener: &tokio::net::TcpListener) -> Self {
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let mut played = Self(stream);
+        played.read(CONNECT).await;
+        played.write(&[CONNACK, 2, 0, 0]).await;
+        played
+    }
+
+    /// Answers the subscription with a code.
+    async fn subscribed(&mut self, code: u8) {
+        let body = self.read(SUBSCRIBE).await;
+        self.write(&[SUBACK, 3, body[0], body[1], code]).await;
+    }
+
+    /// Sends a message of quality of service 1.
+    async fn publish(&mut self, number: u8, payload: &[u8]) {
+        let topic = b"cameras/7";
+        let mut body = vec![0, topic.len() as u8];
+        body.extend_from_slice(topic);
+        body.extend_from_slice(&[0, number]);
+        body.extend_from_slice(payload);
+        let head = [PUBLISH, u8::try_from(body.len()).expect("short")];
+        self.write(&[&head[..], &body].concat()).await;
+    }
+
+    /// The body of the next packet of this kind; all are short.
+    async fn read(&mut self, kind: u8) -> Vec<u8> {
+        loop {
+            let mut head = [0; 2];
+            self.0.read_exact(&mut head).await.expect("a packet");
+            let mut body = vec![0; usize::from(head[1])];
+            self.0.read_exact(&mut body).await.expect("its body");
+            if head[0] == kind {
+                return body;
+            }
+        }
+    }
+
+    async fn write(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).await.expect("written");
+    }
+}
+
+const CONNECT: u8 = 0x10;
+const CONNACK: u8 = 0x20;
+const PUBLISH: u8 = 0x32;
+const PUBACK: u8 = 0x40;
+const SUBSCRIBE: u8 = 0x82;
+const SUBACK: u8 = 0x90;
+/// What a broker answers to a topic that a user may not have.
+const DENIED: u8 = 0x80;
+
+/// A device whose broker is the test.
+async fn with_played_broker(world: &World) -> (Edge, tokio::net::TcpListener, u16) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("port");
+    let port = listener.local_addr().expect("address").port();
+    let mut options = world.options();
+    options.mqtt = vec![format!("mqtt://127.0.0.1:{port}/cameras/7")];
+    let edge = Edge::start(options).await.expect("started");
+    (edge, listener, port)
+}
+
+#[test]
+fn a_subscription_that_the_broker_denies_is_counted_and_tried_again() {
+    run(async {
+        let world = World::new();
+        let (edge, listener, port) = with_played_broker(&world).await;
+        let shows = |text: &str| edge.metrics().render().contains(text);
+        for number in 1..=2 {
+            let mut broker = Played::accept(&listener).await;
+            broker.subscribed(DENIED).await;
+            let failures = format!(
+                "scuro_edge_mqtt_failures_total{{broker=\"127.0.0.1:{port}\",\
+                 reason=\"refused\",topic=\"cameras/7\"}} {number}\n"
+            );
+            eventually("a refusal", || shows(&failures)).await;
+            assert!(shows(&gauge("127.0.0.1", port, 0)));
+        }
+        let mut broker = Played::accept(&listener).await;
+        assert!(shows(&gauge("127.0.0.1", port, 0)), "connected is not up");
+        broker.subscribed(1).await;
+        eventually("up", || shows(&gauge("127.0.0.1", port, 1))).await;
+        edge.stop().await;
+    });
+}
+
+#[test]
+fn a_message_of_a_lost_connection_is_acknowledged_on_no_other() {
+    run(async {
+        let world = World::new();
+        let (edge, listener, port) = with_played_broker(&world).await;
+        let mut broker = Played::accept(&listener).await;
+        broker.subscribed(1).await;
+        // Without a model it has to wait.
+        broker.publish(1, &pixels(1)).await;
+        let waits = "{reason=\"deployment.none\",source=\"mqtt\"}";
+        let shows = |text: &str| edge.metrics().render().contains(text);
+        eventually("a message that waits", || shows(waits)).await;
+        drop(broker);
+        let mut broker = Played::accept(&listener).await;
+        broker.subscribed(1).await;
+        eventually("up again", || shows(&gauge("127.0.0.1", port, 1))).await;
+        broker.publish(2, &pixels(2)).await;
+        first()
+            .deploy(&mut world.deployer(edge.addresses().device))
+            .await;
+        assert_eq!(broker.read(PUBACK).await, [0, 2]);
+        eventually("both", || edge.spool().depth().inferences == 2).await;
         edge.stop().await;
     });
 }

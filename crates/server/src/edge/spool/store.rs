@@ -15,7 +15,7 @@ use crate::edge::frame::{self, Content, FrameFault, FrameId};
 use crate::error::Error;
 
 /// Version of the tables.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 const PAGE_BYTES: u32 = 8192;
 /// Pages of the write-ahead log after which it is copied into the file.
 const CHECKPOINT_PAGES: u32 = 2048;
@@ -39,6 +39,10 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS dead(
         seq INTEGER PRIMARY KEY, id TEXT NOT NULL, query_id BLOB NOT NULL, at_ms INTEGER NOT NULL,
         stage TEXT NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL) STRICT;
+    -- Since version 2: queries of dead letters that the vault has not been told of.
+    CREATE TABLE IF NOT EXISTS withdrawals(
+        seq INTEGER PRIMARY KEY, query_id BLOB NOT NULL) STRICT;
+    INSERT OR IGNORE INTO withdrawals SELECT seq, query_id FROM dead;
 ";
 
 /// Why a frame is not accepted although the disk would take it.
@@ -71,7 +75,7 @@ impl Store {
     pub(super) fn open(path: &Path, limits: Limits) -> Result<Self, Error> {
         let damaged = |error: rusqlite::Error| opening(path, &error);
         let connection = Connection::open(path).map_err(damaged)?;
-        configure(&connection, limits).map_err(damaged)?;
+        configure(&connection).map_err(damaged)?;
         let version: i64 = connection
             .query_row("PRAGMA user_version", [], |row| row.get(0))
             .map_err(damaged)?;
@@ -87,6 +91,8 @@ impl Store {
                 .pragma_update(None, "user_version", SCHEMA_VERSION)
                 .map_err(damaged)?;
         }
+        // After the tables: those of a new version find room in a full spool.
+        limit_file(&connection, limits).map_err(damaged)?;
         let depth = depth(&connection)?;
         Ok(Self {
             connection,
@@ -128,12 +134,15 @@ impl Store {
     }
 }
 
-fn configure(connection: &Connection, limits: Limits) -> rusqlite::Result<()> {
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(std::time::Duration::from_millis(BUSY_MS))?;
     connection.pragma_update(None, "page_size", PAGE_BYTES)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)
+}
+
+fn limit_file(connection: &Connection, limits: Limits) -> rusqlite::Result<()> {
     let pages = limits.file_bytes.div_ceil(PAGE_BYTES.into()).max(1);
     // The answer is the number in force.
     connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
@@ -171,6 +180,13 @@ impl Change<'_> {
                 }
                 for (seq, letter) in dead {
                     self.bury_inference(*seq, letter)?;
+                }
+            }
+            Command::Withdrawn { places, .. } => {
+                let sql = "DELETE FROM withdrawals WHERE seq = ?";
+                let mut delete = self.transaction.prepare(sql)?;
+                for &seq in places {
+                    delete.execute([seq as i64])?;
                 }
             }
         }
@@ -290,6 +306,9 @@ impl Change<'_> {
         let at = super::super::clock::now_ms() as i64;
         let (stage, code, message) = (letter.stage, &letter.code, &letter.message);
         insert.execute(params![seq as i64, id, query.0, at, stage, code, message])?;
+        let sql = "INSERT OR REPLACE INTO withdrawals VALUES (?, ?)";
+        let mut insert = self.transaction.prepare(sql)?;
+        insert.execute(params![seq as i64, query.0])?;
         Ok(())
     }
 
@@ -332,11 +351,11 @@ fn prune(transaction: &Transaction<'_>, newest: u64) -> rusqlite::Result<()> {
              coalesce((SELECT min(seq) FROM inferences), ?1))",
         [oldest_taken],
     )?;
-    transaction.execute(
-        "DELETE FROM dead WHERE seq <=
-             (SELECT seq FROM dead ORDER BY seq DESC LIMIT 1 OFFSET ?)",
-        [DEAD_LETTERS as i64],
-    )?;
+    for table in ["dead", "withdrawals"] {
+        let oldest = format!("SELECT seq FROM {table} ORDER BY seq DESC LIMIT 1 OFFSET ?");
+        let sql = format!("DELETE FROM {table} WHERE seq <= ({oldest})");
+        transaction.execute(&sql, [DEAD_LETTERS as i64])?;
+    }
     Ok(())
 }
 
@@ -389,6 +408,22 @@ pub(super) fn queries(
                 query_id: QueryId(row.get(1)?),
                 digest: Digest(row.get(2)?),
             })
+        })?;
+        rows.collect::<rusqlite::Result<Vec<_>>>()
+    };
+    read().map_err(|error| failure("read", &error))
+}
+
+/// Queries of dead letters that the vault has not been told of, in order.
+pub(super) fn withdrawals(
+    connection: &Connection,
+    limit: usize,
+) -> Result<Vec<(u64, QueryId)>, Error> {
+    let read = || {
+        let sql = "SELECT seq, query_id FROM withdrawals ORDER BY seq LIMIT ?";
+        let mut find = connection.prepare(sql)?;
+        let rows = find.query_map([limit as i64], |row| {
+            Ok((row.get::<_, i64>(0)? as u64, QueryId(row.get(1)?)))
         })?;
         rows.collect::<rusqlite::Result<Vec<_>>>()
     };
@@ -533,5 +568,34 @@ fn opening(path: &Path, error: &rusqlite::Error) -> Error {
             message: error.to_string(),
         },
         _ => failure("open", error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spool_of_version_1_withdraws_the_queries_of_its_dead_letters() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("spool.db");
+        drop(Store::open(&path, Limits::default()).expect("made"));
+        let as_it_was = "DROP TABLE withdrawals; PRAGMA user_version = 1;
+            INSERT INTO dead VALUES (7, 'f', zeroblob(16), 0, 'vault', 'c', 'm')";
+        let connection = Connection::open(&path).expect("opens");
+        connection.execute_batch(as_it_was).expect("SQL");
+        drop(connection);
+        let store = Store::open(&path, Limits::default()).expect("brought up to date");
+        let found = withdrawals(&store.connection, 10).expect("read");
+        assert_eq!(found, [(7, QueryId([0; 16]))]);
+        drop(store);
+        let connection = Connection::open(&path).expect("opens");
+        connection
+            .execute_batch("DELETE FROM withdrawals")
+            .expect("SQL");
+        drop(connection);
+        let store = Store::open(&path, Limits::default()).expect("opens");
+        let found = withdrawals(&store.connection, 10).expect("read");
+        assert_eq!(found, [], "once");
     }
 }

@@ -41,6 +41,10 @@ pub(super) enum Command {
         dead: Vec<(u64, Letter)>,
         done: oneshot::Sender<Result<(), Error>>,
     },
+    Withdrawn {
+        places: Vec<u64>,
+        done: oneshot::Sender<Result<(), Error>>,
+    },
 }
 
 impl Command {
@@ -48,13 +52,16 @@ impl Command {
         match self {
             Self::Accept { frame, .. } => frame.record.len(),
             Self::Complete { inference, .. } => inference.bytes(),
-            Self::GiveUp { .. } | Self::Settle { .. } => 0,
+            Self::GiveUp { .. } | Self::Settle { .. } | Self::Withdrawn { .. } => 0,
         }
     }
 
     /// Whether it makes room.
     fn shrinks(&self) -> bool {
-        matches!(self, Self::GiveUp { .. } | Self::Settle { .. })
+        matches!(
+            self,
+            Self::GiveUp { .. } | Self::Settle { .. } | Self::Withdrawn { .. }
+        )
     }
 
     /// Tells the caller, or gives the command back if it must succeed.
@@ -72,7 +79,7 @@ impl Command {
                 let _ = done.send(Err(error));
                 None
             }
-            Self::Settle { done, .. } => {
+            Self::Settle { done, .. } | Self::Withdrawn { done, .. } => {
                 let _ = done.send(Err(error));
                 None
             }
@@ -208,7 +215,7 @@ impl Writer {
                     let answer = answer.map_err(Error::from);
                     let _ = done.send(answer.and_then(|place| place.ok_or_else(unplaced)));
                 }
-                Command::Settle { done, .. } => {
+                Command::Settle { done, .. } | Command::Withdrawn { done, .. } => {
                     let _ = done.send(Ok(()));
                 }
                 Command::Complete { captured_us, .. } => {

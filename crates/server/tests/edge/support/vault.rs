@@ -16,7 +16,10 @@ use scuro_wire::inference::{
     Inference, InferenceAck, InferenceBatch, InferenceBatchReply, Outcome,
 };
 use scuro_wire::metrics::Metrics;
-use scuro_wire::query::{QueryAck, QueryBatch, QueryBatchReply, QueryRegistration, Registration};
+use scuro_wire::query::{
+    QueryAck, QueryBatch, QueryBatchReply, QueryRegistration, Registration, WithdrawalBatch,
+    WithdrawalReply,
+};
 use scuro_wire::tls::Identity;
 use scuro_wire::{Digest, Problem, QueryId, https, limits, paths};
 use tokio::net::TcpListener;
@@ -41,6 +44,29 @@ struct Pages {
     refuse: BTreeSet<QueryId>,
     refuse_batches_of_more_than_one: bool,
     knows_no_deployment: bool,
+    /// Registrations that were refused for that.
+    unknown_deployments: usize,
+    full: Full,
+    takes_no_inferences: bool,
+    withdrawn: BTreeSet<QueryId>,
+}
+
+impl Pages {
+    fn is_new(&self, query: &QueryRegistration) -> bool {
+        !self.registered.contains_key(&query.query_id)
+    }
+}
+
+/// What new registrations are told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// There is room.
+    #[default]
+    No,
+    /// Each is to come later.
+    Later,
+    /// The batch that one is in is refused.
+    Batch,
 }
 
 impl Book {
@@ -89,6 +115,26 @@ impl Book {
         self.pages.lock().expect("book").knows_no_deployment = !knows;
     }
 
+    /// Registrations that were refused because of a missing deployment.
+    pub(crate) fn unknown_deployments(&self) -> usize {
+        self.pages.lock().expect("book").unknown_deployments
+    }
+
+    /// Whether there is room for new queries.
+    pub(crate) fn fill(&self, full: Full) {
+        self.pages.lock().expect("book").full = full;
+    }
+
+    /// Whether inferences are answered with 503.
+    pub(crate) fn takes_inferences(&self, takes: bool) {
+        self.pages.lock().expect("book").takes_no_inferences = !takes;
+    }
+
+    /// Queries that the device has withdrawn.
+    pub(crate) fn withdrawn(&self) -> BTreeSet<QueryId> {
+        self.pages.lock().expect("book").withdrawn.clone()
+    }
+
     /// Labels by query, decrypted.
     pub(crate) fn labels(&self, client: &Client) -> BTreeMap<QueryId, usize> {
         let label = |inference: &Inference| {
@@ -126,6 +172,7 @@ impl Vault {
         let address = listener.local_addr().expect("address");
         let router = Router::new()
             .route(paths::QUERIES, post(queries))
+            .route(paths::WITHDRAWALS, post(withdrawals))
             .route(paths::INFERENCES, post(inferences))
             .layer(DefaultBodyLimit::max(limits::INFERENCE_BATCH_BYTES))
             .with_state(book);
@@ -154,9 +201,22 @@ impl Vault {
 async fn queries(State(book): State<Arc<Book>>, body: Bytes) -> Response {
     let batch = QueryBatch::from_bytes(&body).expect("a batch of queries");
     let mut pages = book.pages.lock().expect("book");
+    if pages.full == Full::Batch && batch.queries.iter().any(|query| pages.is_new(query)) {
+        let problem = Problem::new("query.too-many", "too many unanswered queries", "");
+        return (StatusCode::TOO_MANY_REQUESTS, Json(problem)).into_response();
+    }
     let mut acks = Vec::new();
     for query in batch.queries {
+        if pages.full == Full::Later && pages.is_new(&query) {
+            acks.push(QueryAck {
+                query_id: query.query_id,
+                status: Registration::Later,
+                code: Some("query.too-many".to_string()),
+            });
+            continue;
+        }
         if pages.knows_no_deployment {
+            pages.unknown_deployments += 1;
             acks.push(QueryAck {
                 query_id: query.query_id,
                 status: Registration::Refused,
@@ -185,9 +245,24 @@ async fn queries(State(book): State<Arc<Book>>, body: Bytes) -> Response {
     Json(QueryBatchReply { acks }).into_response()
 }
 
+async fn withdrawals(State(book): State<Arc<Book>>, body: Bytes) -> Response {
+    let batch = WithdrawalBatch::from_bytes(&body).expect("a batch of withdrawals");
+    let mut pages = book.pages.lock().expect("book");
+    let mut withdrawn = 0;
+    for query in batch.queries {
+        withdrawn += u64::from(pages.registered.remove(&query).is_some());
+        pages.withdrawn.insert(query);
+    }
+    Json(WithdrawalReply { withdrawn }).into_response()
+}
+
 async fn inferences(State(book): State<Arc<Book>>, body: Bytes) -> Response {
     let batch = InferenceBatch::from_bytes(&body).expect("a batch of inferences");
     let mut pages = book.pages.lock().expect("book");
+    if pages.takes_no_inferences {
+        let problem = Problem::new("vault.busy", "no inferences now", "");
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(problem)).into_response();
+    }
     if pages.refuse_batches_of_more_than_one && batch.inferences.len() > 1 {
         let problem = Problem::new("batch.bad", "the batch cannot be read", "");
         return (StatusCode::BAD_REQUEST, Json(problem)).into_response();
