@@ -80,12 +80,11 @@ pub(super) struct Registrar {
     pub(super) metrics: Arc<Metrics>,
     pub(super) backoff: Backoff,
     pub(super) registered: Arc<Registered>,
-    pub(super) reached: Reached,
 }
 
 /// How far registration has come: frames up to a place, for one version.
 #[derive(Debug, Default)]
-pub(super) struct Reached {
+struct Reached {
     deployment: Option<Digest>,
     seq: u64,
 }
@@ -100,9 +99,10 @@ enum Turn {
 impl Registrar {
     /// Registers until the end. It says nothing of a vault that is away: the uplink does.
     pub(super) async fn run(mut self) {
+        let mut reached = Reached::default();
         while !*self.stop.borrow() {
             let seen = self.spool.changed().rings();
-            match self.turn().await {
+            match self.turn(&mut reached).await {
                 Ok(Turn::Progress) => self.backoff.reset(),
                 Ok(Turn::Nothing) => self.spool.changed().wait_async(seen, LOOK).await,
                 Ok(Turn::Later) => self.rest().await,
@@ -114,28 +114,28 @@ impl Registrar {
         }
     }
 
-    async fn turn(&mut self) -> Result<Turn, Error> {
+    async fn turn(&mut self, reached: &mut Reached) -> Result<Turn, Error> {
         // First, as it makes room for what is registered; a vault that cannot do it yet still
         // registers.
         let withdrew = self.withdraw().await;
-        let turn = self.register_next().await?;
+        let turn = self.register_next(reached).await?;
         Ok(if withdrew? { Turn::Progress } else { turn })
     }
 
     /// Registers frames after the place that was reached.
-    async fn register_next(&mut self) -> Result<Turn, Error> {
+    async fn register_next(&mut self, reached: &mut Reached) -> Result<Turn, Error> {
         let active = self.active.borrow().as_ref().map(|v| v.deployment());
         let Some(deployment) = active else {
             return Ok(Turn::Nothing);
         };
-        if self.reached.deployment != Some(deployment) {
+        if reached.deployment != Some(deployment) {
             // Whatever waits will run under this version.
-            self.reached = Reached {
+            *reached = Reached {
                 deployment: Some(deployment),
                 seq: 0,
             };
         }
-        let (spool, after) = (self.spool.clone(), self.reached.seq);
+        let (spool, after) = (self.spool.clone(), reached.seq);
         let read = move || spool.reader().queries(after, BATCH);
         let waiting = tokio::task::spawn_blocking(read).await;
         let waiting = waiting.map_err(|_| Error::Panicked)??;
@@ -152,7 +152,7 @@ impl Registrar {
         if self.note(&acks, deployment) {
             return Ok(Turn::Later);
         }
-        self.reached.seq = last;
+        reached.seq = last;
         Ok(Turn::Progress)
     }
 

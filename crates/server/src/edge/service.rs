@@ -17,7 +17,7 @@ use super::artefacts::Artefacts;
 use super::deployments::Deployments;
 use super::device::{self, Device};
 use super::intake::Intake;
-use super::registrar::{Reached, Registered, Registrar};
+use super::registrar::{Registered, Registrar};
 use super::sources::{Access, Directory, Http, Mqtt, Source, Stdin, StreamFormat};
 use super::spool::{Limits, Spool};
 use super::uplink::{Backoff, Uplink};
@@ -87,8 +87,7 @@ impl Edge {
         let metrics = Arc::new(Metrics::default());
         let spool = Spool::open(&options.folder, options.limits)?;
         let artefacts = Arc::new(Artefacts::open(&options.folder)?);
-        let deployments = Deployments::open(&options.folder, Arc::clone(&artefacts))?;
-        let deployments = Arc::new(deployments);
+        let deployments = Arc::new(Deployments::open(&options.folder, Arc::clone(&artefacts))?);
         let (stop, stopping) = watch::channel(false);
         let active = deployments.active();
         let device = Device {
@@ -119,7 +118,6 @@ impl Edge {
                 metrics: Arc::clone(&metrics),
                 backoff: Backoff::new(random_bytes()?),
                 registered: Arc::clone(&registered),
-                reached: Reached::default(),
             };
             tasks.push(tokio::spawn(registrar.run()));
             let uplink = Uplink {
