@@ -31,6 +31,7 @@ mod noise;
 mod normalise;
 mod options;
 mod parameters;
+mod primes;
 mod ranges;
 mod report;
 mod sparse;
