@@ -191,3 +191,88 @@ impl<'a> WorstErrors<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use scuro_fhe::params::{ParameterSpec, Parameters};
+    use scuro_program::{Estimate, Ring, SecurityTable, ValueId};
+
+    use super::super::Bounds;
+    use super::*;
+    use crate::noise;
+    use crate::options::Arithmetic;
+    use crate::primes::Primes;
+
+    /// A square and its square, each divided by a prime of 25 bits.
+    fn plan() -> LevelPlan {
+        LevelPlan {
+            input_scale: 25.0,
+            weight_scales: vec![0.0; 2],
+            drops: vec![1, 1],
+            primes: vec![25.0; 4],
+            special: (38, 1),
+            plain_bits: None,
+            error: 0.0,
+            worst_error: 0.0,
+            micros: 0.0,
+        }
+    }
+
+    fn bounds() -> Bounds {
+        Bounds {
+            ring: Ring::ConjugateInvariant,
+            weights: Weights::Plain,
+            arithmetic: Arithmetic::Approximate,
+            flooding: Some(scuro_program::Flooding::Statistical { bits: 40 }),
+            log_n: 13,
+            log_qp: 214,
+            security_bits: 128,
+            table: SecurityTable::Guideline2024,
+            tolerance: 1.0,
+        }
+    }
+
+    #[test]
+    fn scales_are_those_of_the_primes_and_not_of_powers_of_two() {
+        let square = |input| Step {
+            layer: String::new(),
+            inputs: vec![ValueId(input)],
+            operation: Operation::Square,
+            estimate: Estimate::default(),
+        };
+        let (steps, plan, bounds) = ([square(0), square(1)], plan(), bounds());
+        let worst = Worst {
+            magnitudes: vec![1.0; 3],
+            linear: vec![None; 2],
+            constants: vec![0.0; 2],
+        };
+        let chain = Chain {
+            steps: &steps,
+            gains: &[],
+            ranges: &[],
+            magnitudes: vec![0.0; 3],
+            weight_magnitudes: vec![Vec::new(); 2],
+            counts: vec![None; 2],
+            exposures: &[],
+            worst: Some(&worst),
+            result: 2,
+            noise: noise::NoiseModel::new(bounds.ring, bounds.log_n),
+            primes: Primes::new(bounds.ring, bounds.log_n),
+            bounds,
+        };
+        let state = |dropped, scale| ValueState {
+            dropped,
+            scale,
+            variance: 0.0,
+        };
+        let values = [state(0, 25.0), state(1, 25.0), state(2, 25.0)];
+        let mut errors = WorstErrors::new(&chain, &plan).unwrap();
+        errors.push(&steps[0], 0, &values[..1], &state(0, 50.0));
+        errors.push(&steps[1], 1, &values[..2], &state(1, 50.0));
+        let parameters = Parameters::new(ParameterSpec::new(13, &[25; 4], &[38])).unwrap();
+        let size = |level: usize| (parameters.q()[level] as f64).log2();
+        let expected = 2.0 * (50.0 - size(3)) - size(2);
+        assert!((errors.scales[2] - expected).abs() < 1e-9);
+        assert!(expected > 25.05, "the primes are {expected} off together");
+    }
+}
