@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use scuro_program::Flooding;
+use scuro_program::{Flooding, LIMIT_DECRYPTIONS, LIMIT_FLOODING_BITS};
 
 /// Who decrypts the replies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -37,12 +37,18 @@ impl FromStr for FloodingChoice {
             ("relaxed", &[bits, decryptions]) => Some(Flooding::Relaxed { bits, decryptions }),
             _ => return Err(expected()),
         };
-        match flooding {
-            Some(Flooding::Statistical { bits } | Flooding::Relaxed { bits, .. }) if bits > 128 => {
-                Err("at most 128 bits".to_owned())
-            }
-            _ => Ok(Self(flooding)),
+        let (bits, decryptions) = match flooding {
+            None => (0, 0),
+            Some(Flooding::Statistical { bits }) => (bits, 0),
+            Some(Flooding::Relaxed { bits, decryptions }) => (bits, decryptions),
+        };
+        if bits > LIMIT_FLOODING_BITS {
+            return Err(format!("at most {LIMIT_FLOODING_BITS} bits"));
         }
+        if decryptions > LIMIT_DECRYPTIONS {
+            return Err(format!("at most {LIMIT_DECRYPTIONS} decryptions"));
+        }
+        Ok(Self(flooding))
     }
 }
 
@@ -99,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_flooding_is_refused() {
+    fn half_a_flooding_and_one_beyond_the_limits_are_refused() {
         for text in [
             "",
             "on",
@@ -107,6 +113,8 @@ mod tests {
             "statistical:0",
             "statistical:129",
             "relaxed:20",
+            "relaxed:129:1024",
+            "relaxed:20:1073741825",
         ] {
             assert!(text.parse::<FloodingChoice>().is_err(), "{text:?}");
         }

@@ -32,7 +32,8 @@ pub(crate) fn compile(
 ) -> Result<Compilation, CompileError> {
     give_constants_an_operand(&mut prepared.network);
     let network = &prepared.network;
-    let statistics = Statistics::measure(network, &prepared.calibration, options.range_margin);
+    let (examples, extremes) = (&prepared.calibration, &prepared.extremes);
+    let statistics = Statistics::measure(network, examples, extremes, options.range_margin);
     let plan = precise_plan(network, &statistics, options, &prepared.calibration)?;
     prepared.dumps.push(Dump {
         pass: "batch schedule",

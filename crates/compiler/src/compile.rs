@@ -98,7 +98,7 @@ pub(crate) struct Prepared {
     pub(crate) network: Network,
     pub(crate) friendliness: Friendliness,
     pub(crate) calibration: Vec<Tensor>,
-    /// Calibration data with values far beyond those of most.
+    /// Calibration data with values far beyond those of most, the most extreme first.
     pub(crate) extremes: Vec<Tensor>,
     pub(crate) input_range: (f32, f32),
     pub(crate) dumps: Vec<Dump>,
@@ -166,8 +166,9 @@ fn magnitudes(graph: &Graph, calibration: &[Tensor]) -> Result<Vec<f32>, Compile
     Ok(ranges.iter().map(|r| r.magnitude()).collect())
 }
 
-/// The examples in which some node is larger than in any other, and much larger than `typical`:
-/// squares blow up what few examples of a network have.
+/// The examples in which some node is larger than in any other, and much larger than `typical`,
+/// those first in which it is larger by the largest factor: squares blow up what few examples of a
+/// network have.
 fn extremes(
     graph: &Graph,
     calibration: &[Tensor],
@@ -183,10 +184,15 @@ fn extremes(
     let largest = |(node, &typical): (usize, &f32)| {
         let at = |&a: &usize, &b: &usize| magnitudes[a][node].total_cmp(&magnitudes[b][node]);
         let example = (0..magnitudes.len()).max_by(at)?;
-        (magnitudes[example][node] > EXTREME_RATIO * typical).then_some(example)
+        let found = magnitudes[example][node];
+        (found > EXTREME_RATIO * typical).then_some((found / typical, example))
     };
-    let found: BTreeSet<usize> = typical.iter().enumerate().filter_map(largest).collect();
-    Ok(found.into_iter().map(|i| calibration[i].clone()).collect())
+    let mut found: Vec<(f32, usize)> = typical.iter().enumerate().filter_map(largest).collect();
+    found.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    let mut seen = BTreeSet::new();
+    found.retain(|&(_, example)| seen.insert(example));
+    let examples = found.into_iter().map(|(_, i)| calibration[i].clone());
+    Ok(examples.collect())
 }
 
 /// One attempt at a ring degree.
@@ -230,6 +236,7 @@ fn is_final(error: &CompileError) -> bool {
         CompileError::TooDeep { .. }
             | CompileError::TooNoisy { .. }
             | CompileError::TooNoisyToFlood { .. }
+            | CompileError::NoRoomToFlood { .. }
             | CompileError::TooLarge { .. }
     )
 }
@@ -297,7 +304,7 @@ fn settle(
     let chain = Chain::new(&skeleton, &ranges, worst.as_ref(), result, bounds);
     let chosen = levels::choose(&chain, limit);
     let levels =
-        chosen.map_err(|error| levels::failure(&chain, error, prepared.network.depth()))?;
+        chosen.map_err(|refusal| levels::failure(&chain, refusal, prepared.network.depth()))?;
     Ok(Attempt {
         degree,
         plan,
@@ -530,4 +537,33 @@ fn dump_keys(program: &Program) -> String {
         let _ = writeln!(text, "rotate by {:>6} at level {}", key.step, key.level);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use scuro_nn::graph::{GraphBuilder, Op};
+
+    use super::*;
+
+    #[test]
+    fn the_most_extreme_example_comes_first() {
+        let picks = |weights: [f32; 2]| Op::Dense {
+            weight: Tensor::new(vec![1, 2], weights.to_vec()).unwrap(),
+            bias: None,
+        };
+        let mut net = GraphBuilder::new("branches", [2]);
+        let input = net.last();
+        net.push("first", picks([1.0, 0.0]), &[input]);
+        let first = net.last();
+        net.push("second", picks([0.0, 1.0]), &[input]);
+        let second = net.last();
+        net.push("sum", Op::Add, &[first, second]);
+        let graph = net.finish().unwrap();
+        let example = |values: [f32; 2]| Tensor::new(vec![2], values.to_vec()).unwrap();
+        let (large, larger) = (example([3.0, 1.0]), example([1.0, 9.0]));
+        let calibration = [example([1.0, 1.0]), large.clone(), larger.clone()];
+        let typical = magnitudes(&graph, &calibration[..1]).unwrap();
+        let found = extremes(&graph, &calibration, &typical).unwrap();
+        assert_eq!(found, [larger, large]);
+    }
 }

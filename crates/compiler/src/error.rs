@@ -100,6 +100,23 @@ pub enum CompileError {
         /// Tolerance.
         tolerance: f64,
     },
+    /// A network that the modulus has room for, but not for the noise that hides how a reply was
+    /// computed.
+    #[error(
+        "{flooding} of flooding need more modulus than {security_bits}-bit security allows at \
+         degree 2^{log_n} ({log_qp_bound} bits), without flooding the network fits; ask for fewer \
+         bits, or let the model owner decrypt"
+    )]
+    NoRoomToFlood {
+        /// What was asked for.
+        flooding: Flooding,
+        /// Security level.
+        security_bits: u32,
+        /// Largest degree tried.
+        log_n: u32,
+        /// Bound at that degree.
+        log_qp_bound: u32,
+    },
     /// A wish that batch packing cannot meet.
     #[error("batch packing goes without {what}; compile for single images")]
     SingleImageOnly {

@@ -22,6 +22,7 @@ use crate::error::CompileError;
 use crate::lower::{Gain, Skeleton};
 use crate::noise::NoiseModel;
 use crate::options::Arithmetic;
+use crate::primes::{PrimeSet, Primes};
 use crate::ranges::{Range, Ranges};
 use crate::worst::Worst;
 pub(crate) use emit::emit;
@@ -82,6 +83,19 @@ pub(crate) struct LevelPlan {
 }
 
 impl LevelPlan {
+    fn q_bits(&self) -> Vec<u32> {
+        self.primes.iter().rev().map(|&b| b as u32).collect()
+    }
+
+    fn p_bits(&self) -> Vec<u32> {
+        vec![self.special.0; self.special.1]
+    }
+
+    /// The primes that its sizes stand for.
+    fn prime_set(&self, primes: &Primes) -> PrimeSet {
+        primes.set(&self.q_bits(), &self.p_bits())
+    }
+
     /// The plan's parameters.
     pub(crate) fn parameters(&self, bounds: &Bounds) -> ParameterPlan {
         ParameterPlan {
@@ -91,8 +105,8 @@ impl LevelPlan {
             },
             ring: bounds.ring,
             log_n: bounds.log_n,
-            q_bits: self.primes.iter().rev().map(|&b| b as u32).collect(),
-            p_bits: vec![self.special.0; self.special.1],
+            q_bits: self.q_bits(),
+            p_bits: self.p_bits(),
             security_bits: bounds.security_bits,
             table: bounds.table,
         }
@@ -115,6 +129,7 @@ pub(crate) struct Chain<'a> {
     pub(crate) worst: Option<&'a Worst>,
     pub(crate) result: usize,
     pub(crate) noise: NoiseModel,
+    primes: Primes,
     pub(crate) bounds: Bounds,
 }
 
@@ -138,9 +153,38 @@ impl<'a> Chain<'a> {
             worst,
             result,
             noise,
+            primes: Primes::new(bounds.ring, bounds.log_n),
             bounds,
         }
     }
+
+    /// The same for a reply that is not flooded.
+    fn unflooded(&self) -> Chain<'a> {
+        let bounds = Bounds {
+            flooding: None,
+            ..self.bounds
+        };
+        Chain {
+            worst: None,
+            magnitudes: self.magnitudes.clone(),
+            weight_magnitudes: self.weight_magnitudes.clone(),
+            counts: self.counts.clone(),
+            primes: Primes::new(bounds.ring, bounds.log_n),
+            bounds,
+            ..*self
+        }
+    }
+}
+
+/// Why there is no plan.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Refusal {
+    /// The best error reached, above the tolerance.
+    TooNoisy(f64),
+    /// Some value outgrows the modulus in every plan.
+    TooDeep,
+    /// There would be one without flooding.
+    NoRoomToFlood(Flooding),
 }
 
 fn magnitude(value: f64) -> f64 {
@@ -172,8 +216,18 @@ pub(crate) fn is_weighted(operation: &Operation) -> bool {
 }
 
 /// Chooses scales, rescales and primes among plans that take at most `limit`; if no parameters
-/// within the bounds meet the tolerance, the best error seen.
-pub(crate) fn choose(chain: &Chain<'_>, limit: f64) -> Result<LevelPlan, f64> {
+/// within the bounds meet the tolerance, what is wrong with them.
+pub(crate) fn choose(chain: &Chain<'_>, limit: f64) -> Result<LevelPlan, Refusal> {
+    let fits = |chain: &Chain<'_>| fastest(chain, f64::INFINITY).is_ok();
+    fastest(chain, limit).map_err(|error| match chain.bounds.flooding {
+        _ if error.is_finite() => Refusal::TooNoisy(error),
+        Some(flooding) if fits(&chain.unflooded()) => Refusal::NoRoomToFlood(flooding),
+        _ => Refusal::TooDeep,
+    })
+}
+
+/// The plan; else the best error seen, infinite if no plan fits its modulus.
+fn fastest(chain: &Chain<'_>, limit: f64) -> Result<LevelPlan, f64> {
     if chain.bounds.arithmetic == Arithmetic::Exact {
         return exact::choose(chain, limit);
     }
@@ -331,20 +385,20 @@ fn micros(chain: &Chain<'_>, drops: &[u32], limbs: usize, special: (u32, usize))
 }
 
 /// The error when no parameters fit.
-pub(crate) fn failure(chain: &Chain<'_>, predicted: f64, depth: u32) -> CompileError {
+pub(crate) fn failure(chain: &Chain<'_>, refusal: Refusal, depth: u32) -> CompileError {
     let bounds = &chain.bounds;
     let largest = (1..chain.ranges.len())
         .max_by(|&a, &b| chain.ranges[a].max_abs.total_cmp(&chain.ranges[b].max_abs));
     let magnitude = largest.map_or(0.0, |value| chain.ranges[value].max_abs.log2());
-    match largest {
-        Some(value) if magnitude > 60.0 => {
+    match (largest, refusal) {
+        (Some(value), _) if magnitude > 60.0 => {
             let layer = chain.steps[value - 1].layer.clone();
             CompileError::Overflow {
                 layer,
                 magnitude_log2: magnitude,
             }
         }
-        _ if predicted.is_finite() => {
+        (_, Refusal::TooNoisy(predicted)) => {
             let tolerance = bounds.tolerance;
             match bounds.flooding {
                 Some(flooding) if bounds.arithmetic == Arithmetic::Approximate => {
@@ -360,7 +414,13 @@ pub(crate) fn failure(chain: &Chain<'_>, predicted: f64, depth: u32) -> CompileE
                 },
             }
         }
-        _ => CompileError::TooDeep {
+        (_, Refusal::NoRoomToFlood(flooding)) => CompileError::NoRoomToFlood {
+            flooding,
+            security_bits: bounds.security_bits,
+            log_n: bounds.log_n,
+            log_qp_bound: bounds.log_qp,
+        },
+        (_, Refusal::TooDeep) => CompileError::TooDeep {
             depth,
             security_bits: bounds.security_bits,
             log_n: bounds.log_n,

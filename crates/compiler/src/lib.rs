@@ -7,8 +7,9 @@
 //! 4. `layout`: elements to slots, diagonals, baby and giant steps.
 //! 5. `lower`: steps; `interleave`: several images in one query; `ranges`: how large values grow on
 //!    calibration data.
-//! 6. `levels`: scales, rescales, primes; `keys`: what the client must make; `cost` and `noise`:
-//!    predictions.
+//! 6. `levels`: scales, rescales, primes; `primes`: those that sizes stand for; `worst`: how large
+//!    values become for any input, which is what replies are flooded by; `keys`: what the client
+//!    must make; `cost` and `noise`: predictions.
 //!
 //! Non-goals: no ciphertexts, no files, no clock. The same graph, options and calibration data give
 //! the same program.
@@ -31,6 +32,7 @@ mod noise;
 mod normalise;
 mod options;
 mod parameters;
+mod primes;
 mod ranges;
 mod report;
 mod sparse;

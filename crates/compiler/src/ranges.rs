@@ -34,7 +34,14 @@ const EXAMPLES_LIMIT: usize = 64;
 /// seen there.
 const EXTREME_MARGIN: f64 = 1.25;
 
-/// Runs the steps on calibration examples; `extremes` are those with the largest values of all.
+/// What is provided for, if values reach `usual` on calibration data and `extreme` on the most
+/// extreme of it.
+pub(crate) fn with_margin(margin: f64, usual: f64, extreme: f64) -> f64 {
+    (margin * usual).max(margin.min(EXTREME_MARGIN) * extreme)
+}
+
+/// Runs the steps on calibration examples; `extremes` are those with the largest values of all, the
+/// most extreme first.
 ///
 /// # Errors
 /// Values that are not finite.
@@ -51,7 +58,8 @@ pub(crate) fn run(
         exposures: exposures.collect(),
         results: Vec::new(),
     };
-    let count = examples(steps, calibration.len());
+    let affordable = affordable(steps);
+    let count = calibration.len().clamp(1, affordable);
     // Spread over the calibration data, which may be ordered by class.
     for example in (0..count).map(|i| i * calibration.len() / count) {
         let query = fill(input, &calibration[example].data);
@@ -64,10 +72,10 @@ pub(crate) fn run(
         })?;
         ranges.results.push(result);
     }
+    let extremes = &extremes[..extremes.len().min(affordable)];
     let extreme = largest(steps, input, extremes)?;
     for (range, extreme) in ranges.values.iter_mut().zip(extreme) {
-        let seen = margin.min(EXTREME_MARGIN) * extreme;
-        range.max_abs = seen.max(margin * range.max_abs);
+        range.max_abs = with_margin(margin, range.max_abs, extreme);
     }
     Ok(ranges)
 }
@@ -84,7 +92,8 @@ fn largest(steps: &[Step], input: &Layout, examples: &[Tensor]) -> Result<Vec<f6
     Ok(largest)
 }
 
-fn examples(steps: &[Step], available: usize) -> usize {
+/// How many examples are run.
+fn affordable(steps: &[Step]) -> usize {
     let work = |step: &Step| match &step.operation {
         Operation::Linear(linear) => linear
             .diagonals
@@ -95,8 +104,7 @@ fn examples(steps: &[Step], available: usize) -> usize {
         _ => 0u64,
     };
     let work: u64 = steps.iter().map(work).sum();
-    let affordable = (WORK_LIMIT / work.max(1)).max(2) as usize;
-    available.min(affordable).clamp(1, EXAMPLES_LIMIT)
+    (WORK_LIMIT / work.max(1)).clamp(2, EXAMPLES_LIMIT as u64) as usize
 }
 
 /// The query's slots for one example.
@@ -175,4 +183,51 @@ fn note(range: &mut Range, value: &SlotValue) {
         live += usize::from(slot != 0.0);
     }
     range.live_square = range.live_square.max(sum / live.max(1) as f64);
+}
+
+#[cfg(test)]
+mod tests {
+    use scuro_program::{Diagonal, Estimate, Linear, SlotVector};
+
+    use crate::layout::Grid;
+
+    use super::*;
+
+    /// A step that does nothing to four slots, at a cost that leaves room for two examples.
+    fn costly() -> Step {
+        let diagonal = |values| Diagonal {
+            output: 0,
+            operand: 0,
+            ciphertext: 0,
+            giant: 0,
+            baby: 0,
+            values,
+        };
+        let empty = diagonal(SlotVector::from_dense(&[]));
+        let mut diagonals = vec![empty; (WORK_LIMIT / EXPOSURE_WORK / 2) as usize];
+        diagonals.push(diagonal(SlotVector::from_dense(&[1.0; 4])));
+        Step {
+            layer: String::new(),
+            inputs: vec![ValueId(0)],
+            operation: Operation::Linear(Linear {
+                outputs: 1,
+                weight_scale_log2: 0.0,
+                diagonals,
+            }),
+            estimate: Estimate::default(),
+        }
+    }
+
+    #[test]
+    fn no_more_extreme_examples_are_run_than_there_is_time_for() {
+        let steps = [costly()];
+        let input = Layout::new(vec![(0..4).collect()], 4, 4, Grid::VECTOR);
+        let example = |value: f32| Tensor::new(vec![4], vec![value; 4]).unwrap();
+        let usual = [example(1.0), example(0.5)];
+        let extremes = [example(8.0), example(4.0), example(16.0)];
+        let found = run(&steps, &input, &usual, &extremes, 2.0).unwrap();
+        // The last one comes too late.
+        assert_eq!(found.values[1].max_abs, EXTREME_MARGIN * 8.0);
+        assert_eq!(found.values[1].live_square, 1.0);
+    }
 }

@@ -69,7 +69,8 @@ fn reply_ciphertexts(program: &Program) -> usize {
     last.map_or(0, |ciphertext| ciphertext as usize + 1)
 }
 
-/// One half of all evaluation keys: packed to the bits of the primes, and to their bytes.
+/// One half of all evaluation keys: packed to the bits of the primes, and as the evaluator keeps
+/// them.
 fn key_bytes(keys: &KeyManifest, plan: &ParameterPlan) -> [u64; 2] {
     let special: u32 = plan.p_bits.iter().sum();
     let alpha = plan.p_bits.len().max(1);
@@ -88,7 +89,18 @@ fn key_bytes(keys: &KeyManifest, plan: &ParameterPlan) -> [u64; 2] {
         .into_iter()
         .chain(rotations.map(|k| k.level));
     let add = |[a, b]: [u64; 2], [x, y]: [u64; 2]| [a + x, b + y];
-    levels.map(one).fold([0; 2], add)
+    let public = match keys.public {
+        true => public_key_bytes(plan),
+        false => [0; 2],
+    };
+    levels.map(one).fold(public, add)
+}
+
+/// One half of the public key: packed to bits, and in 64-bit words.
+fn public_key_bytes(plan: &ParameterPlan) -> [u64; 2] {
+    let bits = u64::from(plan.log_q(plan.level_max()));
+    let words = 8 * plan.q_bits.len() as u64;
+    [(bits << plan.log_n) / 8, words << plan.log_n]
 }
 
 /// Bytes of one residue for each prime, as the evaluator keeps them.

@@ -14,6 +14,8 @@ pub(crate) struct Worst {
     pub(crate) magnitudes: Vec<f64>,
     /// Per step: what multiplies errors, for linear steps.
     pub(crate) linear: Vec<Option<WorstLinear>>,
+    /// Per step: the largest constant that it adds.
+    pub(crate) constants: Vec<f64>,
 }
 
 /// How errors grow in a linear step.
@@ -21,6 +23,8 @@ pub(crate) struct Worst {
 pub(crate) struct WorstLinear {
     /// Per operand: the largest sum of absolute weights of an output slot.
     pub(crate) row_sums: Vec<f64>,
+    /// Per operand: the largest weight.
+    pub(crate) largest: Vec<f64>,
     /// Per operand: the most diagonals of an output ciphertext.
     pub(crate) diagonals: Vec<f64>,
     /// The most rotations of inner sums of an output ciphertext, no rotation included.
@@ -35,7 +39,7 @@ impl Worst {
         let cell = |&cell: &u32| if cell == ZERO { 0.0 } else { largest };
         let filled = |cells: &Vec<u32>| cells.iter().map(cell).collect();
         let mut values: Vec<SlotValue> = vec![query.cells.iter().map(filled).collect()];
-        let mut linear = Vec::with_capacity(steps.len());
+        let (mut linear, mut constants) = (Vec::new(), Vec::new());
         for step in steps {
             let operands: Vec<&SlotValue> = step
                 .inputs
@@ -44,8 +48,14 @@ impl Worst {
                 .collect();
             let absolute = absolute(&step.operation);
             linear.push(match &absolute {
-                Operation::Linear(map) => Some(WorstLinear::of(map, &operands)),
+                Operation::Linear(map) => Some(WorstLinear::of(&absolute, map, &operands)),
                 _ => None,
+            });
+            constants.push(match &absolute {
+                Operation::AddConstant { values } => {
+                    values.iter().map(largest_of).fold(0.0, f64::max)
+                }
+                _ => 0.0,
             });
             values.push(interpret(&absolute, &operands));
         }
@@ -53,13 +63,19 @@ impl Worst {
         Worst {
             magnitudes: values.iter().map(largest).collect(),
             linear,
+            constants,
         }
     }
 }
 
+fn largest_of(vector: &SlotVector) -> f64 {
+    let values = vector.runs.iter().flat_map(|run| &run.values);
+    values.fold(0.0, |max, &value| f64::from(value).max(max))
+}
+
 impl WorstLinear {
-    /// Of a map with absolute weights.
-    fn of(map: &Linear, operands: &[&SlotValue]) -> WorstLinear {
+    /// Of a step with absolute weights, which is the map `map`.
+    fn of(step: &Operation, map: &Linear, operands: &[&SlotValue]) -> WorstLinear {
         let row_sum = |operand: usize| {
             let one = |i: usize, x: &&SlotValue| {
                 let value = if i == operand { 1.0 } else { 0.0 };
@@ -71,16 +87,20 @@ impl WorstLinear {
                 .map(|(i, x)| one(i, x))
                 .collect();
             let views: Vec<&SlotValue> = ones.iter().collect();
-            let sums = interpret(&Operation::Linear(map.clone()), &views);
+            let sums = interpret(step, &views);
             sums.into_iter().flatten().fold(0.0, f64::max)
+        };
+        let own = |operand: usize| {
+            let diagonals = map.diagonals.iter();
+            diagonals.filter(move |d| d.operand as usize == operand)
+        };
+        let largest = |operand: usize| {
+            let diagonals = own(operand).map(|d| largest_of(&d.values));
+            diagonals.fold(0.0, f64::max)
         };
         let most = |operand: usize| {
             let mut counts = vec![0.0f64; map.outputs as usize];
-            let own = map
-                .diagonals
-                .iter()
-                .filter(|d| d.operand as usize == operand);
-            own.for_each(|d| counts[d.output as usize] += 1.0);
+            own(operand).for_each(|d| counts[d.output as usize] += 1.0);
             counts.into_iter().fold(0.0, f64::max)
         };
         let giants: BTreeSet<(u32, u32)> =
@@ -88,6 +108,7 @@ impl WorstLinear {
         let giants_of = |output: u32| giants.range((output, 0)..=(output, u32::MAX)).count();
         WorstLinear {
             row_sums: (0..operands.len()).map(row_sum).collect(),
+            largest: (0..operands.len()).map(largest).collect(),
             diagonals: (0..operands.len()).map(most).collect(),
             giants: (0..map.outputs).map(giants_of).max().unwrap_or(0) as f64,
         }
@@ -104,8 +125,10 @@ fn absolute(operation: &Operation) -> Operation {
     match &mut operation {
         Operation::Linear(map) => map.diagonals.iter_mut().for_each(|d| of(&mut d.values)),
         Operation::AddConstant { values } => values.iter_mut().for_each(of),
-        Operation::AddScalars { values } => values.iter_mut().for_each(|v| *v = v.abs()),
         Operation::Combine { factors, .. } => factors.iter_mut().for_each(|f| *f = f.abs()),
+        Operation::AddScalars { .. } | Operation::ScalarLinear(_) => {
+            unreachable!("batch packing goes without flooding")
+        }
         _ => {}
     }
     operation

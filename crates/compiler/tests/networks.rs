@@ -4,11 +4,11 @@ mod common;
 
 use common::{Random, conv, cryptonets, dense, lenet, outputs, query, run};
 use scuro_compiler::activations::Replacement;
-use scuro_compiler::{Compilation, CompileError, Options, compile};
+use scuro_compiler::{Arithmetic, Compilation, CompileError, Options, compile};
 use scuro_nn::graph::{Graph, GraphBuilder, Op, Padding, Window};
 use scuro_nn::reference;
 use scuro_nn::tensor::Tensor;
-use scuro_program::{Operation, Packing, Weights};
+use scuro_program::{Flooding, Operation, Packing, Weights};
 
 /// Compiles and compares with the reference; every reply slot must be an output or zero.
 fn check(graph: &Graph, options: &Options, random: &mut Random) -> Compilation {
@@ -335,4 +335,53 @@ fn the_same_inputs_give_the_same_program() {
     let once = compile(&graph, &Options::default(), &images).unwrap();
     let again = compile(&graph, &Options::default(), &images).unwrap();
     assert_eq!(once.program.digest(), again.program.digest());
+}
+
+#[test]
+fn a_network_without_room_for_flooding_is_refused_for_the_flooding() {
+    let mut random = Random::new(12);
+    let mut net = GraphBuilder::new("linear", [64]);
+    net.then(dense(&mut random, 4, 64));
+    let graph = net.finish().unwrap();
+    let images: Vec<Tensor> = (0..4).map(|_| random.image(&[64])).collect();
+    let options = |flooding| Options {
+        arithmetic: Arithmetic::Exact,
+        flooding,
+        log_n: Some(13),
+        ..Options::default()
+    };
+    compile(&graph, &options(None), &images).unwrap();
+    let flooding = Some(Flooding::Statistical { bits: 128 });
+    let refused = compile(&graph, &options(flooding), &images).unwrap_err();
+    let text = refused.to_string();
+    assert!(
+        matches!(refused, CompileError::NoRoomToFlood { log_n: 13, .. }),
+        "{text}"
+    );
+    let named = ["128 statistical bits", "fewer bits", "owner"];
+    assert!(named.iter().all(|words| text.contains(words)), "{text}");
+}
+
+#[test]
+fn the_largest_of_many_examples_has_to_fit_a_batch() {
+    let mut random = Random::new(13);
+    let mut net = GraphBuilder::new("net", [6]);
+    net.then(dense(&mut random, 4, 6)).then(Op::Square);
+    let graph = net.finish().unwrap();
+    let mut images: Vec<Tensor> = (0..520).map(|_| random.image(&[6])).collect();
+    images[516].data.iter_mut().for_each(|value| *value *= 8.0);
+    let options = Options {
+        packing: Packing::Batch,
+        ..Options::default()
+    };
+    let program = compile(&graph, &options, &images).unwrap().program;
+    let outputs = reference::run(&graph, &images[516]).unwrap();
+    let largest = outputs.data.iter().fold(0f32, |max, x| max.max(x.abs()));
+    let provided = program.steps[program.result.0 as usize - 1]
+        .estimate
+        .max_abs;
+    assert!(
+        provided > 1.2 * f64::from(largest),
+        "{largest} in room for {provided}"
+    );
 }

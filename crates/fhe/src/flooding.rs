@@ -147,23 +147,31 @@ impl Distribution {
 }
 
 impl NoiseModel {
-    /// After [`ckks::Evaluator::flood`] of a ciphertext with this noise.
+    /// The error of a ciphertext with this noise and of an encryption of zero together, and what
+    /// drowns it.
+    fn drowned(&self, noise: Noise, flooding: Flooding) -> (Noise, Distribution) {
+        let mut error = noise.plus(self.fresh_public());
+        // A bound that is not known is none.
+        if error.bound.is_nan() {
+            error.bound = f64::INFINITY;
+        }
+        (error, flooding.distribution(error.bound, self.degree()))
+    }
+
+    /// After [`ckks::Evaluator::flood`] of a ciphertext with this noise; without a bound if the
+    /// noise has none.
     pub fn flooded(&self, noise: Noise, flooding: Flooding) -> Noise {
-        let error = noise.plus(self.fresh_public());
-        let (std, _) = flooding
-            .distribution(error.bound, self.degree())
-            .coefficient();
+        let (error, distribution) = self.drowned(noise, flooding);
+        let (std, _) = distribution.coefficient();
         error.plus(self.independent(std))
     }
 
     /// What the coefficients of the error stay below after [`ckks::Evaluator::flood`] of a
     /// ciphertext with this noise: with the message, it has to fit half the modulus.
     pub fn flooded_coefficients(&self, noise: Noise, flooding: Flooding) -> f64 {
-        let error = noise.plus(self.fresh_public()).bound;
-        // A bound that is not known is none.
-        let error = if error.is_nan() { f64::INFINITY } else { error };
-        let (_, largest) = flooding.distribution(error, self.degree()).coefficient();
-        error + largest
+        let (error, distribution) = self.drowned(noise, flooding);
+        let (_, largest) = distribution.coefficient();
+        error.bound + largest
     }
 }
 
@@ -208,8 +216,9 @@ impl ckks::Evaluator {
         ciphertext.check_key(public.key_id())?;
         flooding.check()?;
         let model = NoiseModel::new(context.parameters());
-        let error = model.flooded_coefficients(operand.noise, flooding);
-        let needed_bits = (operand.magnitude.abs() + error).log2();
+        let (error, distribution) = model.drowned(operand.noise, flooding);
+        let (_, largest) = distribution.coefficient();
+        let needed_bits = (operand.magnitude.abs() + error.bound + largest).log2();
         if needed_bits >= room_bits || needed_bits.is_nan() {
             return Err(Error::NoRoomToFlood {
                 needed_bits,
@@ -217,8 +226,6 @@ impl ckks::Evaluator {
             });
         }
         let fresh = public.zero(context, ciphertext.level, rng)?;
-        let before = operand.noise.plus(model.fresh_public()).bound;
-        let distribution = flooding.distribution(before, context.ring().degree());
         let noise = distribution.sample(context, rng);
         let noise = noise.to_poly(context.ring(), context.basis(ciphertext.level));
         let mut noise = noise.into_ntt(context.ring());

@@ -21,6 +21,8 @@ const GAUSSIAN_TAIL: f64 = 9.5;
 const PRODUCT_TAIL: f64 = 45.0;
 /// Deviation of a rounding error, uniform in [-1/2, 1/2].
 const ROUNDING_STD: f64 = 0.288_675_134_594_812_9;
+/// Rounding of a double, relative to it.
+const DOUBLE_ROUNDING: f64 = f64::EPSILON / 2.0;
 /// Deviation of a uniform ternary coefficient.
 const TERNARY_STD: f64 = 0.816_496_580_927_726;
 
@@ -150,6 +152,13 @@ impl NoiseModel {
     /// Rounding of a freshly encoded plaintext.
     pub fn encoding(&self) -> Noise {
         Noise::gaussian(ROUNDING_STD * self.embedding)
+    }
+
+    /// Rounding of the doubles with which slots of up to `magnitude`, times the scale, become
+    /// coefficients: more than [`NoiseModel::encoding`] from about 56 bits on.
+    pub fn transform(&self, magnitude: f64) -> Noise {
+        let stages = (self.degree as f64).log2();
+        Noise::gaussian(DOUBLE_ROUNDING * stages.sqrt() * magnitude)
     }
 
     /// A fresh ciphertext under the secret key, encoding included.

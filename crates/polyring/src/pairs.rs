@@ -82,9 +82,15 @@ impl Rows {
         }
     }
 
+    /// That positions have a value `at`: a larger one would be a value of the next position.
+    fn check(&self, at: usize) {
+        assert!(at < self.depth, "value {at} of {}", self.depth);
+    }
+
     /// Puts `values` in as value `at` of every position.
     fn set(&self, words: &mut [u64], row: usize, at: usize, values: &[u64]) {
         assert_eq!(values.len(), self.degree, "one value per coefficient");
+        self.check(at);
         let (width, tile) = (self.widths[row], self.tile());
         let words = &mut words[self.starts[row]..self.starts[row + 1]];
         if width == WHOLE {
@@ -100,6 +106,7 @@ impl Rows {
     /// Value `at` of every position.
     fn get(&self, words: &[u64], row: usize, at: usize, out: &mut [u64]) {
         assert_eq!(out.len(), self.degree, "one value per coefficient");
+        self.check(at);
         let tiles = self.block(words, row, 0, self.degree);
         for (place, out) in out.chunks_exact_mut(tiles.tile).enumerate() {
             tiles.unpack(place, at, out);
@@ -401,5 +408,17 @@ mod tests {
             pairs.get(1, 1, 1, &mut out);
             assert_eq!(out[..], values[..], "{bits} bits");
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "value 6 of 6")]
+    fn a_term_that_is_not_there_is_not_read() {
+        RowPairs::packed([50, 40], 64, 3).get(0, 3, 0, &mut [0; 64]);
+    }
+
+    #[test]
+    #[should_panic(expected = "value 3 of 3")]
+    fn a_factor_that_is_not_there_is_not_set() {
+        RowFactors::packed([50, 40], 64, 3).set(0, 3, &[0; 64]);
     }
 }

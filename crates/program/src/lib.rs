@@ -33,7 +33,8 @@ pub use error::{KeyName, ProgramError};
 pub use interpret::{SlotValue, exposure, interpret};
 pub use parameters::{ParameterPlan, Ring, Scheme, SecurityTable};
 pub use program::{
-    LIMIT_CIPHERTEXTS, LIMIT_DIAGONALS, LIMIT_STEPS, Packing, Program, ValueShape, Weights,
+    LIMIT_CIPHERTEXTS, LIMIT_DECRYPTIONS, LIMIT_DIAGONALS, LIMIT_FLOODING_BITS, LIMIT_STEPS,
+    Packing, Program, ValueShape, Weights,
 };
 pub use slots::{Run, SlotVector};
 pub use spec::{

@@ -13,7 +13,9 @@ pub const LIMIT_CIPHERTEXTS: usize = 1 << 17;
 /// Most diagonals of a linear step.
 pub const LIMIT_DIAGONALS: usize = 1 << 20;
 /// Most bits of flooding.
-const LIMIT_FLOODING_BITS: u32 = 128;
+pub const LIMIT_FLOODING_BITS: u32 = 128;
+/// Most decryptions that a relaxed flooding is for.
+pub const LIMIT_DECRYPTIONS: u32 = 1 << 30;
 /// Step index in errors that concern the header, the query or the reply.
 const HEADER: usize = usize::MAX;
 
@@ -317,6 +319,8 @@ impl StepCheck<'_> {
         check_index(self.index, "flooding bits", bits.into(), limit.into())?;
         check_index(self.index, "no flooding bit", 0, bits.into())?;
         check_index(self.index, "no decryption", 0, decryptions.into())?;
+        let limit = LIMIT_DECRYPTIONS + 1;
+        check_index(self.index, "decryptions", decryptions.into(), limit.into())?;
         if self.program.result != ValueId(self.index as u32 + 1) {
             return Err(ProgramError::FloodInside { step: self.index });
         }

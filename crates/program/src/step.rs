@@ -57,14 +57,14 @@ pub struct ScalarLinear {
 pub enum Flooding {
     /// Replies are within a statistical distance of 2^-bits of replies without any error.
     Statistical {
-        /// At least 1.
+        /// At least 1, at most [`crate::LIMIT_FLOODING_BITS`].
         bits: u32,
     },
     /// So many bits of security for a number of decryptions under one key; weaker.
     Relaxed {
-        /// At least 1.
+        /// At least 1, at most [`crate::LIMIT_FLOODING_BITS`].
         bits: u32,
-        /// At least 1.
+        /// At least 1, at most [`crate::LIMIT_DECRYPTIONS`].
         decryptions: u32,
     },
 }

@@ -148,6 +148,9 @@ impl From<CompileError> for Failure {
                 "compile.flooding",
                 "leave --scheme out: integers lose nothing; or ask for fewer bits",
             ),
+            CompileError::NoRoomToFlood { log_n, .. } => {
+                ("compile.flooding", no_room_to_flood_hint(log_n))
+            }
             CompileError::CalibrationShape { .. } => (
                 "compile.calibration",
                 "choose data of the model's input size with --data",
@@ -159,6 +162,14 @@ impl From<CompileError> for Failure {
             _ => ("compile.refused", "`scuro plan` shows what would fit"),
         };
         Self::bad_input(code, text).hint(hint)
+    }
+}
+
+/// What makes room for flooding.
+fn no_room_to_flood_hint(log_n: u32) -> &'static str {
+    match log_n {
+        ..16 => "a larger --log-n, fewer bits: --flooding statistical:20, or --decryptor owner",
+        _ => "fewer bits, for example --flooding statistical:20, or --decryptor owner",
     }
 }
 

@@ -4,6 +4,7 @@ use scuro_nn::tensor::Tensor;
 
 use crate::compile;
 use crate::normalise::{AffineMap, Network, StageKind};
+use crate::ranges;
 use crate::sparse::Sparse;
 
 /// Calibration examples that are looked at.
@@ -46,8 +47,14 @@ pub(super) struct Statistics {
 }
 
 impl Statistics {
-    /// Runs the network in clear on the examples.
-    pub(super) fn measure(network: &Network, examples: &[Tensor], margin: f64) -> Statistics {
+    /// Runs the network in clear on the examples; those with the largest values of all say what
+    /// has to fit, and nothing of how large values usually are.
+    pub(super) fn measure(
+        network: &Network,
+        examples: &[Tensor],
+        extremes: &[Tensor],
+        margin: f64,
+    ) -> Statistics {
         let mut sums = vec![Sum::default(); network.stages.len() + 1];
         let mut outputs = Vec::new();
         for example in examples.iter().take(MAX_EXAMPLES) {
@@ -57,6 +64,16 @@ impl Statistics {
                 .zip(&values)
                 .for_each(|(sum, values)| sum.add(values));
         }
+        let mut extreme = vec![Sum::default(); sums.len()];
+        for example in extremes.iter().take(MAX_EXAMPLES) {
+            let values = evaluate(network, &example.data);
+            extreme
+                .iter_mut()
+                .zip(&values)
+                .for_each(|(sum, values)| sum.add(values));
+        }
+        let spreads = sums.iter().zip(&extreme);
+        let spreads = spreads.map(|(sum, extreme)| sum.spread(extreme, margin));
         let mut multiplied = vec![false; sums.len()];
         for stage in &network.stages {
             match stage.kind {
@@ -71,7 +88,7 @@ impl Statistics {
         });
         Statistics {
             matrices: matrices.collect(),
-            spreads: sums.iter().map(|sum| sum.spread(margin)).collect(),
+            spreads: spreads.collect(),
             multiplied,
             output_deviation: compile::deviation(outputs.iter().cloned()),
             outputs,
@@ -107,11 +124,11 @@ impl Sum {
         }
     }
 
-    fn spread(&self, margin: f64) -> Spread {
+    fn spread(&self, extreme: &Sum, margin: f64) -> Spread {
         let rms = (self.squares / self.count.max(1.0)).sqrt();
         // A variable that is zero on all examples still gets room.
         Spread {
-            max_abs: (self.max_abs * margin).max(1e-9),
+            max_abs: ranges::with_margin(margin, self.max_abs, extreme.max_abs).max(1e-9),
             rms: rms.max(1e-9),
         }
     }

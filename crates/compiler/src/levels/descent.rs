@@ -237,12 +237,11 @@ pub(super) fn predict(
         values.push(state);
     }
     let result = values[chain.result];
-    let flooded = worst.and_then(|worst| worst.flooded(result.scale));
+    let flooded = worst.and_then(|worst| worst.flooded(result.dropped));
     let flooded = flooded.unwrap_or_default();
-    let added = flooded.deviation * (-result.scale).exp2();
-    overflow += (flooded.bits - modulus(plan, result.dropped)).max(0.0);
+    overflow += flooded.missing;
     Outcome {
-        error: (result.variance + added * added).sqrt(),
+        error: result.variance.sqrt().hypot(flooded.deviation),
         overflow,
         worst_error: flooded.worst_error,
         flooded_bits: flooded.bits,

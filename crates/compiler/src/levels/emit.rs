@@ -148,6 +148,14 @@ impl Emitter<'_> {
         outcome.flooded_bits
     }
 
+    /// Whether a value that takes `message` bits, and the reply of which takes `flooded`, fit the
+    /// modulus left after `dropped` primes.
+    fn fits(&self, message: f64, flooded: f64, dropped: u32) -> bool {
+        let nominal: f64 = self.plan.primes[dropped as usize..].iter().sum();
+        let primes = self.plan.prime_set(&self.chain.primes);
+        nominal > message && primes.log_q(self.level(dropped) as usize) > flooded
+    }
+
     /// The last step of a program whose reply somebody else decrypts.
     fn flood(&mut self, flooding: Flooding) {
         let (result, plan) = (self.chain.result, self.plan);
@@ -177,10 +185,9 @@ impl Emitter<'_> {
             .map(|r| r.max_abs)
             .fold(0.0, f64::max);
         let message = estimate.scale_log2 + largest.max(1e-9).log2() + headroom();
-        let needed = message.max(self.flooded_bits());
+        let flooded = self.flooded_bits();
         let mut dropped = at.dropped;
-        let primes = &self.plan.primes;
-        while primes[dropped as usize + 1..].iter().sum::<f64>() > needed {
+        while self.level(dropped) > 0 && self.fits(message, flooded, dropped + 1) {
             dropped += 1;
         }
         if dropped == at.dropped {
@@ -243,8 +250,8 @@ fn set_weight_scale(operation: &mut Operation, scale: f64) {
     }
 }
 
-/// Rounds weights to the integers that an exact program computes with: those of operand `i` at
-/// scale `units[i]`, constants at `scale`.
+/// Rounds weights to the integers that an exact program computes with: those of operand `i` of a
+/// linear step at scale `units[i]`, constants at `scale`.
 fn quantise(operation: &mut Operation, units: &[f64], scale: f64) {
     let round = |value: f64, scale: f64| (value * scale.exp2()).round() * (-scale).exp2();
     let vector = |vector: &mut SlotVector, scale: f64| {
@@ -257,10 +264,7 @@ fn quantise(operation: &mut Operation, units: &[f64], scale: f64) {
             diagonals.for_each(|d| vector(&mut d.values, units[d.operand as usize]));
         }
         Operation::AddConstant { values } => values.iter_mut().for_each(|v| vector(v, scale)),
-        Operation::Combine { factors, .. } => {
-            let factors = factors.iter_mut().zip(units);
-            factors.for_each(|(factor, &unit)| *factor = round(*factor, unit));
-        }
+        Operation::Combine { .. } => unreachable!("{}", super::exact::NO_SUMS),
         _ => {}
     }
 }

@@ -7,7 +7,8 @@
 //! out after a product as soon as the noise can do without it.
 //!
 //! Noise is that of the phase divided by t, in the canonical embedding, as in
-//! `scuro_fhe::bgv::NoiseModel`, for messages that look random modulo t.
+//! `scuro_fhe::bgv::NoiseModel`: deviations for messages that look random modulo t, which is enough
+//! where the model owner decrypts, and bounds for any message where somebody else does.
 
 use scuro_fhe::flooding::Flooding;
 use scuro_fhe::noise::{Noise, NoiseModel};
@@ -15,6 +16,10 @@ use scuro_program::{Operation, Step, Weights};
 
 use super::descent::ValueState;
 use super::{Chain, LIMBS_MAX, LevelPlan, flooded, is_weighted, pattern, special_choices};
+use crate::primes::PrimeSet;
+
+/// Why some steps cannot be met here.
+pub(super) const NO_SUMS: &str = "`check::exact` refuses sums of several values";
 
 /// Sizes of plaintext primes that are tried.
 const PLAIN_BITS: std::ops::RangeInclusive<u32> = 20..=46;
@@ -44,7 +49,10 @@ pub(super) fn choose(chain: &Chain<'_>, limit: f64) -> Result<LevelPlan, f64> {
             true => ROUNDING_TOLERANCES_MAX,
             false => ROUNDING_TOLERANCES,
         };
-        let Some(scales) = Scales::choose(chain, plain_bits) else {
+        let Some(plain) = chain.primes.plain(plain_bits, &PrimeSet::NONE) else {
+            continue;
+        };
+        let Some(scales) = Scales::choose(chain, plain.log2()) else {
             continue;
         };
         best_error = best_error.min(scales.error);
@@ -82,7 +90,7 @@ struct Scales {
 
 impl Scales {
     /// The scales with the least error whose output fits the plaintext prime.
-    fn choose(chain: &Chain<'_>, plain_bits: u32) -> Option<Scales> {
+    fn choose(chain: &Chain<'_>, plain_bits: f64) -> Option<Scales> {
         let weighted: Vec<usize> = (0..chain.steps.len())
             .filter(|&i| is_weighted(&chain.steps[i].operation))
             .collect();
@@ -91,7 +99,7 @@ impl Scales {
             weights: vec![SCALE_START; chain.steps.len()],
             error: f64::INFINITY,
         };
-        let room = f64::from(plain_bits) - OUTPUT_HEADROOM - chain.magnitudes[chain.result];
+        let room = plain_bits - OUTPUT_HEADROOM - chain.magnitudes[chain.result];
         if scales.evaluate(chain).0 > room {
             return None;
         }
@@ -167,14 +175,7 @@ fn rounding(chain: &Chain<'_>, input: f64, weights: &[f64]) -> (Vec<f64>, Vec<f6
                 };
                 (0..step.inputs.len()).map(operand).sum()
             }
-            Operation::Combine { factors, .. } => {
-                let operand = |(i, factor): (usize, &f64)| {
-                    let rounded = 3.0 * unit(scale - scales[of(i)]);
-                    let square = chain.ranges[of(i)].max_abs.powi(2);
-                    factor * factor * variances[of(i)] + rounded * square
-                };
-                factors.iter().enumerate().map(operand).sum()
-            }
+            Operation::Combine { .. } => unreachable!("{NO_SUMS}"),
             Operation::AddConstant { .. } => before + unit(scale),
             Operation::Square => 4.0 * live(0) * before,
             Operation::Multiply => live(1) * before + live(0) * variances[of(1)],
@@ -204,9 +205,11 @@ fn modulus(
             if bits <= plain_bits || total > chain.bounds.log_qp {
                 continue;
             }
-            let modulus = Modulus::new(chain, plain_bits, bits, special, limbs);
+            let Some(modulus) = Modulus::new(chain, plain_bits, bits, special, limbs) else {
+                continue;
+            };
             for slack in SLACKS {
-                let Some(schedule) = modulus.schedule(scales, slack) else {
+                let Some(schedule) = modulus.schedule(slack) else {
                     continue;
                 };
                 let micros = super::micros(chain, &schedule.drops, limbs, special);
@@ -234,9 +237,14 @@ struct Schedule {
 struct Modulus<'a> {
     chain: &'a Chain<'a>,
     plain_bits: u32,
+    /// The plaintext prime t.
+    plain: f64,
     bits: u32,
     special: (u32, usize),
     limbs: usize,
+    primes: PrimeSet,
+    /// Base-two logarithm of the modulus at every level.
+    log_q: Vec<f64>,
     model: NoiseModel,
     /// A message modulo t, of any kind in the worst case, and a weight.
     message: Noise,
@@ -244,15 +252,20 @@ struct Modulus<'a> {
 }
 
 impl<'a> Modulus<'a> {
+    /// Nothing if there is no plaintext prime beside the others.
     fn new(
         chain: &'a Chain<'a>,
         plain_bits: u32,
         bits: u32,
         special: (u32, usize),
         limbs: usize,
-    ) -> Self {
-        let primes = vec![f64::from(bits).exp2(); limbs];
-        let model = flooded::model(&chain.bounds, primes, special);
+    ) -> Option<Self> {
+        let (special_bits, count) = special;
+        let primes = chain
+            .primes
+            .set(&vec![bits; limbs], &vec![special_bits; count]);
+        let plain = chain.primes.plain(plain_bits, &primes)?;
+        let model = chain.primes.model(&primes);
         let message = Noise {
             std: model.encoding().std,
             bound: model.largest_plaintext(),
@@ -261,16 +274,19 @@ impl<'a> Modulus<'a> {
             Weights::Plain => message,
             _ => message.plus(model.fresh_secret()),
         };
-        Self {
+        Some(Self {
             chain,
             plain_bits,
+            plain,
             bits,
             special,
             limbs,
+            log_q: (0..limbs).map(|level| primes.log_q(level)).collect(),
+            primes,
             model,
             message,
             weight,
-        }
+        })
     }
 
     fn plan(&self, scales: &Scales, schedule: Schedule, micros: f64) -> LevelPlan {
@@ -287,16 +303,12 @@ impl<'a> Modulus<'a> {
         }
     }
 
-    fn plain(&self) -> f64 {
-        f64::from(self.plain_bits).exp2()
-    }
-
     /// The fastest schedule, if all values fit.
-    fn schedule(&self, scales: &Scales, slack: f64) -> Option<Schedule> {
+    fn schedule(&self, slack: f64) -> Option<Schedule> {
         let flooding = self.chain.bounds.flooding.map(flooded::flooding);
         // Primes that are left at the end hold the noise of flooding.
         (1..=self.limbs).find_map(|kept| {
-            let (drops, (dropped, result)) = self.drops(scales, slack, kept as u32)?;
+            let (drops, (dropped, result)) = self.drops(slack, kept as u32)?;
             let worst_error = flooded::ROUNDING * result.bound;
             let needed = flooding.map_or(0.0, |how| self.flooded_bits(worst_error, how));
             (needed <= self.modulus(dropped)).then_some(Schedule { drops, worst_error })
@@ -306,7 +318,7 @@ impl<'a> Modulus<'a> {
     /// Modulus that a flooded result takes, whose phase over t is below `worst_error`.
     fn flooded_bits(&self, worst_error: f64, flooding: Flooding) -> f64 {
         // The error alone is hidden: the message is known to who decrypts.
-        let message = f64::from(self.chain.bounds.log_n).exp2().sqrt() / 2.0;
+        let message = (f64::from(self.chain.bounds.log_n) / 2.0).exp2() / 2.0;
         let error = Noise {
             std: 0.0,
             bound: worst_error + message,
@@ -317,7 +329,7 @@ impl<'a> Modulus<'a> {
 
     /// Primes dropped after each step, and the result with the primes dropped before it; nothing if
     /// some value does not fit. `kept` primes stay.
-    fn drops(&self, scales: &Scales, slack: f64, kept: u32) -> Option<(Vec<u32>, (u32, Noise))> {
+    fn drops(&self, slack: f64, kept: u32) -> Option<(Vec<u32>, (u32, Noise))> {
         // Queries may be encrypted under the public key.
         let mut values = vec![(0u32, self.message.plus(self.model.fresh_public()))];
         let mut drops = Vec::with_capacity(self.chain.steps.len());
@@ -326,14 +338,15 @@ impl<'a> Modulus<'a> {
             let operands = step.inputs.iter().map(|id| values[id.0 as usize]);
             let dropped = operands.clone().map(|(dropped, _)| dropped).max()?;
             let operands: Vec<Noise> = operands.map(|(_, noise)| noise).collect();
-            let mut noise = self.result(index, step, dropped, &operands, scales);
+            let mut noise = self.result(index, step, dropped, &operands);
             self.fits(dropped, noise)?;
             let mut own = 0;
             while pattern::may_drop(&step.operation)
                 && dropped + own + kept < self.limbs as u32
                 && noise.std.log2() - f64::from(self.bits) >= floor.std.log2() - slack
             {
-                let divided = self.model.divided(noise, f64::from(self.bits).exp2());
+                let prime = self.primes.prime(self.level(dropped + own));
+                let divided = self.model.divided(noise, prime);
                 if self.fits(dropped + own + 1, divided).is_none() {
                     break;
                 }
@@ -347,15 +360,8 @@ impl<'a> Modulus<'a> {
     }
 
     /// Noise of a step's result.
-    fn result(
-        &self,
-        index: usize,
-        step: &Step,
-        dropped: u32,
-        operands: &[Noise],
-        scales: &Scales,
-    ) -> Noise {
-        let switch = self.model.key_switch(self.limbs - 1 - dropped as usize);
+    fn result(&self, index: usize, step: &Step, dropped: u32, operands: &[Noise]) -> Noise {
+        let switch = self.model.key_switch(self.level(dropped));
         let before = operands[0];
         match &step.operation {
             Operation::Linear(_) => self.linear(index, operands, switch),
@@ -372,15 +378,7 @@ impl<'a> Modulus<'a> {
             Operation::AddConstant { .. } => before.plus(self.weight),
             Operation::Square => self.product(before, before, std::f64::consts::SQRT_2),
             Operation::Multiply => self.product(before, operands[1], 1.0),
-            Operation::Combine { factors, .. } => {
-                let unit = scales.weights[index].exp2();
-                let term = |(factor, noise): (&f64, &Noise)| Noise {
-                    std: factor.abs() * unit * noise.std,
-                    bound: (factor.abs() * unit + 0.5) * noise.bound,
-                };
-                let terms = factors.iter().zip(operands).map(term);
-                terms.fold(Noise::ZERO, Noise::plus)
-            }
+            Operation::Combine { .. } => unreachable!("{NO_SUMS}"),
             Operation::Rotate { .. } | Operation::Relinearize => before.plus(switch),
             _ => before,
         }
@@ -390,8 +388,8 @@ impl<'a> Modulus<'a> {
     /// of independent ones.
     fn product(&self, left: Noise, right: Noise, std: f64) -> Noise {
         Noise {
-            std: std * self.plain() * left.std * right.std,
-            bound: self.plain() * left.bound * right.bound,
+            std: std * self.plain * left.std * right.std,
+            bound: self.plain * left.bound * right.bound,
         }
     }
 
@@ -427,10 +425,14 @@ impl<'a> Modulus<'a> {
 
     /// Bits of modulus per unit of noise: t, and the sign.
     fn room_bits(&self) -> f64 {
-        f64::from(self.plain_bits) + 1.0
+        self.plain.log2() + 1.0
+    }
+
+    fn level(&self, dropped: u32) -> usize {
+        self.limbs - 1 - dropped as usize
     }
 
     fn modulus(&self, dropped: u32) -> f64 {
-        f64::from(self.bits * (self.limbs as u32 - dropped))
+        self.log_q[self.level(dropped)]
     }
 }

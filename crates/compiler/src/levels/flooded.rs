@@ -5,18 +5,23 @@
 //! `scuro_fhe::noise`. The rounding of weights counts as an error too, so that nothing but the
 //! values of the network is left.
 
-use scuro_fhe::flooding::Flooding;
+use scuro_fhe::flooding::{DECRYPTIONS_MAX, FLOODING_BITS_MAX, Flooding};
 use scuro_fhe::noise::{Noise, NoiseModel};
-use scuro_program::{Operation, Step, Weights};
+use scuro_program::{LIMIT_DECRYPTIONS, LIMIT_FLOODING_BITS, Operation, Step, Weights};
 
 use super::descent::ValueState;
-use super::{Bounds, Chain, LevelPlan};
+use super::{Chain, LevelPlan};
+use crate::primes::PrimeSet;
 use crate::worst::Worst;
 
-/// Room above message and noise, in bits: primes are a little smaller than powers of two.
-pub(super) const ROOM_BITS: f64 = 0.1;
+/// Room above message and noise, in bits: compiler and evaluator round doubles differently.
+pub(super) const ROOM_BITS: f64 = 0.001;
 /// What worst errors are rounded up by, for the same reason.
-pub(super) const ROUNDING: f64 = 1.01;
+pub(super) const ROUNDING: f64 = 1.000_001;
+
+// What a program may ask for, the library does.
+const _: () = assert!(LIMIT_DECRYPTIONS == DECRYPTIONS_MAX);
+const _: () = assert!(LIMIT_FLOODING_BITS == FLOODING_BITS_MAX);
 
 /// The library's word for a flooding.
 pub(crate) fn flooding(flooding: scuro_program::Flooding) -> Flooding {
@@ -28,26 +33,17 @@ pub(crate) fn flooding(flooding: scuro_program::Flooding) -> Flooding {
     }
 }
 
-/// The noise model of primes that are still being chosen: powers of two, lowest level first.
-pub(super) fn model(bounds: &Bounds, lowest_first: Vec<f64>, special: (u32, usize)) -> NoiseModel {
-    let ring = match bounds.ring {
-        scuro_program::Ring::ConjugateInvariant => scuro_fhe::RingKind::ConjugateInvariant,
-        scuro_program::Ring::Standard => scuro_fhe::RingKind::Standard,
-    };
-    let product = f64::from(special.0) * special.1 as f64;
-    let degree = 1 << bounds.log_n;
-    NoiseModel::planned(ring, degree, lowest_first, product.exp2(), special.1)
-}
-
 /// What flooding does to the result of an approximate program.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Flooded {
     /// Bound of the error before, in units of the ciphertext.
     pub(super) worst_error: f64,
-    /// Deviation of the error that flooding adds, in units of the ciphertext.
+    /// Deviation of the error that flooding adds, in units of the values.
     pub(super) deviation: f64,
     /// Bits of modulus that error and noise take.
     pub(super) bits: f64,
+    /// Bits of it that are missing.
+    pub(super) missing: f64,
 }
 
 /// A plan's worst errors, value by value.
@@ -55,7 +51,10 @@ pub(super) struct WorstErrors<'a> {
     chain: &'a Chain<'a>,
     plan: &'a LevelPlan,
     worst: &'a Worst,
+    primes: PrimeSet,
     model: NoiseModel,
+    /// Base-two logarithms of the scales, by the primes themselves.
+    scales: Vec<f64>,
     errors: Vec<f64>,
 }
 
@@ -63,14 +62,17 @@ impl<'a> WorstErrors<'a> {
     /// That of a query, however it is encrypted.
     pub(super) fn new(chain: &'a Chain<'a>, plan: &'a LevelPlan) -> Option<WorstErrors<'a>> {
         let worst = chain.worst?;
-        let primes = plan.primes.iter().rev().map(|bits| bits.exp2()).collect();
-        let model = model(&chain.bounds, primes, plan.special);
-        let query = model.fresh_public().bound * (-plan.input_scale).exp2();
+        let primes = plan.prime_set(&chain.primes);
+        let model = chain.primes.model(&primes);
+        let encrypted = model.fresh_public().bound * (-plan.input_scale).exp2();
+        let query = encrypted + model.transform(worst.magnitudes[0]).bound;
         Some(WorstErrors {
             chain,
             plan,
             worst,
+            primes,
             model,
+            scales: vec![plan.input_scale],
             errors: vec![query],
         })
     }
@@ -83,16 +85,22 @@ impl<'a> WorstErrors<'a> {
         values: &[ValueState],
         state: &ValueState,
     ) {
-        let scales = step.inputs.iter().map(|id| values[id.0 as usize].scale);
+        let scales = step.inputs.iter().map(|id| self.scales[id.0 as usize]);
         let scales: Vec<f64> = scales.collect();
-        let (mut dropped, mut scale) = (state.dropped as usize, state.scale);
-        let level = self.plan.primes.len() - 1 - dropped;
+        let mut scale = match &step.operation {
+            Operation::Square => 2.0 * scales[0],
+            Operation::Multiply => scales.iter().sum(),
+            // Weights have the scale by which the plan's scales differ.
+            _ => scales[0] + state.scale - values[step.inputs[0].0 as usize].scale,
+        };
+        let mut level = self.plan.primes.len() - 1 - state.dropped as usize;
         let mut error = self.result(index, &scales, scale, level);
         for _ in 0..self.plan.drops[index] {
-            scale -= self.plan.primes[dropped];
-            dropped += 1;
+            scale -= self.primes.prime(level).log2();
+            level -= 1;
             error += self.model.rescale().bound * (-scale).exp2();
         }
+        self.scales.push(scale);
         self.errors.push(error);
     }
 
@@ -112,7 +120,10 @@ impl<'a> WorstErrors<'a> {
             Operation::Fold { stages } => stages.iter().fold(before, |error, stage| {
                 (stage.len() as f64 + 1.0) * (error + switch * unit)
             }),
-            Operation::AddConstant { .. } => before + self.weight().bound * unit,
+            Operation::AddConstant { .. } => {
+                let largest = self.worst.constants[index];
+                before + self.weight().bound * unit + self.model.transform(largest).bound
+            }
             Operation::Square => 2.0 * largest(0) * before + before * before,
             Operation::Multiply => largest(0) * error(1) + largest(1) * before + before * error(1),
             Operation::Combine { factors, .. } => {
@@ -136,7 +147,8 @@ impl<'a> WorstErrors<'a> {
         let operand = |i: usize| {
             let value = inputs[i].0 as usize;
             let turned = self.errors[value] + switch * (-scales[i]).exp2();
-            let rounded = map.diagonals[i] * weight * (scales[i] - scale).exp2();
+            let encoded = self.model.transform(map.largest[i]).bound;
+            let rounded = map.diagonals[i] * (weight * (scales[i] - scale).exp2() + encoded);
             map.row_sums[i] * turned + rounded * (self.worst.magnitudes[value] + turned)
         };
         let products: f64 = (0..inputs.len()).map(operand).sum();
@@ -156,9 +168,10 @@ impl<'a> WorstErrors<'a> {
         }
     }
 
-    /// The result, of `scale`, flooded.
-    pub(super) fn flooded(&self, scale: f64) -> Option<Flooded> {
+    /// The result, flooded after `dropped` primes.
+    pub(super) fn flooded(&self, dropped: u32) -> Option<Flooded> {
         let flooding = flooding(self.chain.bounds.flooding?);
+        let scale = self.scales[self.chain.result];
         // Whole bits: the bound goes with the program, and is to say little of private weights.
         let error_bits = self.errors[self.chain.result].log2() + scale;
         let worst_error = (error_bits + ROUNDING.log2()).ceil().exp2();
@@ -168,10 +181,98 @@ impl<'a> WorstErrors<'a> {
         };
         let message = (scale + self.chain.magnitudes[self.chain.result]).exp2();
         let error = self.model.flooded_coefficients(noise, flooding);
+        let bits = (message + error).log2() + 1.0 + ROOM_BITS;
+        let level = self.plan.primes.len() - 1 - dropped as usize;
         Some(Flooded {
             worst_error,
-            deviation: self.model.flooded(noise, flooding).std,
-            bits: (message + error).log2() + 1.0 + ROOM_BITS,
+            deviation: self.model.flooded(noise, flooding).std * (-scale).exp2(),
+            bits,
+            missing: (bits - self.primes.log_q(level)).max(0.0),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use scuro_fhe::params::{ParameterSpec, Parameters};
+    use scuro_program::{Estimate, Ring, SecurityTable, ValueId};
+
+    use super::super::Bounds;
+    use super::*;
+    use crate::noise;
+    use crate::options::Arithmetic;
+    use crate::primes::Primes;
+
+    /// A square and its square, each divided by a prime of 25 bits.
+    fn plan() -> LevelPlan {
+        LevelPlan {
+            input_scale: 25.0,
+            weight_scales: vec![0.0; 2],
+            drops: vec![1, 1],
+            primes: vec![25.0; 4],
+            special: (38, 1),
+            plain_bits: None,
+            error: 0.0,
+            worst_error: 0.0,
+            micros: 0.0,
+        }
+    }
+
+    fn bounds() -> Bounds {
+        Bounds {
+            ring: Ring::ConjugateInvariant,
+            weights: Weights::Plain,
+            arithmetic: Arithmetic::Approximate,
+            flooding: Some(scuro_program::Flooding::Statistical { bits: 40 }),
+            log_n: 13,
+            log_qp: 214,
+            security_bits: 128,
+            table: SecurityTable::Guideline2024,
+            tolerance: 1.0,
+        }
+    }
+
+    #[test]
+    fn scales_are_those_of_the_primes_and_not_of_powers_of_two() {
+        let square = |input| Step {
+            layer: String::new(),
+            inputs: vec![ValueId(input)],
+            operation: Operation::Square,
+            estimate: Estimate::default(),
+        };
+        let (steps, plan, bounds) = ([square(0), square(1)], plan(), bounds());
+        let worst = Worst {
+            magnitudes: vec![1.0; 3],
+            linear: vec![None; 2],
+            constants: vec![0.0; 2],
+        };
+        let chain = Chain {
+            steps: &steps,
+            gains: &[],
+            ranges: &[],
+            magnitudes: vec![0.0; 3],
+            weight_magnitudes: vec![Vec::new(); 2],
+            counts: vec![None; 2],
+            exposures: &[],
+            worst: Some(&worst),
+            result: 2,
+            noise: noise::NoiseModel::new(bounds.ring, bounds.log_n),
+            primes: Primes::new(bounds.ring, bounds.log_n),
+            bounds,
+        };
+        let state = |dropped, scale| ValueState {
+            dropped,
+            scale,
+            variance: 0.0,
+        };
+        let values = [state(0, 25.0), state(1, 25.0), state(2, 25.0)];
+        let mut errors = WorstErrors::new(&chain, &plan).unwrap();
+        errors.push(&steps[0], 0, &values[..1], &state(0, 50.0));
+        errors.push(&steps[1], 1, &values[..2], &state(1, 50.0));
+        let parameters = Parameters::new(ParameterSpec::new(13, &[25; 4], &[38])).unwrap();
+        let size = |level: usize| (parameters.q()[level] as f64).log2();
+        let expected = 2.0 * (50.0 - size(3)) - size(2);
+        assert!((errors.scales[2] - expected).abs() < 1e-9);
+        assert!(expected > 25.05, "the primes are {expected} off together");
     }
 }

@@ -81,8 +81,8 @@ impl BgvContext {
             .chain(parameters.p())
             .copied()
             .collect();
-        let found = primes::ntt_primes(bits, root_order(context), 1, &used)?;
-        Self::new(context, found[0])
+        let (ring, log_n) = (parameters.ring(), parameters.log_n());
+        Self::new(context, plain_prime(ring, log_n, bits, &used)?)
     }
 
     /// The size that the plaintext prime is nearest to, in bits.
@@ -223,6 +223,16 @@ fn scale(context: &Context, poly: &mut Poly<Ntt>, factors: &[Multiplier]) {
     for (i, row) in poly.rows_mut() {
         context.ring().prime(i).mul_scalar_assign(row, factors[i]);
     }
+}
+
+/// The prime that [`BgvContext::with_plain_bits`] takes beside the primes `used` of a set: the
+/// usable one nearest to 2^bits, below or above.
+///
+/// # Errors
+/// [`Error::Ring`] if there is no such prime.
+pub fn plain_prime(ring: RingKind, log_n: u32, bits: u32, used: &[u64]) -> Result<u64, Error> {
+    let found = primes::ntt_primes(bits, ring.root_order(log_n), 1, used)?;
+    Ok(found[0])
 }
 
 /// Primes are 1 modulo this.

@@ -34,7 +34,7 @@ mod factor;
 mod noise;
 
 pub use ciphertext::{Ciphertext, Plaintext, SeededCiphertext};
-pub use context::BgvContext;
+pub use context::{BgvContext, plain_prime};
 pub use encoder::Encoder;
 pub use evaluator::Evaluator;
 pub use noise::NoiseModel;

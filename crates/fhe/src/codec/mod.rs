@@ -26,7 +26,7 @@ pub const MAGIC: [u8; 6] = *b"SCURO\0";
 /// First bytes of a secret-key file.
 pub const SECRET_MAGIC: [u8; 6] = *b"SCURO!";
 /// Format version written and read.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Bytes before the content.
 pub const HEADER_BYTES: usize = 6 + 1 + 1 + 2 + 32 + 8;
 /// Bytes after the content.
@@ -43,7 +43,7 @@ pub enum Kind {
     Parameters,
     /// A public encryption key.
     PublicKey,
-    /// Relinearisation and rotation keys.
+    /// Relinearisation and rotation keys, and the public key where results are re-randomised.
     EvaluationKeys,
     /// A ciphertext with all parts written out.
     Ciphertext,

@@ -215,7 +215,7 @@ fn check_shape(spec: &ParameterSpec) -> Result<usize, Error> {
     }
     check_count("ciphertext", spec.q_bits.len(), Q_COUNT_MAX)?;
     check_count("special", spec.p_bits.len(), P_COUNT_MAX)?;
-    let min = root_log(spec) + 2;
+    let min = root_log(spec.ring, spec.log_n) + 2;
     if let Some(&found) = spec
         .q_bits
         .iter()
@@ -253,15 +253,29 @@ fn check_count(what: &'static str, found: usize, max: usize) -> Result<(), Error
 }
 
 /// log2 of the order of the root of unity that every prime must have.
-fn root_log(spec: &ParameterSpec) -> u32 {
-    match spec.ring {
-        RingKind::Standard => spec.log_n + 1,
-        RingKind::ConjugateInvariant => spec.log_n + 2,
+fn root_log(ring: RingKind, log_n: u32) -> u32 {
+    match ring {
+        RingKind::Standard => log_n + 1,
+        RingKind::ConjugateInvariant => log_n + 2,
     }
 }
 
+/// The primes of `bits` bits, at most [`PRIME_BITS_MAX`], in the order in which sets of a ring take
+/// them: for whoever predicts what a set can do before there is one.
+pub fn primes_of_size(ring: RingKind, log_n: u32, bits: u32) -> impl Iterator<Item = u64> {
+    candidates(ring, log_n, bits).filter(|&c| scuro_polyring::primes::is_prime(c))
+}
+
+/// Numbers of `bits` bits that a set may use if they are primes, the largest first.
+fn candidates(ring: RingKind, log_n: u32, bits: u32) -> impl Iterator<Item = u64> {
+    let (step, end) = (1u64 << root_log(ring, log_n), 1u64 << bits);
+    (1..)
+        .map_while(move |i| end.checked_sub(i * step))
+        .map(|multiple| multiple + 1)
+        .take_while(move |&candidate| candidate > end / 2)
+}
+
 fn find_primes(spec: &ParameterSpec) -> Result<Vec<u64>, Error> {
-    let step = 1u64 << root_log(spec);
     let mut found: Vec<u64> = Vec::new();
     for &bits in spec.q_bits.iter().chain(&spec.p_bits) {
         let smallest = 1u64 << (bits - 1);
@@ -269,9 +283,7 @@ fn find_primes(spec: &ParameterSpec) -> Result<Vec<u64>, Error> {
             .iter()
             .filter(|&&prime| prime >= smallest && prime < 2 * smallest)
             .count();
-        let prime = (1..)
-            .map(|i| 2 * smallest - i * step + 1)
-            .take_while(|&candidate| candidate > smallest)
+        let prime = candidates(spec.ring, spec.log_n, bits)
             .find(|&c| !found.contains(&c) && scuro_polyring::primes::is_prime(c));
         found.push(prime.ok_or(Error::NotEnoughPrimes { bits, wanted })?);
     }

@@ -247,3 +247,20 @@ fn the_digest_depends_on_everything_that_changes_the_computation() {
         assert_ne!(digest(base.clone()), digest(other.clone()), "{other:?}");
     }
 }
+
+#[test]
+fn sizes_tell_the_primes_of_a_set_before_it_is_made() {
+    for ring in [RingKind::Standard, RingKind::ConjugateInvariant] {
+        let spec = ParameterSpec {
+            ring,
+            ..spec(13, &[25, 38, 25, 25, 25], &[38])
+        };
+        let found = Parameters::new(spec).unwrap();
+        let of_size = |bits| primes_of_size(ring, 13, bits);
+        let small: Vec<u64> = of_size(25).take(4).collect();
+        let wide: Vec<u64> = of_size(38).take(2).collect();
+        assert_eq!(found.q(), [small[0], wide[0], small[1], small[2], small[3]]);
+        assert_eq!(found.p(), [wide[1]]);
+    }
+    assert_eq!(primes_of_size(RingKind::Standard, 13, 14).count(), 0);
+}

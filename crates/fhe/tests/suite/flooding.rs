@@ -105,6 +105,8 @@ fn flooding_without_room_is_refused() {
     let (evaluator, x) = (&ring.evaluator, ring.encrypt(&ring.values(1), 1, 1));
     let found = evaluator.flood(&x, endless, &public, Flooding::default(), &mut rng(3));
     assert!(matches!(found, Err(Error::NoRoomToFlood { .. })));
+    let flooded = model.flooded(endless, Flooding::default());
+    assert_eq!(flooded.bound, f64::INFINITY, "predicted without a bound");
     let square = evaluator.square(&ring.encrypt(&[1], 1, 1)).unwrap();
     let noise = model.fresh_secret();
     let found = evaluator.flood(&square, noise, &public, Flooding::default(), &mut rng(3));

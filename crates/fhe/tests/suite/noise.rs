@@ -2,7 +2,6 @@
 
 use crate::common::exact::{Exact, core};
 use crate::common::{Keyring, assert_noise_below, rng, test_values};
-use scuro_fhe::Kernel;
 use scuro_fhe::bfv::{self, BfvContext};
 use scuro_fhe::bgv;
 use scuro_fhe::circuits::linear::encrypted::{EncryptedDiagonal, EncryptedTransform};
@@ -12,6 +11,7 @@ use scuro_fhe::keys::KeyManifest;
 use scuro_fhe::noise::{Noise, NoiseModel, Operand};
 use scuro_fhe::owner::{Decryptor, KeyGenerator, bfv as bfv_owner};
 use scuro_fhe::params::{ParameterSpec, Parameters};
+use scuro_fhe::{Kernel, RingKind};
 
 const SCALE: f64 = (1u64 << 28) as f64;
 /// Inputs tried per operation; each fills every slot.
@@ -350,5 +350,33 @@ fn exact_products_and_maps_stay_above_their_predicted_budget() {
             .unwrap();
         let budget = ring.decryptor().noise_budget(&found[0]).unwrap();
         assert!(budget >= mapped, "{budget} below {mapped} in {trial}");
+    }
+}
+
+#[test]
+fn rounding_of_doubles_in_an_encoding_is_what_the_model_says() {
+    // So wide that the rounding to integers does not count.
+    let scale = 2f64.powi(90);
+    for ring in [RingKind::ConjugateInvariant, RingKind::Standard] {
+        let spec = ParameterSpec {
+            ring,
+            ..ParameterSpec::new(13, &[50, 50], &[50])
+        };
+        let ring = Keyring::new(spec, &[]);
+        let transform = NoiseModel::new(ring.context.parameters()).transform(1.0);
+        let slots = ring.encoder.slots();
+        for trial in 0..14 {
+            let values = inputs(slots, trial);
+            let plain = ring.encoder.encode(&values, 1, scale).unwrap();
+            let decoded = ring.encoder.decode(&plain).unwrap();
+            let errors = decoded.iter().zip(&values).map(|(a, b)| (a - b).abs());
+            let errors: Vec<f64> = errors.collect();
+            let largest = errors.iter().copied().fold(0.0, f64::max);
+            let square = errors.iter().map(|e| e * e).sum::<f64>() / slots as f64;
+            // Decoding is a transform as well.
+            assert!(largest <= 2.0 * transform.bound, "{largest}, {transform:?}");
+            let std = 2f64.sqrt() * transform.std;
+            assert!(square.sqrt() <= std, "{}, {transform:?}", square.sqrt());
+        }
     }
 }

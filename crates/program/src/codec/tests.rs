@@ -150,13 +150,16 @@ fn damaged_bodies_with_a_right_digest_are_refused_or_have_one_encoding() {
 
 #[test]
 fn headers_are_named_in_errors() {
-    let mut bytes = sample().to_bytes();
-    bytes[8] = 9;
-    let wrong = ProgramError::WrongVersion {
-        found: 9,
-        expected: FORMAT_VERSION,
-    };
-    assert_eq!(Program::from_bytes(&bytes), Err(wrong));
+    // Programs of version 2 say nothing of several images a query, nor of a public key.
+    for found in [2, 4] {
+        let bytes = sample().to_bytes();
+        let mut other = bytes[..bytes.len() - 32].to_vec();
+        other[8] = found as u8;
+        other.extend_from_slice(blake3::hash(&other).as_bytes());
+        let expected = FORMAT_VERSION;
+        let wrong = ProgramError::WrongVersion { found, expected };
+        assert_eq!(Program::from_bytes(&other), Err(wrong));
+    }
     let found = b"PK\x03\x04abcd".to_vec();
     assert_eq!(
         Program::from_bytes(&found),
@@ -252,6 +255,22 @@ fn a_flooding_makes_the_reply_and_needs_the_public_key() {
     );
     for bits in [0, 129] {
         let found = refused(&|program| program.steps[5].operation = Operation::Flood(flood(bits)));
+        assert!(
+            matches!(found, ProgramError::OutOfRange { step: 5, .. }),
+            "{found}"
+        );
+    }
+    for decryptions in [0, LIMIT_DECRYPTIONS + 1] {
+        let found = refused(&|program| {
+            let flooding = Flooding::Relaxed {
+                bits: 40,
+                decryptions,
+            };
+            program.steps[5].operation = Operation::Flood(Flood {
+                flooding,
+                ..flood(40)
+            });
+        });
         assert!(
             matches!(found, ProgramError::OutOfRange { step: 5, .. }),
             "{found}"

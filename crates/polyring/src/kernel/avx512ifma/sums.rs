@@ -424,10 +424,6 @@ fn pair_vectors(pair: &[u64; 2 * PAIR_TILE], i: usize) -> [__m512i; 2] {
     })
 }
 
-/// The middle part by Karatsuba's identity, (a_0 + a_1)(b_0 + b_1) - a_0 b_0 - a_1 b_1: three
-/// products in place of four.
-///
-/// Bounds: sums of two residues are below 2^51, their products below 4q^2 < 2^102
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
 pub(super) fn tensor_row_pairs(
     q: Modulus,
@@ -446,6 +442,10 @@ pub(super) fn tensor_row_pairs(
     }
 }
 
+/// The middle part by Karatsuba's identity, (a_0 + a_1)(b_0 + b_1) - a_0 b_0 - a_1 b_1: three
+/// products in place of four.
+///
+/// Bounds: sums of two residues are below 2^51, their products below 4q^2 < 2^102
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma,avx512vbmi")]
 fn tensor_pairs<const PACKED: bool>(
