@@ -19,7 +19,7 @@ use crate::privacy::{self, DecryptorChoice, FloodingChoice};
 use crate::progress::Progress;
 
 /// Images that calibrate the ranges, unless `--calibration` says otherwise.
-const CALIBRATION_IMAGES: usize = 256;
+const CALIBRATION_IMAGES: usize = 4096;
 
 /// How images are packed into ciphertexts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -408,8 +408,8 @@ fn feature_range(tensors: &[Tensor], margin: f64) -> (f32, f32) {
     (lowest * margin as f32, highest * margin as f32)
 }
 
-/// The named data, or the training part of whatever fits the network: MNIST or CIFAR-10 if present,
-/// else generated.
+/// The named data, its training part unless a part is named, or the training part of whatever fits
+/// the network: MNIST or CIFAR-10 if present, else generated.
 fn calibration_images(
     context: &Context,
     data: Option<&str>,
@@ -422,7 +422,11 @@ fn calibration_images(
         Examples::new(data, preprocess, graph.input_shape())
     };
     if let Some(name) = data {
-        return named(name);
+        let training = match name.contains(':') {
+            true => None,
+            false => inputs::training_part(context, name),
+        };
+        return named(training.as_deref().unwrap_or(name));
     }
     let colour = graph.input_shape().contains(&3) || graph.input_shape() == [3072];
     let usual = if colour {

@@ -35,8 +35,6 @@ const SMALLEST_SPREAD: f64 = 1.0 / 256.0;
 
 /// Examples that say how large values usually are.
 const TYPICAL_EXAMPLES: usize = 64;
-/// Examples with values so many times larger are looked at by themselves.
-const EXTREME_RATIO: f32 = 1.25;
 
 /// What a pass left behind, as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,7 +123,7 @@ fn prepare(
         return Err(CompileError::NotFriendly(friendliness));
     }
     let magnitudes = magnitudes(&graph, &calibration)?;
-    let extremes = extremes(&graph, &calibration, &magnitudes)?;
+    let extremes = extremes(&graph, &calibration)?;
     let network = match options.weights {
         Weights::Plain => normalise::run(&graph, &magnitudes)?,
         _ => normalise::run(&conceal::zeros(&graph), &magnitudes)?,
@@ -166,14 +164,10 @@ fn magnitudes(graph: &Graph, calibration: &[Tensor]) -> Result<Vec<f32>, Compile
     Ok(ranges.iter().map(|r| r.magnitude()).collect())
 }
 
-/// The examples in which some node is larger than in any other, and much larger than `typical`,
-/// those first in which it is larger by the largest factor: squares blow up what few examples of a
-/// network have.
-fn extremes(
-    graph: &Graph,
-    calibration: &[Tensor],
-    typical: &[f32],
-) -> Result<Vec<Tensor>, CompileError> {
+/// The examples in which some node is larger than in any other, those first in which it is larger
+/// than usual by the largest factor: squares blow up what few examples of a network have. What is
+/// usual is the median, which such examples do not move wherever they stand.
+fn extremes(graph: &Graph, calibration: &[Tensor]) -> Result<Vec<Tensor>, CompileError> {
     let executor = Executor::new(graph)?;
     let of = |example: &Tensor| {
         let fill = |_: usize, image: &mut [f32]| image.copy_from_slice(&example.data);
@@ -181,13 +175,14 @@ fn extremes(
         ranges.iter().map(Range::magnitude).collect::<Vec<f32>>()
     };
     let magnitudes: Vec<Vec<f32>> = calibration.par_iter().map(of).collect();
-    let largest = |(node, &typical): (usize, &f32)| {
-        let at = |&a: &usize, &b: &usize| magnitudes[a][node].total_cmp(&magnitudes[b][node]);
-        let example = (0..magnitudes.len()).max_by(at)?;
-        let found = magnitudes[example][node];
-        (found > EXTREME_RATIO * typical).then_some((found / typical, example))
+    let largest = |node: usize| {
+        let mut order: Vec<usize> = (0..magnitudes.len()).collect();
+        order.sort_by(|&a, &b| magnitudes[a][node].total_cmp(&magnitudes[b][node]));
+        let (&example, &middle) = (order.last()?, order.get(order.len() / 2)?);
+        let factor = magnitudes[example][node] / magnitudes[middle][node].max(f32::MIN_POSITIVE);
+        Some((factor, example))
     };
-    let mut found: Vec<(f32, usize)> = typical.iter().enumerate().filter_map(largest).collect();
+    let mut found: Vec<(f32, usize)> = (0..graph.nodes.len()).filter_map(largest).collect();
     found.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     let mut seen = BTreeSet::new();
     found.retain(|&(_, example)| seen.insert(example));
@@ -561,9 +556,13 @@ mod tests {
         let graph = net.finish().unwrap();
         let example = |values: [f32; 2]| Tensor::new(vec![2], values.to_vec()).unwrap();
         let (large, larger) = (example([3.0, 1.0]), example([1.0, 9.0]));
-        let calibration = [example([1.0, 1.0]), large.clone(), larger.clone()];
-        let typical = magnitudes(&graph, &calibration[..1]).unwrap();
-        let found = extremes(&graph, &calibration, &typical).unwrap();
-        assert_eq!(found, [larger, large]);
+        let usual = example([1.0, 1.0]);
+        let mut calibration = vec![large.clone(), larger.clone()];
+        calibration.extend(vec![usual; 5]);
+        for _ in 0..calibration.len() {
+            let found = extremes(&graph, &calibration).unwrap();
+            assert_eq!(found[..2], [larger.clone(), large.clone()]);
+            calibration.rotate_left(1);
+        }
     }
 }

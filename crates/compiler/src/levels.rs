@@ -32,7 +32,9 @@ pub(crate) const PRIME_BITS_MAX: u32 = 50;
 /// Most ciphertext primes tried.
 const LIMBS_MAX: usize = 40;
 /// Bits per prime up to which precision is taken for nothing.
-const FREE_PRIME_BITS: u32 = 38;
+const FREE_PRIME_BITS: f64 = 38.0;
+/// Keys and weights take whole bytes a residue.
+const BYTE: f64 = 8.0;
 /// Plans within this factor of the fastest are compared by the size of their queries.
 const COMPARABLE: f64 = 1.02;
 /// Most of them.
@@ -303,9 +305,16 @@ fn smallest(chain: &Chain<'_>, found: Vec<LevelPlan>) -> Option<LevelPlan> {
     })
 }
 
-/// Modulus bits whose transport costs little: queries stay small.
+/// Modulus bits that cost little: queries stay small, and larger primes fill the bytes that they
+/// take anyway.
 fn free_bits(plan: &LevelPlan) -> f64 {
-    f64::from(FREE_PRIME_BITS) * plan.primes.len() as f64
+    let limbs = plan.primes.len() as f64;
+    let average = plan.primes.iter().sum::<f64>() / limbs;
+    let bits = match average > FREE_PRIME_BITS {
+        true => BYTE * (average / BYTE).ceil(),
+        false => FREE_PRIME_BITS,
+    };
+    limbs * bits
 }
 
 /// The same pattern at the same speed, with precision to spare where the modulus may still grow.

@@ -22,6 +22,8 @@ pub struct Augmentation {
     pub elastic: f32,
     /// Whether half of the images are mirrored left to right.
     pub mirror: bool,
+    /// Largest relative change of the contrast: each value's distance from the image's mean.
+    pub contrast: f32,
 }
 
 impl Augmentation {
@@ -33,7 +35,7 @@ impl Augmentation {
             scale: 0.1,
             shear: 0.15,
             elastic: 0.6,
-            mirror: false,
+            ..Self::default()
         }
     }
 
@@ -70,6 +72,9 @@ impl Augmentation {
                     to[y * w + x] = bilinear(from, h, w, sx, sy);
                 }
             }
+        }
+        if self.contrast > 0.0 {
+            scale_contrast(out, 1.0 + symmetric(rng, self.contrast));
         }
     }
 
@@ -136,6 +141,14 @@ impl Map {
     }
 }
 
+/// Scales the distance of each value from the mean of all.
+fn scale_contrast(image: &mut [f32], factor: f32) {
+    let mean = image.iter().sum::<f32>() / image.len().max(1) as f32;
+    for value in image {
+        *value = mean + factor * (*value - mean);
+    }
+}
+
 /// The value at `(x, y)`; zero outside the image.
 fn bilinear(map: &[f32], h: usize, w: usize, x: f32, y: f32) -> f32 {
     let (left, top) = (x.floor(), y.floor());
@@ -172,6 +185,32 @@ mod tests {
         for (a, b) in image.iter().zip(&out) {
             assert!((a - b).abs() < 1e-5, "{a} {b}");
         }
+    }
+
+    #[test]
+    fn contrast_scales_about_the_mean() {
+        let (image, mut out) = (ramp(3 * 8 * 8), vec![0.0; 3 * 8 * 8]);
+        let distortion = Augmentation {
+            contrast: 0.5,
+            ..Augmentation::default()
+        };
+        let mean = image.iter().sum::<f32>() / image.len() as f32;
+        let mut factors = Vec::new();
+        for index in 0..20 {
+            let mut rng = stream(1, Purpose::Augmentation, index);
+            distortion.apply_into(&image, [8, 8], &mut rng, &mut out);
+            let factor = (out[0] - mean) / (image[0] - mean);
+            assert!((0.5..=1.5).contains(&factor), "{factor}");
+            for (a, b) in image.iter().zip(&out) {
+                assert!((mean + factor * (a - mean) - b).abs() < 1e-4, "{a} {b}");
+            }
+            factors.push(factor);
+        }
+        let (low, high) = (
+            factors.iter().copied().fold(2.0, f32::min),
+            factors.iter().copied().fold(0.0, f32::max),
+        );
+        assert!(low < 0.8 && high > 1.2, "{low} {high}");
     }
 
     #[test]

@@ -199,12 +199,16 @@ fn he_friendly(config: TrainConfig, epochs: usize, learning_rate: f32) -> TrainC
 }
 
 /// The settings of both variants of the Keras network. The polynomial one keeps what enters its
-/// activations small, since CKKS will evaluate it.
+/// activations small, since CKKS will evaluate it: squares blow up photographs of strong contrast,
+/// so it sees stronger ones than there are.
 fn keras_cnn(config: TrainConfig, photographs: bool, friendly: bool) -> TrainConfig {
-    let augmentation = if photographs {
-        Augmentation::photographs()
-    } else {
-        Augmentation::digits()
+    let augmentation = match (photographs, friendly) {
+        (true, true) => Augmentation {
+            contrast: 0.3,
+            ..Augmentation::photographs()
+        },
+        (true, false) => Augmentation::photographs(),
+        (false, _) => Augmentation::digits(),
     };
     let penalty = RangePenalty {
         limit: 4.0,

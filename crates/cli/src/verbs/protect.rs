@@ -42,7 +42,7 @@ const SECONDS_A_DAY: u64 = 86_400;
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
-    /// Data set for the ranges [default: the training part of what fits].
+    /// Data set for the ranges, its training part unless a part is named [default: what fits].
     #[arg(long, value_name = "NAME[:split]")]
     data: Option<String>,
     #[command(flatten)]
