@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use rayon::prelude::*;
-use scuro_nn::graph::Graph;
+use scuro_nn::graph::{Graph, Node};
 use scuro_nn::reference::{Executor, Range};
 use scuro_nn::tensor::Tensor;
 use scuro_program::{
@@ -96,7 +96,7 @@ pub(crate) struct Prepared {
     pub(crate) network: Network,
     pub(crate) friendliness: Friendliness,
     pub(crate) calibration: Vec<Tensor>,
-    /// Calibration data with values far beyond those of most, the most extreme first.
+    /// Calibration data with the largest values, those first that are farthest beyond the usual.
     pub(crate) extremes: Vec<Tensor>,
     pub(crate) input_range: (f32, f32),
     pub(crate) dumps: Vec<Dump>,
@@ -123,10 +123,12 @@ fn prepare(
         return Err(CompileError::NotFriendly(friendliness));
     }
     let magnitudes = magnitudes(&graph, &calibration)?;
-    let extremes = extremes(&graph, &calibration)?;
+    let typical = typical(&graph, &magnitudes)?;
+    let extremes = extremes(&magnitudes).into_iter();
+    let extremes = extremes.map(|i| calibration[i].clone()).collect();
     let network = match options.weights {
-        Weights::Plain => normalise::run(&graph, &magnitudes)?,
-        _ => normalise::run(&conceal::zeros(&graph), &magnitudes)?,
+        Weights::Plain => normalise::run(&graph, &typical)?,
+        _ => normalise::run(&conceal::zeros(&graph), &typical)?,
     };
     if options.arithmetic == Arithmetic::Exact {
         check::exact(&network)?;
@@ -146,35 +148,37 @@ fn prepare(
     })
 }
 
-/// Largest absolute value of every node on the calibration data.
-fn magnitudes(graph: &Graph, calibration: &[Tensor]) -> Result<Vec<f32>, CompileError> {
+/// Largest absolute value of every node, by example.
+fn magnitudes(graph: &Graph, calibration: &[Tensor]) -> Result<Vec<Vec<f32>>, CompileError> {
     let executor = Executor::new(graph)?;
-    let count = calibration.len().min(TYPICAL_EXAMPLES);
-    let fill = |i: usize, image: &mut [f32]| image.copy_from_slice(&calibration[i].data);
-    let ranges = executor.ranges(count, fill);
-    for (node, range) in graph.nodes.iter().zip(&ranges) {
-        if !range.magnitude().is_finite() {
-            let (layer, magnitude_log2) = (node.name.clone(), f64::INFINITY);
-            return Err(CompileError::Overflow {
-                layer,
-                magnitude_log2,
-            });
+    let of = |example: &Tensor| {
+        let fill = |_: usize, image: &mut [f32]| image.copy_from_slice(&example.data);
+        let ranges = executor.ranges(1, fill);
+        ranges.iter().map(Range::magnitude).collect()
+    };
+    Ok(calibration.par_iter().map(of).collect())
+}
+
+/// Largest absolute value of every node on the first examples.
+fn typical(graph: &Graph, magnitudes: &[Vec<f32>]) -> Result<Vec<f32>, CompileError> {
+    let first = &magnitudes[..magnitudes.len().min(TYPICAL_EXAMPLES)];
+    let largest = |(index, node): (usize, &Node)| {
+        let values = || first.iter().map(|example| example[index]);
+        match values().all(f32::is_finite) {
+            true => Ok(values().fold(0.0, f32::max)),
+            false => Err(CompileError::Overflow {
+                layer: node.name.clone(),
+                magnitude_log2: f64::INFINITY,
+            }),
         }
-    }
-    Ok(ranges.iter().map(|r| r.magnitude()).collect())
+    };
+    graph.nodes.iter().enumerate().map(largest).collect()
 }
 
 /// The examples in which some node is larger than in any other, those first in which it is larger
 /// than usual by the largest factor: squares blow up what few examples of a network have. What is
 /// usual is the median, which such examples do not move wherever they stand.
-fn extremes(graph: &Graph, calibration: &[Tensor]) -> Result<Vec<Tensor>, CompileError> {
-    let executor = Executor::new(graph)?;
-    let of = |example: &Tensor| {
-        let fill = |_: usize, image: &mut [f32]| image.copy_from_slice(&example.data);
-        let ranges = executor.ranges(1, fill);
-        ranges.iter().map(Range::magnitude).collect::<Vec<f32>>()
-    };
-    let magnitudes: Vec<Vec<f32>> = calibration.par_iter().map(of).collect();
+fn extremes(magnitudes: &[Vec<f32>]) -> Vec<usize> {
     let largest = |node: usize| {
         let mut order: Vec<usize> = (0..magnitudes.len()).collect();
         order.sort_by(|&a, &b| magnitudes[a][node].total_cmp(&magnitudes[b][node]));
@@ -182,12 +186,12 @@ fn extremes(graph: &Graph, calibration: &[Tensor]) -> Result<Vec<Tensor>, Compil
         let factor = magnitudes[example][node] / magnitudes[middle][node].max(f32::MIN_POSITIVE);
         Some((factor, example))
     };
-    let mut found: Vec<(f32, usize)> = (0..graph.nodes.len()).filter_map(largest).collect();
+    let nodes = magnitudes.first().map_or(0, Vec::len);
+    let mut found: Vec<(f32, usize)> = (0..nodes).filter_map(largest).collect();
     found.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     let mut seen = BTreeSet::new();
     found.retain(|&(_, example)| seen.insert(example));
-    let examples = found.into_iter().map(|(_, i)| calibration[i].clone());
-    Ok(examples.collect())
+    found.into_iter().map(|(_, example)| example).collect()
 }
 
 /// One attempt at a ring degree.
@@ -555,14 +559,13 @@ mod tests {
         net.push("sum", Op::Add, &[first, second]);
         let graph = net.finish().unwrap();
         let example = |values: [f32; 2]| Tensor::new(vec![2], values.to_vec()).unwrap();
-        let (large, larger) = (example([3.0, 1.0]), example([1.0, 9.0]));
-        let usual = example([1.0, 1.0]);
-        let mut calibration = vec![large.clone(), larger.clone()];
-        calibration.extend(vec![usual; 5]);
-        for _ in 0..calibration.len() {
-            let found = extremes(&graph, &calibration).unwrap();
-            assert_eq!(found[..2], [larger.clone(), large.clone()]);
-            calibration.rotate_left(1);
+        let mut calibration = vec![example([3.0, 1.0]), example([1.0, 9.0])];
+        calibration.extend(vec![example([1.0, 1.0]); 5]);
+        let count = calibration.len();
+        for shift in 0..count {
+            let found = extremes(&magnitudes(&graph, &calibration).unwrap());
+            assert_eq!(found[..2], [(1 + shift) % count, shift]);
+            calibration.rotate_right(1);
         }
     }
 }

@@ -55,26 +55,11 @@ impl Statistics {
         extremes: &[Tensor],
         margin: f64,
     ) -> Statistics {
-        let mut sums = vec![Sum::default(); network.stages.len() + 1];
-        let mut outputs = Vec::new();
-        for example in examples.iter().take(MAX_EXAMPLES) {
-            let values = evaluate(network, &example.data);
-            outputs.push(values[network.output].clone());
-            sums.iter_mut()
-                .zip(&values)
-                .for_each(|(sum, values)| sum.add(values));
-        }
-        let mut extreme = vec![Sum::default(); sums.len()];
-        for example in extremes.iter().take(MAX_EXAMPLES) {
-            let values = evaluate(network, &example.data);
-            extreme
-                .iter_mut()
-                .zip(&values)
-                .for_each(|(sum, values)| sum.add(values));
-        }
-        let spreads = sums.iter().zip(&extreme);
-        let spreads = spreads.map(|(sum, extreme)| sum.spread(extreme, margin));
-        let mut multiplied = vec![false; sums.len()];
+        let (usual, outputs) = sums(network, examples);
+        let (extreme, _) = sums(network, extremes);
+        let spreads = usual.iter().zip(&extreme);
+        let spreads = spreads.map(|(usual, extreme)| usual.spread(extreme, margin));
+        let mut multiplied = vec![false; usual.len()];
         for stage in &network.stages {
             match stage.kind {
                 StageKind::Square(of) => multiplied[of] = true,
@@ -94,6 +79,19 @@ impl Statistics {
             outputs,
         }
     }
+}
+
+/// What every variable sums up to, and the outputs of the examples.
+fn sums(network: &Network, examples: &[Tensor]) -> (Vec<Sum>, Vec<Vec<f64>>) {
+    let mut sums = vec![Sum::default(); network.stages.len() + 1];
+    let mut outputs = Vec::new();
+    for example in examples.iter().take(MAX_EXAMPLES) {
+        let values = evaluate(network, &example.data);
+        outputs.push(values[network.output].clone());
+        let pairs = sums.iter_mut().zip(&values);
+        pairs.for_each(|(sum, values)| sum.add(values));
+    }
+    (sums, outputs)
 }
 
 fn measure_matrix(matrix: &Sparse) -> MatrixStatistics {

@@ -225,13 +225,7 @@ impl Spool {
     /// # Errors
     /// [`Error::QueueFull`], [`Error::StorageFull`], [`FrameFault::IdReused`], [`Error::Spool`].
     pub async fn accept(&self, frame: NewFrame) -> Result<Accepted, Error> {
-        let (done, answer) = oneshot::channel();
-        let command = Command::Accept { frame, done };
-        self.commands
-            .send(command)
-            .await
-            .map_err(|_| Error::Stopping)?;
-        answer.await.map_err(|_| Error::Stopping)?
+        self.ask(|done| Command::Accept { frame, done }).await
     }
 
     /// Replaces a frame by its inference, from a worker's thread. Returns before it is on disk:
@@ -255,13 +249,7 @@ impl Spool {
     /// # Errors
     /// [`Error::StorageFull`], [`Error::Spool`]: nothing is forgotten then.
     pub async fn settle(&self, sent: Vec<u64>, dead: Vec<(u64, Letter)>) -> Result<(), Error> {
-        let (done, answer) = oneshot::channel();
-        let command = Command::Settle { sent, dead, done };
-        self.commands
-            .send(command)
-            .await
-            .map_err(|_| Error::Stopping)?;
-        answer.await.map_err(|_| Error::Stopping)?
+        self.ask(|done| Command::Settle { sent, dead, done }).await
     }
 
     /// Forgets withdrawals that the vault has been told of.
@@ -269,12 +257,17 @@ impl Spool {
     /// # Errors
     /// [`Error::StorageFull`], [`Error::Spool`]: nothing is forgotten then.
     pub(super) async fn withdrawn(&self, places: Vec<u64>) -> Result<(), Error> {
+        self.ask(|done| Command::Withdrawn { places, done }).await
+    }
+
+    /// Hands the writer a command; returns once it is on disk, or refused.
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command,
+    ) -> Result<T, Error> {
         let (done, answer) = oneshot::channel();
-        let command = Command::Withdrawn { places, done };
-        self.commands
-            .send(command)
-            .await
-            .map_err(|_| Error::Stopping)?;
+        let sent = self.commands.send(command(done)).await;
+        sent.map_err(|_| Error::Stopping)?;
         answer.await.map_err(|_| Error::Stopping)?
     }
 

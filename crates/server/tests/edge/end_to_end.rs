@@ -317,6 +317,7 @@ fn what_the_vault_refuses_becomes_a_dead_letter_and_the_others_go_on() {
     });
 }
 
+/// Posts frames whose pixel of the same number shines.
 async fn accept(edge: &Edge, names: std::ops::Range<usize>) {
     for number in names {
         let frame = json(&format!("f{number}"), number % 10);
@@ -379,16 +380,7 @@ fn a_vault_that_does_not_know_yet_what_it_deployed_is_asked_again() {
             .deploy(&mut world.deployer(edge.addresses().device))
             .await;
         world.vault.knows_deployment(false);
-        for bright in 0..3 {
-            let frame = json(&format!("f{bright}"), bright);
-            assert_eq!(
-                post(http(&edge), &[], frame.as_bytes())
-                    .await
-                    .expect("post")
-                    .0,
-                202
-            );
-        }
+        accept(&edge, 0..3).await;
         eventually("all waiting", || edge.spool().depth().inferences == 3).await;
         tokio::time::sleep(std::time::Duration::from_millis(500)).await;
         assert_eq!(
@@ -399,15 +391,6 @@ fn a_vault_that_does_not_know_yet_what_it_deployed_is_asked_again() {
         eventually("all answers", || world.vault.count() == 3).await;
         edge.stop().await;
     });
-}
-
-/// Posts frames whose pixel of the same number shines.
-async fn offer(edge: &Edge, numbers: std::ops::Range<usize>) {
-    for number in numbers {
-        let frame = json(&format!("f{number}"), number % 10);
-        let posted = post(http(edge), &[], frame.as_bytes()).await;
-        assert_eq!(posted.expect("post").0, 202);
-    }
 }
 
 #[test]
@@ -421,7 +404,7 @@ fn a_frame_that_is_given_up_has_its_query_withdrawn() {
         let frame = format!(r#"{{"id":"far","values":{:?}}}"#, [1e30; PIXELS]);
         let posted = post(http(&edge), &[], frame.as_bytes()).await;
         assert_eq!(posted.expect("post").0, 202);
-        offer(&edge, 0..1).await;
+        accept(&edge, 0..1).await;
         eventually("the answer of the other", || world.vault.count() == 1).await;
         let reader = edge.spool().reader();
         let dead = || {
@@ -453,14 +436,14 @@ fn what_is_registered_is_sent_although_the_vault_takes_no_new_queries() {
                 .deploy(&mut world.deployer(edge.addresses().device))
                 .await;
             world.vault.takes_inferences(false);
-            offer(&edge, 0..3).await;
+            accept(&edge, 0..3).await;
             let deployment = first().manifest.digest();
             eventually("three registered", || {
                 world.vault.registered(deployment) == 3
             })
             .await;
             world.vault.fill(full);
-            offer(&edge, 3..6).await;
+            accept(&edge, 3..6).await;
             eventually("all waiting", || edge.spool().depth().inferences == 6).await;
             world.vault.takes_inferences(true);
             eventually("three answers", || world.vault.count() == 3).await;
@@ -488,7 +471,7 @@ fn queries_are_registered_once_the_vault_knows_the_deployment_and_again_for_the_
         let (edge, _vault) = started(&world, |options| options.limits.inference_bytes = 0).await;
         let mut deployer = world.deployer(edge.addresses().device);
         first().deploy(&mut deployer).await;
-        offer(&edge, 0..3).await;
+        accept(&edge, 0..3).await;
         eventually("all three refused", || {
             world.vault.unknown_deployments() >= 3
         })
