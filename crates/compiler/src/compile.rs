@@ -19,11 +19,12 @@ use crate::layout::search::{self, Plan};
 use crate::layout::{Layout, ZERO};
 use crate::levels::{self, Bounds, Chain, LevelPlan};
 use crate::lower::{self, Skeleton};
-use crate::normalise::{self, Network};
+use crate::normalise::{self, Network, StageKind};
 use crate::options::{Arithmetic, Options};
 use crate::parameters::{self, Degree};
 use crate::ranges::{self, Ranges};
 use crate::report::Report;
+use crate::rounding::{self, Feedback};
 use crate::worst::Worst;
 use crate::{activations, batch, check, conceal, interleave, keys};
 
@@ -99,6 +100,8 @@ pub(crate) struct Prepared {
     /// Calibration data with the largest values, those first that are farthest beyond the usual.
     pub(crate) extremes: Vec<Tensor>,
     pub(crate) input_range: (f32, f32),
+    /// Exact programs: how errors of rounding are passed on, by stage.
+    feedback: Vec<Option<Feedback>>,
     pub(crate) dumps: Vec<Dump>,
 }
 
@@ -130,9 +133,13 @@ fn prepare(
         Weights::Plain => normalise::run(&graph, &typical)?,
         _ => normalise::run(&conceal::zeros(&graph), &typical)?,
     };
-    if options.arithmetic == Arithmetic::Exact {
-        check::exact(&network)?;
-    }
+    let feedback = match options.arithmetic {
+        Arithmetic::Exact => {
+            check::exact(&network)?;
+            rounding::run(&network, &calibration)
+        }
+        Arithmetic::Approximate => Vec::new(),
+    };
     dumps.push(Dump {
         pass: "normalise",
         text: network.dump(),
@@ -144,6 +151,7 @@ fn prepare(
         calibration,
         extremes,
         input_range,
+        feedback,
         dumps,
     })
 }
@@ -248,14 +256,18 @@ fn attempt(
 ) -> Result<Attempt, CompileError> {
     let images = options.images_per_query;
     let places = slots(options, degree) / images;
-    let cost =
-        CostModel::new(degree.log_n, likely_special_primes(degree)).with_weights(options.weights);
+    let cost = cost(options, degree);
     let (best, others) = search::run(&prepared.network, places, images, &cost)?;
     let settled = |plan, limit| settle(prepared, options, degree, &cost, plan, limit);
     let faster = |best, other| faster(best, |limit| settled(other, limit));
     others
         .into_iter()
         .fold(settled(best, f64::INFINITY), faster)
+}
+
+/// What steps cost, as far as it is known before the primes are.
+fn cost(options: &Options, degree: Degree) -> CostModel {
+    CostModel::new(degree.log_n, likely_special_primes(degree)).with_weights(options.weights)
 }
 
 /// Special primes that a modulus of this degree is likely to have room for; the layouts are chosen
@@ -289,7 +301,13 @@ fn settle(
     let (input, output) = (layout(0), layout(prepared.network.output));
     let calibration = &prepared.calibration;
     let (extremes, margin) = (&prepared.extremes, options.range_margin);
-    let ranges = ranges::run(&skeleton.steps, &input, calibration, extremes, margin)?;
+    let mut ranges = ranges::run(&skeleton.steps, &input, calibration, extremes, margin)?;
+    for (stage, feedback) in prepared.feedback.iter().enumerate() {
+        if let (Some(feedback), Some(step)) = (feedback, skeleton.linear_step(stage)) {
+            let exposures = ranges.exposures[step].iter_mut();
+            exposures.for_each(|exposure| *exposure *= feedback.gain);
+        }
+    }
     let worst = options.flooding.map(|_| {
         let (low, high) = prepared.input_range;
         Worst::of(
@@ -393,16 +411,21 @@ fn finish(
     options: &Options,
     attempt: Attempt,
 ) -> Result<Compilation, CompileError> {
+    let skeleton = match options.arithmetic {
+        Arithmetic::Exact => Some(rounded(&prepared, options, &attempt)?),
+        Arithmetic::Approximate => None,
+    };
     let Attempt {
         degree,
         plan,
         input: query,
         output,
-        skeleton,
+        skeleton: unrounded,
         ranges,
         worst,
         levels,
     } = attempt;
+    let skeleton = skeleton.unwrap_or(unrounded);
     let network = &prepared.network;
     let images = options.images_per_query;
     let bounds = bounds(options, degree, spread(&output, images, &ranges.results));
@@ -450,6 +473,27 @@ fn finish(
         text: plan.dump(&prepared.network),
     });
     conclude(program, prepared.graph, prepared.friendliness, dumps)
+}
+
+/// The steps with the weights of dense layers rounded for the scales that were chosen.
+fn rounded(
+    prepared: &Prepared,
+    options: &Options,
+    attempt: &Attempt,
+) -> Result<Skeleton, CompileError> {
+    let mut network = prepared.network.clone();
+    for (index, feedback) in prepared.feedback.iter().enumerate() {
+        let step = attempt.skeleton.linear_step(index);
+        if let (Some(feedback), Some(step)) = (feedback, step)
+            && let StageKind::Affine(map) = &mut network.stages[index].kind
+        {
+            *map = feedback.round(map, attempt.levels.weight_scales[step]);
+        }
+    }
+    let cost = cost(options, attempt.degree);
+    let mut skeleton = lower::run(&network, &attempt.plan, &cost)?;
+    interleave::steps(&mut skeleton.steps, options.images_per_query);
+    Ok(skeleton)
 }
 
 fn query_map(cells: &[u32]) -> Vec<u32> {

@@ -9,7 +9,7 @@ use scuro_nn::tensor::Tensor;
 
 /// Stands for zero; far below the scale of any weight, far above the smallest single-precision
 /// number, so that products with other factors do not vanish.
-const PLACE_HOLDER: f32 = 1e-24;
+pub(crate) const PLACE_HOLDER: f32 = 1e-24;
 
 /// The graph with a place for every weight.
 pub(crate) fn zeros(graph: &Graph) -> Graph {

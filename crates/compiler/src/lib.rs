@@ -3,7 +3,7 @@
 //! 1. `check`: weights and calibration data are finite and fit.
 //! 2. [`friendliness`](mod@friendliness), [`activations`]: what ciphertexts cannot compute, and
 //!    replacements on demand.
-//! 3. `normalise`: affine maps and slotwise products.
+//! 3. `normalise`: affine maps and slotwise products; `rounding`: how exact programs round weights.
 //! 4. `layout`: elements to slots, diagonals, baby and giant steps.
 //! 5. `lower`: steps; `interleave`: several images in one query; `ranges`: how large values grow on
 //!    calibration data.
@@ -35,6 +35,7 @@ mod parameters;
 mod primes;
 mod ranges;
 mod report;
+mod rounding;
 mod sparse;
 mod worst;
 

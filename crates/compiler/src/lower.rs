@@ -89,6 +89,15 @@ pub(crate) fn run(
 }
 
 impl Skeleton {
+    /// The linear step of an affine stage.
+    pub(crate) fn linear_step(&self, stage: usize) -> Option<usize> {
+        let steps = self.value_of[stage].0 as usize..self.value_of[stage + 1].0 as usize;
+        steps.into_iter().find(|&index| {
+            let operation = &self.steps[index].operation;
+            matches!(operation, Operation::Linear(_))
+        })
+    }
+
     fn push(&mut self, layer: &str, inputs: Vec<ValueId>, operation: Operation) -> ValueId {
         let layer = layer.to_owned();
         self.steps.push(Step {

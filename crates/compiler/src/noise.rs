@@ -27,9 +27,10 @@ impl NoiseModel {
         SIGMA * SIGMA * self.embedding + self.encoding()
     }
 
-    /// Variance of a fresh public-key encryption, encoding included: e u + e_0 + e_1 s.
+    /// Variance of a fresh public-key encryption, encoding included: of its errors the division by
+    /// the special primes leaves its rounding alone.
     pub(crate) fn fresh_public(&self) -> f64 {
-        self.fresh() + SIGMA * SIGMA * self.embedding * (4.0 / 3.0) * self.embedding
+        self.rounding() + self.encoding()
     }
 
     /// Variance of the query: whoever runs a private model encrypts without the secret key.

@@ -98,8 +98,8 @@ fn key_bytes(keys: &KeyManifest, plan: &ParameterPlan) -> [u64; 2] {
 
 /// One half of the public key: packed to bits, and in 64-bit words.
 fn public_key_bytes(plan: &ParameterPlan) -> [u64; 2] {
-    let bits = u64::from(plan.log_q(plan.level_max()));
-    let words = 8 * plan.q_bits.len() as u64;
+    let bits = u64::from(plan.log_qp());
+    let words = 8 * (plan.q_bits.len() + plan.p_bits.len()) as u64;
     [(bits << plan.log_n) / 8, words << plan.log_n]
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rand_core::CryptoRng;
 use scuro_polyring::sampling::{Seed, gaussian, ternary};
-use scuro_polyring::{Ntt, Permutation, Poly};
+use scuro_polyring::{Basis, Ntt, Permutation, Poly};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::ckks::{Ciphertext, Plaintext};
@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::key_id::KeyId;
 use crate::params::Digest;
-use crate::rlwe::{Purpose, SwitchingKey, seed};
+use crate::rlwe::{Purpose, SwitchingKey, division, seed};
 
 /// Which evaluation keys a computation needs, each with the highest level at which it is used.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -185,7 +185,8 @@ fn check_key_level(key: &SwitchingKey, step: Option<usize>, found: usize) -> Res
     Ok(())
 }
 
-/// An encryption key that may be published: an encryption of zero at the highest level.
+/// An encryption key that may be published: an encryption of zero modulo all primes, the special
+/// ones included, so that what is encrypted under it can be divided by P.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PublicKey {
     pub(crate) key_id: KeyId,
@@ -208,8 +209,12 @@ impl PublicKey {
     }
 
     pub(crate) fn mask(context: &Context, seed: &Seed) -> Poly<Ntt> {
-        let basis = context.basis(context.parameters().max_level());
+        let basis = Self::basis(context);
         seed::uniform(context.ring(), basis, seed, Purpose::PublicKey, 0)
+    }
+
+    pub(crate) fn basis(context: &Context) -> Basis {
+        context.extended_basis(context.parameters().max_level())
     }
 
     /// Id of the secret key that decrypts.
@@ -219,7 +224,7 @@ impl PublicKey {
 
     /// Encrypts under the public key.
     ///
-    /// Math:  (b u + e_0 + m, a u + e_1) with u ternary, e Gaussian
+    /// Math:  (round((b u + e_0) / P) + m, round((a u + e_1) / P)), u ternary, e Gaussian
     /// Noise: [`crate::noise::NoiseModel::fresh_public`]
     ///
     /// # Errors
@@ -242,7 +247,8 @@ impl PublicKey {
         })
     }
 
-    /// A fresh encryption of zero: (b u + e_0, a u + e_1).
+    /// A fresh encryption of zero: ((b u + e_0) / P, (a u + e_1) / P), rounded. What u and e leave
+    /// of noise vanishes in the division, only its rounding stays.
     pub(crate) fn zero(
         &self,
         context: &Context,
@@ -253,12 +259,17 @@ impl PublicKey {
         let ring = context.ring();
         let mut small = Zeroizing::new(vec![0i8; ring.degree()]);
         ternary(rng, &mut small);
-        let mut u = Poly::from_small(ring, context.basis(level), &small).into_ntt(ring);
+        let basis = context.extended_basis(level);
+        let mut u = Poly::from_small(ring, basis.clone(), &small).into_ntt(ring);
         let mut encrypt = |key: &Poly<Ntt>| {
             gaussian(rng, ring.kernel(), &mut small);
-            let mut part = Poly::from_small(ring, context.basis(level), &small).into_ntt(ring);
-            part.mul_add_assign(ring, &u, key);
-            part
+            let mut part = Poly::from_small(ring, basis.clone(), &small).into_ntt(ring);
+            // The key has a row for every prime of the ring.
+            for ((i, out), (_, u)) in part.rows_mut().zip(u.rows()) {
+                ring.prime(i).mul_add_assign(out, u, key.limb(i));
+            }
+            division::in_place(context, part.words_mut(), level, false);
+            context.poly(part.words(), level)
         };
         let parts = [encrypt(&self.body), encrypt(&self.mask)];
         // Whoever learns u learns the plaintext.

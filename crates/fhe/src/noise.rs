@@ -166,7 +166,8 @@ impl NoiseModel {
         Noise::gaussian(ERROR_SIGMA * self.embedding).plus(self.encoding())
     }
 
-    /// A fresh ciphertext under the public key, encoding included: e u + e_0 + e_1 s.
+    /// A fresh ciphertext under the public key, encoding included: e u + e_0 + e_1 s divided by P,
+    /// and the division's rounding.
     pub fn fresh_public(&self) -> Noise {
         let error = ERROR_SIGMA * self.embedding;
         let products = error * TERNARY_STD * self.embedding * std::f64::consts::SQRT_2;
@@ -174,7 +175,10 @@ impl NoiseModel {
             std: products,
             bound: PRODUCT_TAIL * products,
         }
-        .plus(self.fresh_secret())
+        .plus(Noise::gaussian(error))
+        .times(self.special.recip())
+        .plus(self.rescale())
+        .plus(self.encoding())
     }
 
     /// Rounding when a modulus is divided out: r_0 + r_1 s.

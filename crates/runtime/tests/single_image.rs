@@ -213,6 +213,13 @@ impl Deployment {
     }
 }
 
+/// The least noise budget of some ciphertexts; none of approximate numbers.
+fn least_budget(client: &Client, ciphertexts: &[AnyCiphertext]) -> Option<f64> {
+    let budgets = ciphertexts.iter().map(|c| client.noise_budget(c).unwrap());
+    let budgets: Option<Vec<f64>> = budgets.collect();
+    budgets.map(|all| all.into_iter().fold(f64::INFINITY, f64::min))
+}
+
 fn check(seed: u64, options: &Options) {
     let mut random = Random(ChaCha20Rng::seed_from_u64(seed));
     let graph = network(&mut random, options.arithmetic);
@@ -243,7 +250,15 @@ fn check(seed: u64, options: &Options) {
     };
     let clear = scores(clear::run(&program, &query).unwrap());
     compare("clear", &clear);
-    let encrypted = Deployment::new(&program).scores_of_all(&inputs);
+    let mut deployment = Deployment::new(&program);
+    let query_sent = deployment.encrypt_all(&inputs);
+    let reply = deployment.evaluate(&query_sent);
+    if let Some(budget) = least_budget(&deployment.client, &reply) {
+        // The noise model leaves room for twelve deviations of a coefficient; among thousands
+        // some are of more than four.
+        assert!(budget > 0.75, "seed {seed}: {budget} bits of budget");
+    }
+    let encrypted = deployment.decrypt_all(reply, inputs.len());
     compare("encrypted", &encrypted);
     compare("simulated", &scores(simulator.run(&query, seed).unwrap()));
     if program.parameters.scheme != Scheme::Ckks {
@@ -516,9 +531,7 @@ fn flooded_reply(deployment: &mut Deployment, image: &Tensor) -> (f64, f64, Vec<
     let (prepared, keys, client) = (&deployment.prepared, &deployment.keys, &deployment.client);
     let mut budgets = Vec::new();
     let mut watch = |observation: Observation<'_>| {
-        let budget = |c: &AnyCiphertext| client.noise_budget(c).unwrap().unwrap();
-        let all = observation.result.to_vec();
-        budgets.push(all.iter().map(budget).fold(f64::INFINITY, f64::min));
+        budgets.extend(least_budget(client, &observation.result.to_vec()));
     };
     let reply = prepared.evaluate(keys, &query, 1, &mut watch).unwrap();
     let &[.., before, after] = budgets.as_slice() else {

@@ -196,7 +196,7 @@ fn check_factor(context: &BfvContext, level: usize, left: u64) -> Result<(), Err
 impl PublicKey {
     /// Encrypts integers under the public key at `level`.
     ///
-    /// Math:  (b u + e_0 + (Q/t) m, a u + e_1) with u ternary, e Gaussian
+    /// Math:  (round((b u + e_0) / P) + (Q/t) m, round((a u + e_1) / P)), u ternary, e Gaussian
     /// Noise: [`bgv::NoiseModel::fresh_public`]
     ///
     /// # Errors

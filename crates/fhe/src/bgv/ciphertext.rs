@@ -166,7 +166,7 @@ impl SeededCiphertext {
 impl PublicKey {
     /// Encrypts integers under the public key.
     ///
-    /// Math:  (b u + e_0 + t^-1 m, a u + e_1) with u ternary, e Gaussian
+    /// Math:  (round((b u + e_0) / P) + t^-1 m, round((a u + e_1) / P)), u ternary, e Gaussian
     /// Noise: [`super::NoiseModel::fresh_public`]
     ///
     /// # Errors

@@ -117,8 +117,7 @@ fn read_public(
     key_id: KeyId,
 ) -> Result<PublicKey, Error> {
     let seed: Seed = reader.array()?;
-    let basis = context.basis(context.parameters().max_level());
-    let body = read_poly(reader, context, basis)?;
+    let body = read_poly(reader, context, PublicKey::basis(context))?;
     Ok(PublicKey::from_body(context, key_id, seed, body))
 }
 

@@ -216,8 +216,17 @@ fn standard_deviations_agree_with_the_model() {
     let rotated = ring.evaluator.rotate(&x, 1, &ring.keys).unwrap();
     let mut rescaled = ring.evaluator.rescale(&x).unwrap();
     rescaled.set_scale(SCALE).unwrap();
+    let generator = KeyGenerator::new(&ring.context, &ring.secret).unwrap();
+    let public = generator.public_key(&mut rng(2));
+    let plain = ring.encoder.encode(&zeros, 3, SCALE).unwrap();
+    let foreign = public.encrypt(&ring.context, &plain, &mut rng(3));
     let cases = [
         ("fresh", std(&x), operand.noise),
+        (
+            "fresh under the public key",
+            std(&foreign.unwrap()),
+            model.fresh_public(),
+        ),
         (
             "rotated",
             std(&rotated),
