@@ -18,7 +18,6 @@ use scuro_nn::data::Preprocess;
 use scuro_nn::graph::{Graph, GraphBuilder, Op};
 use scuro_nn::tensor::Tensor;
 use scuro_server::edge::service::Options;
-use scuro_server::edge::sources::Access;
 use scuro_server::edge::spool::Limits;
 use scuro_wire::deployment::ARTEFACT_BYTES_HEADER;
 use scuro_wire::https::{self, Answer};
@@ -287,7 +286,6 @@ pub(crate) fn options(folder: &Path, identity: Identity) -> Options {
         watch: Vec::new(),
         stdin: None,
         mqtt: Vec::new(),
-        mqtt_access: Access::default(),
         workers: 2,
         limits: Limits::default(),
     }
