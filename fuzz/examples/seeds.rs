@@ -152,6 +152,7 @@ fn wire() -> Outcome {
         query_id,
         deployment: digest,
         query_digest: digest,
+        image: 0,
         timings: Timings::default(),
         reply: vec![1, 2, 3],
     };

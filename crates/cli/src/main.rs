@@ -2,6 +2,7 @@
 
 mod app;
 mod bench;
+mod brokers;
 mod compiled;
 mod context;
 mod data;

@@ -2,6 +2,8 @@
 
 #[path = "command_line/activations.rs"]
 mod activations;
+#[path = "command_line/brokers.rs"]
+mod brokers;
 mod support;
 
 use support::{Desk, draw_seven};

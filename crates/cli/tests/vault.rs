@@ -6,6 +6,8 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 
+use scuro_testkit::mosquitto::{self, Broker};
+use serde_json::Value;
 use support::{Desk, draw_seven};
 
 const NETWORK: &[u8] = include_bytes!("../assets/demo-cryptonets.onnx");
@@ -21,6 +23,39 @@ fn a_compiled_model_goes_into_a_vault_that_serves_and_guards_it() {
     a_vault_serves_users_and_refuses_others(&desk);
     the_key_is_changed(&desk);
     retired_models_are_out_of_use(&desk);
+}
+
+#[test]
+fn a_vault_enters_a_broker_with_certificate_and_password() {
+    let Some(program) = mosquitto::program() else {
+        return;
+    };
+    let desk = Desk::new();
+    desk.data(&["vault", "init"]);
+    for name in ["localhost", "publisher"] {
+        desk.data(&["vault", "enroll", name, "--user", "-o", name]);
+    }
+    let files = ["ca.pem", "certificate.pem", "private-key.pem"];
+    let [authority, certificate, key] = files.map(|file| desk.path("localhost").join(file));
+    let login = ["results", "a word for results"];
+    let files = [authority.as_path(), &certificate, &key];
+    let (folder, port) = (desk.path(""), mosquitto::free_port());
+    let lines = mosquitto::guarded(&folder, files, login);
+    let _broker = Broker::start(&program, &folder, port, &lines);
+    desk.write("password", login[1].as_bytes());
+    let private = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(desk.path("password"), private).expect("mode");
+    let url = format!("mqtts://results@localhost:{port}/scuro/results");
+    let words = [
+        ["--mqtt", &url],
+        ["--mqtt-ca", "publisher/ca.pem"],
+        ["--mqtt-certificate", "publisher/certificate.pem"],
+        ["--mqtt-key", "publisher/private-key.pem"],
+        ["--mqtt-password-file", "password"],
+    ];
+    let connected = "connected to the MQTT broker for results";
+    let (_server, event) = Server::start(&desk, &words.concat(), connected);
+    assert_eq!(event["fields"]["broker"], format!("localhost:{port}"));
 }
 
 fn vaults_are_made_once(desk: &Desk) {
@@ -126,14 +161,15 @@ fn deployments_are_refused_before_they_start(desk: &Desk) {
 /// `scuro vault serve` in a process of its own.
 struct Server {
     process: Child,
-    address: String,
 }
 
 impl Server {
-    fn start(desk: &Desk) -> Self {
+    /// Starts it with more words; gives the line of its log that says `awaited`.
+    fn start(desk: &Desk, more: &[&str], awaited: &str) -> (Self, Value) {
         let mut process = Command::new(env!("CARGO_BIN_EXE_scuro"))
             .args(["vault", "serve", "vault", "--listen", "127.0.0.1:0"])
             .args(["--metrics", "127.0.0.1:0", "--format", "json"])
+            .args(more)
             .current_dir(desk.path("."))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -141,18 +177,16 @@ impl Server {
             .expect("serves");
         let log = BufReader::new(process.stderr.take().expect("a log"));
         let mut lines = log.lines().map_while(Result::ok);
+        let server = Self { process };
         let event = lines
             .by_ref()
-            .filter_map(|line| serde_json::from_str::<serde_json::Value>(&line).ok())
-            .find(|event| event["fields"]["message"] == "vault listens")
-            .expect("it listens");
+            .filter_map(|line| serde_json::from_str::<Value>(&line).ok())
+            .find(|event| event["fields"]["message"] == awaited || event["level"] == "WARN")
+            .expect("a line");
+        assert_eq!(event["fields"]["message"], awaited, "{event}");
         // Somebody must read the log, or the server waits for it.
         std::thread::spawn(move || lines.for_each(drop));
-        let address = event["fields"]["address"]
-            .as_str()
-            .expect("an address")
-            .to_string();
-        Self { process, address }
+        (server, event)
     }
 }
 
@@ -165,8 +199,9 @@ impl Drop for Server {
 
 fn a_vault_serves_users_and_refuses_others(desk: &Desk) {
     desk.data(&["vault", "enroll", "alice", "--user", "-o", "alice"]);
-    let server = Server::start(desk);
-    let ask = ["vault", "results", "--from", &server.address, "--identity"];
+    let (_server, event) = Server::start(desk, &[], "vault listens");
+    let address = event["fields"]["address"].as_str().expect("an address");
+    let ask = ["vault", "results", "--from", address, "--identity"];
     let page = desk.data(&[&ask[..], &["alice"]].concat());
     assert_eq!(page["next_after"], 0);
     let device = desk.failure(&[&ask[..], &["cam"]].concat());

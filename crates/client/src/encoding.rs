@@ -68,7 +68,7 @@ pub(crate) fn images_per_run(program: &Program) -> usize {
     program.input.examples as usize
 }
 
-fn check_image(input: &InputSpec, image: usize, values: &[f32]) -> Result<(), Error> {
+pub(crate) fn check_image(input: &InputSpec, image: usize, values: &[f32]) -> Result<(), Error> {
     let expected = input.elements();
     if values.len() != expected {
         return Err(Error::ImageShape {

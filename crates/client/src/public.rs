@@ -6,7 +6,7 @@ use scuro_fhe::AnyCiphertext;
 use scuro_fhe::keys::PublicKey;
 
 use crate::bundle::{Bundle, BundleKind};
-use crate::encoding::{gather, images_per_run};
+use crate::encoding::{check_image, gather, images_per_run};
 use crate::error::Error;
 use crate::model::Model;
 use crate::scheme::{Encoder, Plaintext};
@@ -42,20 +42,28 @@ impl PublicClient {
         query(&self.model, images, rng, seal)
     }
 
-    /// Encrypts one image into the ciphertexts of one run, for an evaluator in the same process.
+    /// Whether an image can be encrypted, alone or with others.
+    ///
+    /// # Errors
+    /// [`Error::ImageShape`], [`Error::ImageNotFinite`], [`Error::ImageOutOfRange`].
+    pub fn check(&self, image: &[f32]) -> Result<(), Error> {
+        check_image(&self.model.program().input, 0, image)
+    }
+
+    /// Encrypts the images of one run into its ciphertexts, for an evaluator in the same process.
     ///
     /// # Errors
     /// As [`gather`], or [`Error::Fhe`].
     pub fn encrypt_run(
         &self,
-        image: &[f32],
+        images: &[&[f32]],
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<AnyCiphertext>, Error> {
         let seal = |slots: Vec<f64>| {
             let plain = encode(&self.model, &self.encoder, &slots)?;
             plain.encrypt(self.model.scheme(), &self.public, rng)
         };
-        gather(self.model.program(), &[image])?
+        gather(self.model.program(), images)?
             .into_iter()
             .map(seal)
             .collect()

@@ -156,10 +156,12 @@ pub enum Error {
         expected: usize,
     },
     /// Programs that take many images at a time.
-    #[error("the program takes {found} images at a time; a data stream needs one at a time")]
+    #[error("the program takes {found} images at a time; a data stream has at most {limit}")]
     Packing {
         /// Images of one run.
         found: usize,
+        /// Most that a device gathers.
+        limit: usize,
     },
     /// A roll-back without a version before.
     #[error("there is no deployment before the active one")]
@@ -288,8 +290,7 @@ impl Error {
             }
             Self::Expired { .. } => "rotate the model's key and deploy the new version",
             Self::Features { .. } | Self::Packing { .. } => {
-                "compile the classifier for the extractor's output, with --packing image and one \
-                 image a query"
+                "compile the classifier for the extractor's output, with --packing image"
             }
             Self::NoPrevious => "deploy a version; the one before it is then kept",
             Self::Model(_) | Self::Runtime(_) | Self::Network(_) => {

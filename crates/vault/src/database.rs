@@ -41,7 +41,7 @@ CREATE TABLE sinks(name TEXT PRIMARY KEY, published INTEGER NOT NULL) STRICT;
 ";
 /// What format 2 has more than format 1.
 const TABLES_2: &str = "
--- BLAKE3 of every encrypted reply that was decrypted: none answers a second query.
+-- BLAKE3 of every encrypted reply, or image of one, that was decrypted: none answers two queries.
 CREATE TABLE replies(digest BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
 ";
 

@@ -50,6 +50,14 @@ pub enum ReplyFault {
         /// Most.
         limit: usize,
     },
+    /// An image that the reply does not have.
+    #[error("image {found} of a reply to {images}")]
+    NoSuchImage {
+        /// Image asked for, from 0.
+        found: usize,
+        /// Images that the reply is for.
+        images: usize,
+    },
     /// More or fewer ciphertexts than the program's result, or more images than they hold.
     #[error("{found} ciphertexts in one run, the program gives {expected}")]
     WrongCount {
@@ -70,6 +78,7 @@ impl ReplyFault {
             Self::WrongKey => "reply.wrong-key",
             Self::WrongLevel { .. } => "reply.wrong-level",
             Self::TooManyImages { .. } => "reply.too-many-images",
+            Self::NoSuchImage { .. } => "reply.no-such-image",
             Self::WrongCount { .. } => "reply.wrong-count",
         }
     }
@@ -106,24 +115,50 @@ impl OpenModel {
         &self.manifest
     }
 
-    /// Decrypts and decodes. Only the slots that the program's layout names are read. Scores that
-    /// are no numbers, or overflowed, give no answer, and the device does not hear of it.
+    /// Reads a reply, of which `image` is asked for, and checks all that its public bytes tell.
     ///
     /// # Errors
     /// [`ReplyFault`].
-    pub fn decrypt(&self, reply: &[u8]) -> Result<Answers, ReplyFault> {
+    pub fn read(&self, reply: &[u8], image: u32) -> Result<Reply, ReplyFault> {
         let bundle = Bundle::from_bytes(reply).map_err(|_| ReplyFault::Malformed)?;
         if bundle.program != self.client.model().digest() {
             return Err(ReplyFault::WrongProgram);
         }
         self.check_counts(&bundle)?;
+        if image >= bundle.images {
+            let (found, images) = (image as usize, bundle.images as usize);
+            return Err(ReplyFault::NoSuchImage { found, images });
+        }
         let mut each = bundle.ciphertexts.iter();
         each.try_for_each(|bytes| self.check_ciphertext(bytes))?;
-        let predictions = self.client.decrypt(&bundle).map_err(|error| match error {
-            scuro_client::Error::WrongProgram { .. } => ReplyFault::WrongProgram,
-            _ => ReplyFault::Malformed,
-        })?;
-        Ok(answers(predictions, &self.manifest.labels))
+        let digest = match self.client.model().images_per_run() {
+            1 if bundle.images == 1 => Digest::of(reply),
+            _ => digest_of_image(&bundle, image),
+        };
+        Ok(Reply {
+            bundle,
+            image: image as usize,
+            digest,
+        })
+    }
+
+    /// Decrypts and decodes the image. Only the slots that the program's layout names are read.
+    /// Scores that are no numbers, or overflowed, give no answer, and the device does not hear of
+    /// it.
+    ///
+    /// # Errors
+    /// [`ReplyFault`].
+    pub fn decrypt(&self, reply: &Reply) -> Result<Option<Answer>, ReplyFault> {
+        let mut predictions = self
+            .client
+            .decrypt(&reply.bundle)
+            .map_err(|error| match error {
+                scuro_client::Error::WrongProgram { .. } => ReplyFault::WrongProgram,
+                _ => ReplyFault::Malformed,
+            })?;
+        // There is one for each image, and `read` has looked whether there is this one.
+        let prediction = predictions.swap_remove(reply.image);
+        Ok(answer(reply.image, prediction, &self.manifest.labels))
     }
 
     fn check_counts(&self, bundle: &Bundle) -> Result<(), ReplyFault> {
@@ -162,37 +197,42 @@ impl OpenModel {
     }
 }
 
-/// What one reply decrypts to.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Answers {
-    /// At most one an image; each names its own.
-    pub answers: Vec<Answer>,
-    /// Images whose scores are no numbers, or overflowed.
-    pub dropped: usize,
+/// A reply of a model, of which one image is asked for.
+#[derive(Debug)]
+pub struct Reply {
+    bundle: Bundle,
+    image: usize,
+    digest: Digest,
 }
 
-/// The answers of the images that have one.
-fn answers(predictions: Vec<Prediction>, labels: &[String]) -> Answers {
-    let images = predictions.len();
-    let answer = |(image, prediction): (usize, Prediction)| {
-        let finite = prediction.scores.iter().all(|score| score.is_finite());
-        (finite && !prediction.overflowed).then(|| Answer {
-            image: image as u32,
-            label: prediction.label as u32,
-            label_name: labels.get(prediction.label).cloned(),
-            confidence: prediction.confidence,
-            scores: prediction.scores,
-        })
-    };
-    let answers: Vec<Answer> = predictions
-        .into_iter()
-        .enumerate()
-        .filter_map(answer)
-        .collect();
-    Answers {
-        dropped: images - answers.len(),
-        answers,
+impl Reply {
+    /// Names the image: the same ciphertexts and place have the same digest.
+    pub fn digest(&self) -> Digest {
+        self.digest
     }
+}
+
+/// Names an image of ciphertexts that several share, whatever number of them the reply tells.
+fn digest_of_image(bundle: &Bundle, image: u32) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&image.to_le_bytes());
+    for ciphertext in &bundle.ciphertexts {
+        hasher.update(&(ciphertext.len() as u64).to_le_bytes());
+        hasher.update(ciphertext);
+    }
+    Digest(*hasher.finalize().as_bytes())
+}
+
+/// The answer for an image, if it has one.
+fn answer(image: usize, prediction: Prediction, labels: &[String]) -> Option<Answer> {
+    let finite = prediction.scores.iter().all(|score| score.is_finite());
+    (finite && !prediction.overflowed).then(|| Answer {
+        image: image as u32,
+        label: prediction.label as u32,
+        label_name: labels.get(prediction.label).cloned(),
+        confidence: prediction.confidence,
+        scores: prediction.scores,
+    })
 }
 
 /// Ciphertexts and level of what a program gives.
@@ -246,23 +286,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_image_without_an_answer_leaves_the_others_in_their_place() {
-        let prediction = |label: usize, score: f64, overflowed: bool| Prediction {
-            label,
-            confidence: 0.5,
-            scores: vec![score; 2],
-            overflowed,
+    fn scores_that_overflowed_or_are_no_numbers_give_no_answer() {
+        let answered = |score: f64, overflowed: bool| {
+            let prediction = Prediction {
+                label: 1,
+                confidence: 0.5,
+                scores: vec![score; 2],
+                overflowed,
+            };
+            answer(3, prediction, &["zero".to_string()])
         };
-        let predictions = vec![
-            prediction(0, 1e40, true),
-            prediction(1, 1.0, false),
-            prediction(0, f64::NAN, false),
-            prediction(0, 2.0, false),
-        ];
-        let found = answers(predictions, &["zero".to_string()]);
-        let places: Vec<_> = found.answers.iter().map(|a| (a.image, a.label)).collect();
-        assert_eq!((places, found.dropped), (vec![(1, 1), (3, 0)], 2));
-        assert_eq!(found.answers[0].label_name, None);
-        assert_eq!(found.answers[1].label_name.as_deref(), Some("zero"));
+        assert_eq!(answered(1e40, true), None);
+        assert_eq!(answered(f64::NAN, false), None);
+        let found = answered(1.0, false).expect("an answer");
+        assert_eq!((found.image, found.label, found.label_name), (3, 1, None));
     }
 }

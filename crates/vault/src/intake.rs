@@ -2,9 +2,9 @@
 //!
 //! An inference is decrypted only if this device registered its query, for a deployment that it
 //! was given and that is neither retired nor expired, with the same digest, it was not answered
-//! before, and the very same ciphertexts answered no other query. The answer and the mark on the
-//! query are one transaction, which looks at the query once more: what is acknowledged is on disk,
-//! and nothing is there twice.
+//! before, and the very same image of the same ciphertexts answered no other query. The answer and
+//! the mark on the query are one transaction, which looks at the query once more: what is
+//! acknowledged is on disk, and nothing is there twice.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +22,7 @@ use scuro_wire::query::{
 use scuro_wire::results::InferenceResult;
 use scuro_wire::{Digest, Name, QueryId};
 
-use crate::decryption::{OpenModel, OpenModels};
+use crate::decryption::{OpenModel, OpenModels, ReplyFault};
 use crate::deploy::was_given;
 use crate::error::VaultError;
 use crate::results;
@@ -38,7 +38,7 @@ pub const INFERENCES_METRIC: &str = "scuro_vault_inferences_total";
 pub const QUERIES_METRIC: &str = "scuro_vault_queries_total";
 /// Gauge: unanswered queries by device.
 pub const OPEN_METRIC: &str = "scuro_vault_open_queries";
-/// Counter of images without an answer, because their scores overflowed, by device.
+/// Counter of queries without an answer, because their scores overflowed, by device.
 pub const DROPPED_METRIC: &str = "scuro_vault_answers_dropped_total";
 /// Histogram of parsing, decrypting and decoding one reply.
 pub const DECRYPT_METRIC: &str = "scuro_vault_decrypt_seconds";
@@ -317,14 +317,19 @@ impl Intake {
             Err(Refused::Never(code)) => return Ok(Verdict::Refused(code, None)),
             Err(Refused::Later(code)) => return Ok(Verdict::Unreadable(code)),
         };
-        let reply = Digest::of(&inference.reply);
-        if self.vault.database.read(|db| is_replay(db, &reply))? {
+        let refused = |fault: ReplyFault| Verdict::Refused(fault.code(), Some(fault.to_string()));
+        let start = Instant::now();
+        let reply = match model.read(&inference.reply, inference.image) {
+            Ok(reply) => reply,
+            Err(fault) => return Ok(refused(fault)),
+        };
+        let digest = reply.digest();
+        if self.vault.database.read(|db| is_replay(db, &digest))? {
             return Ok(Verdict::Refused(REPLAYED, None));
         }
-        let start = Instant::now();
-        let found = match model.decrypt(&inference.reply) {
-            Ok(found) => found,
-            Err(fault) => return Ok(Verdict::Refused(fault.code(), Some(fault.to_string()))),
+        let answer = match model.decrypt(&reply) {
+            Ok(answer) => answer,
+            Err(fault) => return Ok(refused(fault)),
         };
         self.metrics.observe(DECRYPT_METRIC, &[], start.elapsed());
         let result = InferenceResult {
@@ -335,12 +340,12 @@ impl Intake {
             model: model.manifest().name.clone(),
             version: model.manifest().version,
             device: device.clone(),
-            answers: found.answers,
+            answers: answer.into_iter().collect(),
             timings: inference.timings,
             received_ms: now_ms,
             decrypt_us: start.elapsed().as_micros() as u64,
         };
-        Ok(Verdict::Decrypted(Box::new(result), reply, found.dropped))
+        Ok(Verdict::Decrypted(Box::new(result), digest))
     }
 
     fn count_registration(&self, device: &Name, query: &QueryRegistration, outcome: Registered) {
@@ -376,11 +381,10 @@ impl Intake {
             _ if ack.outcome == Outcome::Refused => {
                 tracing::warn!(%device, %query, code, "inference refused");
             }
-            Verdict::Decrypted(result, _, dropped) if *dropped > 0 => {
-                let answers = result.answers.len();
+            Verdict::Decrypted(result, _) if result.answers.is_empty() => {
                 let labels = [("device", device.as_str())];
-                self.metrics.add(DROPPED_METRIC, &labels, *dropped as u64);
-                tracing::warn!(%device, %query, dropped, answers, "scores overflowed: no answer");
+                self.metrics.add(DROPPED_METRIC, &labels, 1);
+                tracing::warn!(%device, %query, "scores overflowed: no answer");
             }
             _ => tracing::debug!(%device, %query, outcome, "inference"),
         }
@@ -389,8 +393,8 @@ impl Intake {
 
 /// What is to be done with one inference.
 enum Verdict {
-    /// Store it, and the digest of the encrypted reply. The number is of images without an answer.
-    Decrypted(Box<InferenceResult>, Digest, usize),
+    /// Store it, and the digest of the image of the encrypted reply.
+    Decrypted(Box<InferenceResult>, Digest),
     /// It was answered before.
     Answered,
     /// Another request, or another place of this one, has the same query.
@@ -487,7 +491,7 @@ fn settle(
             Some(receipt) => ack(Outcome::Duplicate, Some(receipt), None),
             None => ack(Outcome::Retry, None, None),
         },
-        Verdict::Decrypted(result, reply, _) => {
+        Verdict::Decrypted(result, reply) => {
             let query = find_query(db, id)?;
             // While it was decrypted, its query may have been withdrawn or moved.
             if let Some(code) = mismatch(query.as_ref(), device, inference) {
@@ -507,7 +511,7 @@ fn settle(
     })
 }
 
-/// Whether these ciphertexts have answered a query.
+/// Whether this image of these ciphertexts has answered a query.
 fn is_replay(db: &Connection, reply: &Digest) -> Result<bool, VaultError> {
     let sql = "SELECT 1 FROM replies WHERE digest = ?1";
     Ok(db
@@ -516,7 +520,7 @@ fn is_replay(db: &Connection, reply: &Digest) -> Result<bool, VaultError> {
         .is_some())
 }
 
-/// Notes that these ciphertexts answer a query; false if they have answered another.
+/// Notes that this image of these ciphertexts answers a query; false if it has answered another.
 fn note_reply(db: &Connection, reply: &Digest) -> Result<bool, VaultError> {
     let sql = "INSERT OR IGNORE INTO replies VALUES (?1)";
     Ok(db.execute(sql, [reply.0])? == 1)

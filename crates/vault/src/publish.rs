@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
+use rumqttc::{AsyncClient, Event, EventLoop, Packet, QoS};
+use scuro_wire::Digest;
 use scuro_wire::metrics::Metrics;
+use scuro_wire::mqtt::Topic;
 use scuro_wire::results::InferenceResult;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -24,7 +26,9 @@ use crate::vault::Vault;
 pub const PUBLISHED_METRIC: &str = "scuro_vault_published_total";
 /// Gauge: results that a sink has not taken yet.
 pub const WAITING_METRIC: &str = "scuro_vault_publish_waiting";
-/// Counter of broken connections to a broker.
+/// Gauge: 1 while there is a connection to the broker.
+pub const BROKER_UP_METRIC: &str = "scuro_vault_broker_up";
+/// Counter of broken connections to a broker, and of those that never came to be.
 pub const BROKER_LOST_METRIC: &str = "scuro_vault_broker_lost_total";
 
 /// Results handed over at a time.
@@ -36,43 +40,13 @@ const RECEIPT: Duration = Duration::from_secs(15);
 /// Pause before a broker is tried again; it doubles up to [`BACKOFF_MAX`].
 const BACKOFF: Duration = Duration::from_millis(250);
 const BACKOFF_MAX: Duration = Duration::from_secs(15);
+/// Longest packet to a broker, which is MQTT's own limit: a result that no packet could hold would
+/// be tried for ever.
+const PACKET_BYTES: usize = (256 << 20) - 1;
+/// Longest packet that a broker sends a publisher.
+const RECEIPT_BYTES: usize = 10 << 10;
 /// Longest line read back from a result file.
 const LINE_BYTES: u64 = 1 << 20;
-
-/// An MQTT topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Topic {
-    /// Host name or address.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// Topic; the model's name is added to it.
-    pub topic: String,
-}
-
-impl std::str::FromStr for Topic {
-    type Err = String;
-
-    /// `mqtt://HOST[:PORT]/TOPIC`.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not mqtt://HOST[:PORT]/TOPIC");
-        let rest = text.strip_prefix("mqtt://").ok_or_else(wrong)?;
-        let (address, topic) = rest.split_once('/').ok_or_else(wrong)?;
-        let (host, port) = match address.rsplit_once(':') {
-            Some((host, port)) => (host, port.parse().map_err(|_| wrong())?),
-            None => (address, 1883),
-        };
-        let plain = !topic.is_empty() && !topic.contains(['+', '#', '\0']);
-        if host.is_empty() || !plain || topic.ends_with('/') {
-            return Err(wrong());
-        }
-        Ok(Self {
-            host: host.to_string(),
-            port,
-            topic: topic.to_string(),
-        })
-    }
-}
 
 /// What every sink needs.
 #[derive(Debug, Clone)]
@@ -101,13 +75,19 @@ impl Source {
 
     async fn advance(&self, sink: &'static str, seq: u64, count: usize) -> Result<(), VaultError> {
         let vault = Arc::clone(&self.vault);
-        let last = blocking(move || {
-            vault.set_published(sink, seq)?;
-            vault.last_result()
-        });
-        let waiting = last.await?.saturating_sub(seq);
+        blocking(move || vault.set_published(sink, seq)).await?;
         let labels = [("sink", sink)];
         self.metrics.add(PUBLISHED_METRIC, &labels, count as u64);
+        self.measure(sink).await
+    }
+
+    /// Counts what waits for a sink.
+    async fn measure(&self, sink: &'static str) -> Result<(), VaultError> {
+        let vault = Arc::clone(&self.vault);
+        let both = blocking(move || Ok((vault.last_result()?, vault.published(sink)?)));
+        let (last, seq) = both.await?;
+        let waiting = last.saturating_sub(seq);
+        let labels = [("sink", sink)];
         self.metrics.set(WAITING_METRIC, &labels, waiting as f64);
         Ok(())
     }
@@ -268,19 +248,18 @@ const MQTT_SINK: &str = "mqtt";
 /// Publishes every result to a broker with quality of service 1, until the vault stops.
 pub async fn to_mqtt(mut source: Source, topic: Topic) {
     let mut backoff = BACKOFF;
+    let mut outage = Outage::default();
+    let published = |source: &Source| {
+        let labels = [("sink", MQTT_SINK)];
+        source.metrics.count(PUBLISHED_METRIC, &labels)
+    };
     loop {
-        let before = source
-            .metrics
-            .count(PUBLISHED_METRIC, &[("sink", MQTT_SINK)]);
-        let Err(error) = mqtt_session(&mut source, &topic).await else {
+        let before = published(&source);
+        let Err(error) = mqtt_session(&mut source, &topic, &mut outage).await else {
             return;
         };
-        source.metrics.add(BROKER_LOST_METRIC, &[], 1);
-        tracing::warn!(%error, "results wait for the MQTT broker");
-        let after = source
-            .metrics
-            .count(PUBLISHED_METRIC, &[("sink", MQTT_SINK)]);
-        if after > before {
+        outage.begin(&source, &topic, &error).await;
+        if published(&source) > before {
             backoff = BACKOFF;
         }
         sleep(backoff).await;
@@ -291,14 +270,54 @@ pub async fn to_mqtt(mut source: Source, topic: Topic) {
     }
 }
 
+/// Why there is no connection to the broker, for the log; the same reason is told once.
+#[derive(Default)]
+struct Outage {
+    told: Option<String>,
+}
+
+impl Outage {
+    async fn begin(&mut self, source: &Source, topic: &Topic, error: &VaultError) {
+        source.metrics.add(BROKER_LOST_METRIC, &[], 1);
+        source.metrics.set(BROKER_UP_METRIC, &[], 0.0);
+        if let Err(error) = source.measure(MQTT_SINK).await {
+            tracing::error!(%error, "waiting results could not be counted");
+        }
+        let reason = Some(error.to_string());
+        if self.told != reason {
+            let (topic, user) = (topic.name(), topic.user());
+            tracing::warn!(topic, user, %error, "results wait for the MQTT broker; trying again");
+            self.told = reason;
+        }
+    }
+
+    fn end(&mut self, source: &Source, topic: &Topic) {
+        let (broker, topic) = (topic.broker(), topic.name());
+        tracing::info!(broker, topic, "connected to the MQTT broker for results");
+        source.metrics.set(BROKER_UP_METRIC, &[], 1.0);
+        self.told = None;
+    }
+}
+
 /// One connection. Whatever breaks it, the next one starts at the cursor.
-async fn mqtt_session(source: &mut Source, topic: &Topic) -> Result<(), VaultError> {
-    let client_id = format!("scuro-vault-{}", std::process::id());
-    let mut options = MqttOptions::new(client_id, topic.host.as_str(), topic.port);
-    options.set_keep_alive(Duration::from_secs(15));
-    let (client, mut events) = AsyncClient::new(options, PAGE + 1);
+async fn mqtt_session(
+    source: &mut Source,
+    topic: &Topic,
+    outage: &mut Outage,
+) -> Result<(), VaultError> {
     let vault = Arc::clone(&source.vault);
-    let mut cursor = blocking(move || vault.published(MQTT_SINK)).await?;
+    let state = blocking(move || Ok((vault.published(MQTT_SINK)?, vault.authority_pem()?)));
+    let (mut cursor, authority) = state.await?;
+    // One vault, one name: after a crash its dead connection makes room for the new one.
+    let name = format!("scuro-vault-{}", Digest::of(&authority).short());
+    let mut options = topic.options(&name);
+    options.set_max_packet_size(RECEIPT_BYTES, PACKET_BYTES);
+    let (client, mut events) = AsyncClient::new(options, PAGE + 1);
+    // The first event is the connection. It is waited for without an eye on the log: looking up
+    // would start it anew. It gives up by itself.
+    let connected = events.poll().await;
+    connected.map_err(|error| broken(topic, &error))?;
+    outage.end(source, topic);
     loop {
         let page = source.page(cursor).await?;
         let Some(last) = page.last().map(|result| result.seq) else {
@@ -322,7 +341,7 @@ async fn publish(
     result: &InferenceResult,
 ) -> Result<(), VaultError> {
     let body = serde_json::to_vec(result).map_err(|error| broken(topic, &error))?;
-    let name = format!("{}/{}", topic.topic, result.model);
+    let name = format!("{}/{}", topic.name(), result.model);
     let sent = client.publish(name, QoS::AtLeastOnce, false, body).await;
     sent.map_err(|error| broken(topic, &error))
 }
@@ -361,7 +380,7 @@ async fn mqtt_idle(
 
 fn broken(topic: &Topic, error: &dyn std::fmt::Display) -> VaultError {
     VaultError::Broker {
-        address: format!("{}:{}", topic.host, topic.port),
+        address: topic.broker(),
         message: error.to_string(),
     }
 }
@@ -369,7 +388,12 @@ fn broken(topic: &Topic, error: &dyn std::fmt::Display) -> VaultError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results;
+    use crate::seal::KeySource;
+    use scuro_testkit::mosquitto::{self, Broker, free_port};
     use scuro_wire::inference::Timings;
+    use scuro_wire::mqtt::Access;
+    use scuro_wire::results::Answer;
     use scuro_wire::{Digest, Name, QueryId};
 
     fn result(seq: u64) -> InferenceResult {
@@ -406,20 +430,51 @@ mod tests {
         assert_eq!(FileSink::open(&path).expect("again").1, 3);
     }
 
-    #[test]
-    fn topics_are_parsed_and_wild_cards_refused() {
-        let topic: Topic = "mqtt://broker:2000/scuro/results".parse().expect("a topic");
-        assert_eq!((topic.port, topic.topic.as_str()), (2000, "scuro/results"));
-        let plain: Topic = "mqtt://broker/a".parse().expect("a topic");
-        assert_eq!(plain.port, 1883);
-        for bad in [
-            "broker/a",
-            "mqtt://broker",
-            "mqtt:///a",
-            "mqtt://b/a/#",
-            "mqtt://b:x/a",
-        ] {
-            assert!(bad.parse::<Topic>().is_err(), "{bad}");
+    /// A result longer than the 10 KiB that rumqttc sends by default would be tried for ever, and
+    /// hold up all that come after it.
+    #[tokio::test]
+    async fn a_long_result_holds_up_no_other() {
+        let Some(program) = mosquitto::program() else {
+            return;
+        };
+        let (desk, port) = (tempfile::tempdir().expect("folder"), free_port());
+        let _broker = Broker::start(&program, desk.path(), port, mosquitto::OPEN);
+        let key = KeySource::File(Vault::default_key_file(desk.path()));
+        let vault = Vault::init(desk.path(), &key, crate::now()).expect("a vault");
+        let mut long = result(1);
+        long.answers.push(Answer {
+            image: 0,
+            label: 0,
+            label_name: None,
+            confidence: 1.0,
+            scores: vec![1.0 / 3.0; 4096],
+        });
+        let mut short = result(2);
+        short.query_id = QueryId([2; 16]);
+        let both = [long, short];
+        let append = |db: &_| {
+            both.iter()
+                .try_for_each(|r| results::append(db, r).map(drop))
+        };
+        vault.database.write(append).expect("written");
+        let (_news, subscribed) = watch::channel(0);
+        let source = Source {
+            vault: Arc::new(vault),
+            metrics: Arc::default(),
+            news: subscribed,
+            labels_only: false,
+        };
+        let url = format!("mqtt://127.0.0.1:{port}/scuro/results");
+        let topic = Topic::for_publisher(&url, &Access::default()).expect("a topic");
+        let publisher = tokio::spawn(to_mqtt(source.clone(), topic));
+        let published = || source.vault.published(MQTT_SINK).expect("cursor");
+        for _ in 0..200 {
+            if published() == 2 {
+                break;
+            }
+            sleep(Duration::from_millis(50)).await;
         }
+        publisher.abort();
+        assert_eq!(published(), 2);
     }
 }

@@ -19,6 +19,7 @@ use hyper::StatusCode;
 use hyper::body::Bytes;
 use scuro_wire::inference::InferenceBatch;
 use scuro_wire::metrics::Metrics;
+use scuro_wire::mqtt::Topic;
 use scuro_wire::query::{QueryBatch, WithdrawalBatch};
 use scuro_wire::tls::Peer;
 use scuro_wire::{Name, Problem, WireError, https, limits, paths};
@@ -32,7 +33,7 @@ use crate::clock::{now, now_ms};
 use crate::devices::{PeerRecord, PeerRole};
 use crate::error::VaultError;
 use crate::intake::Intake;
-use crate::publish::{self, Source, Topic, blocking};
+use crate::publish::{self, Source, blocking};
 use crate::vault::Vault;
 
 /// Requests that may be worked on at once; each may hold a body in memory.
@@ -61,7 +62,7 @@ pub struct ServeOptions {
     pub metrics: Option<SocketAddr>,
     /// File of JSON lines.
     pub results_file: Option<PathBuf>,
-    /// MQTT topic.
+    /// MQTT topic; the model's name is added to it.
     pub mqtt: Option<Topic>,
     /// Leave the scores out of file and topic.
     pub labels_only: bool,

@@ -145,6 +145,14 @@ pub enum WireError {
         /// Why not.
         message: String,
     },
+    /// Not a topic of a broker, or one that must not be entered like this.
+    #[error("the MQTT address is {found:?}; expected {expected}")]
+    MqttAddress {
+        /// What was given, without what may be a password.
+        found: String,
+        /// What there should be.
+        expected: &'static str,
+    },
     /// No connection.
     #[error("no connection to {peer} at {address}: {message}")]
     Connection {

@@ -1,8 +1,8 @@
 //! Encrypted inferences on their way from a device to the vault, in a binary frame.
 //!
 //! Layout, little-endian: magic `SCUROINF`, version u16, count u32, then `count` times (query id,
-//! deployment, query digest, five timings of u64, reply length u32, reply), then the BLAKE3 digest
-//! of everything before. A reply is the bytes of `scuro_client::Bundle`.
+//! deployment, query digest, image u32, five timings of u64, reply length u32, reply), then the
+//! BLAKE3 digest of everything before. A reply is the bytes of `scuro_client::Bundle`.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,16 +13,16 @@ use crate::limits;
 /// First bytes of a frame.
 pub const MAGIC: [u8; 8] = *b"SCUROINF";
 /// Version that this build reads and writes.
-pub const FORMAT_VERSION: u16 = 1;
+pub const FORMAT_VERSION: u16 = 2;
 /// Content type of a frame.
 pub const CONTENT_TYPE: &str = "application/vnd.scuro.inferences";
 
 const DIGEST: usize = 32;
 const HEADER: usize = MAGIC.len() + 2 + 4;
 /// Bytes of one inference without its reply.
-const ENTRY: usize = 16 + 2 * DIGEST + 5 * 8 + 4;
+const ENTRY: usize = 16 + 2 * DIGEST + 4 + 5 * 8 + 4;
 
-/// What a device measured for one query.
+/// What a device measured for one query; what several share is counted whole for each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timings {
     /// When the frame came in, milliseconds since 1970 by the device's clock.
@@ -58,6 +58,9 @@ pub struct Inference {
     pub deployment: Digest,
     /// As registered.
     pub query_digest: Digest,
+    /// Which image of the reply answers the query, from 0: queries that were run together share a
+    /// reply, and each has an image of its own.
+    pub image: u32,
     /// What the device measured.
     pub timings: Timings,
     /// The encrypted reply.
@@ -131,6 +134,7 @@ impl Inference {
         out.extend_from_slice(&self.query_id.0);
         out.extend_from_slice(&self.deployment.0);
         out.extend_from_slice(&self.query_digest.0);
+        out.extend_from_slice(&self.image.to_le_bytes());
         for word in self.timings.words() {
             out.extend_from_slice(&word.to_le_bytes());
         }
@@ -208,6 +212,7 @@ impl<'a> Reader<'a> {
             query_id: QueryId(self.array()?),
             deployment: Digest(self.array()?),
             query_digest: Digest(self.array()?),
+            image: u32::from_le_bytes(self.array()?),
             timings: Timings {
                 captured_ms: self.word()?,
                 queue_us: self.word()?,
@@ -249,6 +254,7 @@ mod tests {
             query_id: QueryId([seed; 16]),
             deployment: Digest([2; 32]),
             query_digest: Digest([3; 32]),
+            image: seed.into(),
             timings: Timings {
                 captured_ms: 1,
                 queue_us: 2,

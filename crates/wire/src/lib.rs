@@ -7,6 +7,7 @@
 //! * [`results`]: decrypted answers, for users of the backend only.
 //! * [`paths`], [`limits`], [`problem`]: endpoints, bounds and the one error body.
 //! * [`tls`], [`https`]: TLS 1.3 with a certificate on both sides; a server loop and a client.
+//! * [`mqtt`]: topics of brokers, and how brokers are entered.
 //! * [`metrics`]: counters in Prometheus' text format.
 //!
 //! This is the only crate that derives serialisation for the network. Cryptographic objects travel
@@ -21,6 +22,7 @@ pub mod inference;
 pub mod limits;
 pub mod manifest;
 pub mod metrics;
+pub mod mqtt;
 pub mod name;
 pub mod paths;
 pub mod problem;

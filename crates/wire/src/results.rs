@@ -9,8 +9,7 @@ use crate::name::Name;
 /// The answer for one image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
-    /// Which image of the query, from 0. An image whose scores are no numbers or overflowed has no
-    /// answer, and those after it keep their place.
+    /// Which image of the reply, from 0: queries that were run together share one.
     #[serde(default)]
     pub image: u32,
     /// Index of the largest score.
@@ -41,8 +40,8 @@ pub struct InferenceResult {
     pub version: u32,
     /// Device that sent it.
     pub device: Name,
-    /// At most one answer an image, by [`Answer::image`]. What overflowed is left out, and only the
-    /// vault's log and metrics tell of it.
+    /// One answer, or none if its scores are no numbers or overflowed: only the vault's log and
+    /// metrics tell of that.
     pub answers: Vec<Answer>,
     /// What the device measured.
     pub timings: Timings,

@@ -31,6 +31,11 @@ impl From<WireError> for Failure {
                 "peer.certificate",
                 "enrol again: `scuro vault enroll NAME -o DIR`",
             ),
+            E::MqttAddress { .. } => (
+                Exit::BadInput,
+                "mqtt.address",
+                "see `scuro vault serve --help` and `scuro edge serve --help`",
+            ),
             E::Connection { .. } => (
                 Exit::Connection,
                 "connection.failed",

@@ -1,7 +1,5 @@
 //! `scuro edge serve | status | frames`: the device that a vendor does not trust.
 
-mod brokers;
-
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -11,15 +9,16 @@ use scuro_server::edge::sources::StreamFormat;
 use scuro_server::edge::spool::{Limits, Reader};
 use scuro_server::edge::{deployments, spool};
 use scuro_wire::deployment::{DeploymentState, DeploymentStatus};
+use scuro_wire::mqtt::Topic;
 use scuro_wire::tls::Identity;
 use serde_json::{Value, json};
 
+use crate::brokers::BrokerArguments;
 use crate::context::Context;
 use crate::errors::Failure;
 use crate::output::Reply;
 use crate::table::Table;
 use crate::{files, logging, units};
-use brokers::Brokers;
 
 /// Port on which the vault finds a device.
 const LISTEN: &str = "0.0.0.0:8471";
@@ -75,8 +74,12 @@ struct Serve {
     /// Take frames by HTTP POST, unencrypted: for cameras on this machine or its own network.
     #[arg(long, value_name = "ADDRESS")]
     http: Option<SocketAddr>,
+    /// Take the messages of a topic; may be given several times. A user's password comes from
+    /// --mqtt-password-file or $SCURO_MQTT_PASSWORD.
+    #[arg(long, value_name = "mqtt[s]://[USER@]HOST[:PORT]/TOPIC")]
+    mqtt: Vec<String>,
     #[command(flatten)]
-    brokers: Brokers,
+    brokers: BrokerArguments,
     /// Frames that may wait to be processed.
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().frames)]
     queue: u64,
@@ -118,6 +121,7 @@ fn serve_until_stopped(serve: Serve, context: &Context) -> Result<Reply, Failure
 }
 
 fn options(serve: Serve, context: &Context) -> Result<Options, Failure> {
+    let mqtt = topics(&serve)?;
     let vault = match serve.vault {
         Some(url) => Some(url),
         None => named_vault(&serve.bundle)?,
@@ -135,8 +139,7 @@ fn options(serve: Serve, context: &Context) -> Result<Options, Failure> {
             Stream::Jsonl => StreamFormat::JsonLines,
             Stream::Raw => StreamFormat::Raw,
         }),
-        mqtt_access: serve.brokers.access()?,
-        mqtt: serve.brokers.mqtt,
+        mqtt,
         workers: context.threads,
         limits: Limits {
             frames: serve.queue,
@@ -146,6 +149,13 @@ fn options(serve: Serve, context: &Context) -> Result<Options, Failure> {
             ..Limits::default()
         },
     })
+}
+
+/// The topics that frames come from.
+fn topics(serve: &Serve) -> Result<Vec<Topic>, Failure> {
+    let access = serve.brokers.access()?;
+    let topic = |url: &String| Topic::for_subscriber(url, &access);
+    Ok(serve.mqtt.iter().map(topic).collect::<Result<_, _>>()?)
 }
 
 /// The vault that the bundle names, if it does.

@@ -1,11 +1,8 @@
 //! What a device and a vault refuse or wait out, each its own process: a clear line in the log,
 //! nothing lost, nothing decrypted for a stranger.
 
-use std::io::Write;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-
 use scuro_server::edge::spool::Reader;
+use scuro_testkit::mosquitto::{self, Broker};
 use scuro_vault::registry::NewModel;
 use scuro_vault::{KeySource, Vault};
 use scuro_wire::inference::{CONTENT_TYPE, Inference, InferenceBatch, InferenceBatchReply};
@@ -323,24 +320,13 @@ fn reply_under_another_key(desk: &Desk) -> Vec<u8> {
 }
 
 fn a_broker_that_is_gone_is_waited_for(fleet: &Fleet, camera: &Camera) {
-    let Some(program) = mosquitto() else {
+    let Some(program) = mosquitto::program() else {
         return;
     };
-    let address = free_address().expect("a free address");
+    let (folder, port) = (fleet.desk.path(""), mosquitto::free_port());
+    let address = format!("127.0.0.1:{port}");
     let url = format!("mqtt://{address}/cameras/7");
-    let port = address.rsplit_once(':').expect("a port").1;
-    let lines = format!("listener {port} 127.0.0.1\nallow_anonymous true\n");
-    fleet.desk.write("mosquitto.conf", lines.as_bytes());
-    let broker = || {
-        let configuration = fleet.desk.path("mosquitto.conf");
-        let mut command = Command::new(program);
-        command
-            .arg("-c")
-            .arg(configuration)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        Broker(command.spawn().expect("a broker"))
-    };
+    let broker = || Broker::start(&program, &folder, port, mosquitto::OPEN);
     let edge = fleet.edge(&[&camera.words()[..], &["--mqtt", &url]].concat());
     let labels = format!("broker=\"{address}\",topic=\"cameras/7\"");
     let gauge = format!("scuro_edge_mqtt_up{{{labels}}}");
@@ -359,31 +345,4 @@ fn a_broker_that_is_gone_is_waited_for(fleet: &Fleet, camera: &Camera) {
         (published(fleet) == camera.taken()).then_some(())
     });
     edge.kill().expect("killed");
-}
-
-/// A mosquitto that is killed when it is dropped.
-struct Broker(Child);
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// The broker's program; without it that part is skipped, unless in CI.
-fn mosquitto() -> Option<&'static Path> {
-    let places = [
-        "/usr/sbin/mosquitto",
-        "/usr/bin/mosquitto",
-        "/usr/local/sbin/mosquitto",
-    ];
-    let found = places.into_iter().map(Path::new).find(|path| path.exists());
-    if found.is_none() {
-        let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-        assert!(!in_ci, "mosquitto must be there in CI");
-        let line = "SKIPPED: there is no mosquitto (apt-get install mosquitto)";
-        writeln!(std::io::stderr(), "{line}").expect("told");
-    }
-    found
 }

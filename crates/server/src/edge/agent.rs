@@ -2,8 +2,10 @@
 //!
 //! One thread reads frames from the spool in order and hands them to the workers; each worker takes
 //! one through preprocessing, the clear feature extractor, encryption under the public key and the
-//! program. A frame runs under the version that is active when a worker takes it, and finishes
-//! under it whatever is deployed meanwhile; one whose worker was killed runs again, under the
+//! program. If the program takes several images a query, frames that wait already share one: the
+//! reply is the same for all of them, and each is another image of it. A frame runs under the
+//! version that is active when a worker takes it, and finishes under it whatever is deployed
+//! meanwhile; one whose worker was killed runs again, with whatever frames wait then, under the
 //! version that is active then. The vault gets one answer in any case: the spool replaces the frame
 //! by its inference in one step.
 
@@ -30,6 +32,9 @@ use crate::error::Error;
 
 /// Frames read from the spool at a time.
 const READ: usize = 32;
+/// Longest time that frames for one query are waited for once there is the first: enough for the
+/// reader to hand over what is in the spool, little beside a query.
+const GATHER: Duration = Duration::from_millis(10);
 /// Longest time without a look at what has changed.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -51,7 +56,7 @@ impl Agent {
     /// [`Error::Io`] if the system has no more threads.
     pub(super) fn start(self, workers: usize) -> Result<Vec<JoinHandle<()>>, Error> {
         let workers = workers.max(1);
-        let (sender, queue) = sync_channel(workers);
+        let (sender, queue) = sync_channel(workers.max(READ));
         let queue = Arc::new(Mutex::new(queue));
         let mut threads = Vec::new();
         for number in 0..workers {
@@ -111,7 +116,7 @@ impl Agent {
 
     /// Takes frames until the end, version after version.
     fn work(&self, queue: &Queue) {
-        let mut held = None;
+        let mut held = Vec::new();
         while !self.is_stopping() {
             let version = self.active.borrow().clone();
             let Some(version) = version else {
@@ -128,49 +133,75 @@ impl Agent {
         }
     }
 
-    /// Works under one version as long as it is active; gives back a frame that came too late.
+    /// Works under one version as long as it is active; gives back frames that came too late.
     fn work_with(
         &self,
         pipeline: &mut Pipeline<'_>,
         queue: &Queue,
-        held: Option<StoredFrame>,
-    ) -> Option<StoredFrame> {
-        if let Some(frame) = held {
-            self.process(pipeline, &frame);
-        }
+        mut held: Vec<StoredFrame>,
+    ) -> Vec<StoredFrame> {
+        let limit = pipeline.version.frames_per_query();
         while !self.is_stopping() {
-            let queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
-            let frame = queue.recv_timeout(LOOK);
-            drop(queue);
-            match frame {
-                Ok(frame) if self.is_active(pipeline.version) => self.process(pipeline, &frame),
-                Ok(frame) => return Some(frame),
+            let next = match held.len() {
+                0 => gather(queue, limit),
+                count => Ok(held.drain(..count.min(limit)).collect()),
+            };
+            match next {
+                Ok(frames) if self.is_active(pipeline.version) => self.process(pipeline, &frames),
+                Ok(mut frames) => {
+                    frames.append(&mut held);
+                    return frames;
+                }
                 Err(RecvTimeoutError::Timeout) if self.is_active(pipeline.version) => {}
-                Err(_) => return None,
+                Err(_) => return Vec::new(),
             }
         }
-        None
+        Vec::new()
     }
 
-    fn process(&self, pipeline: &mut Pipeline<'_>, frame: &StoredFrame) {
-        let run = catch_unwind(AssertUnwindSafe(|| pipeline.run(frame, &self.metrics)));
-        match run.unwrap_or(Err(Error::Panicked)) {
-            Ok(inference) => {
-                self.metrics.add(INFERENCES, &[], 1);
-                self.spool.complete(frame.seq, frame.captured_us, inference);
-            }
-            Err(error) => {
-                tracing::warn!(frame = %frame.id, %error, "frame given up");
-                let labels = [("reason", error.code()), ("stage", "processing")];
-                self.metrics.add(DEAD, &labels, 1);
-                let letter = Letter {
-                    stage: "processing",
-                    code: error.code().to_string(),
-                    message: error.to_string(),
-                };
-                self.spool.give_up(frame.seq, letter);
+    /// Turns frames into inferences of one query; one that cannot be encrypted leaves the others.
+    fn process(&self, pipeline: &mut Pipeline<'_>, frames: &[StoredFrame]) {
+        let mut inputs = Vec::with_capacity(frames.len());
+        for frame in frames {
+            match unless_panicked(|| pipeline.input(frame, &self.metrics)) {
+                Ok(input) => inputs.push(input),
+                Err(error) => self.give_up(frame, &error),
             }
         }
+        if !inputs.is_empty() {
+            self.run(pipeline, &inputs);
+        }
+    }
+
+    fn run(&self, pipeline: &mut Pipeline<'_>, inputs: &[Input<'_>]) {
+        match (
+            unless_panicked(|| pipeline.run(inputs, &self.metrics)),
+            inputs,
+        ) {
+            (Ok(inferences), _) => {
+                self.metrics.add(INFERENCES, &[], inputs.len() as u64);
+                for (Input { frame, .. }, inference) in inputs.iter().zip(inferences) {
+                    self.spool.complete(frame.seq, frame.captured_us, inference);
+                }
+            }
+            (Err(error), [Input { frame, .. }]) => self.give_up(frame, &error),
+            // Only alone they tell which of them it is.
+            (Err(_), _) => inputs
+                .iter()
+                .for_each(|input| self.run(pipeline, std::slice::from_ref(input))),
+        }
+    }
+
+    fn give_up(&self, frame: &StoredFrame, error: &Error) {
+        tracing::warn!(frame = %frame.id, %error, "frame given up");
+        let labels = [("reason", error.code()), ("stage", "processing")];
+        self.metrics.add(DEAD, &labels, 1);
+        let letter = Letter {
+            stage: "processing",
+            code: error.code().to_string(),
+            message: error.to_string(),
+        };
+        self.spool.give_up(frame.seq, letter);
     }
 
     fn is_active(&self, version: &Version) -> bool {
@@ -185,6 +216,25 @@ impl Agent {
     }
 }
 
+/// The next frames, at most `limit`: those that wait already.
+fn gather(queue: &Queue, limit: usize) -> Result<Vec<StoredFrame>, RecvTimeoutError> {
+    let queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut frames = vec![queue.recv_timeout(LOOK)?];
+    let end = Instant::now() + GATHER;
+    while frames.len() < limit {
+        match queue.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(frame) => frames.push(frame),
+            Err(_) => break,
+        }
+    }
+    Ok(frames)
+}
+
+/// A panic as an error.
+fn unless_panicked<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(Error::Panicked))
+}
+
 fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
     let path = std::path::PathBuf::from(&name);
     let builder = std::thread::Builder::new().name(name);
@@ -193,7 +243,15 @@ fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<JoinHandl
         .map_err(Error::io("start the thread", &path))
 }
 
-/// One worker's way from a frame to an encrypted inference.
+/// A frame that is ready to be encrypted.
+struct Input<'f> {
+    frame: &'f StoredFrame,
+    values: Vec<f32>,
+    queue_us: u64,
+    features_us: u64,
+}
+
+/// One worker's way from frames to encrypted inferences.
 struct Pipeline<'v> {
     version: &'v Version,
     features: Option<Executor<'v>>,
@@ -213,40 +271,52 @@ impl<'v> Pipeline<'v> {
         })
     }
 
-    fn run(&mut self, frame: &StoredFrame, metrics: &Metrics) -> Result<Inference, Error> {
+    /// What of a frame is encrypted.
+    fn input<'f>(&self, frame: &'f StoredFrame, metrics: &Metrics) -> Result<Input<'f>, Error> {
         let queue_us = clock::now_us().saturating_sub(frame.captured_us);
-        let mut stages = Stages {
-            metrics,
-            start: Instant::now(),
-        };
-        let input = match &frame.content {
+        let mut stages = Stages::start(metrics);
+        let values = match &frame.content {
             Ok(Content::Pixels(pixels)) => self.version.preprocess(pixels)?,
             Ok(Content::Values(values)) => values.clone(),
             Err(fault) => return Err(Error::Frame(*fault)),
         };
-        let input = self.extract(input)?;
-        let features_us = stages.done("features");
-        let query = self
-            .version
-            .encryptor()
-            .encrypt_run(&input, &mut self.rng)?;
+        let values = self.extract(values)?;
+        self.version.encryptor().check(&values)?;
+        Ok(Input {
+            frame,
+            values,
+            queue_us,
+            features_us: stages.done("features"),
+        })
+    }
+
+    /// One query for all of the frames; an inference for each.
+    fn run(&mut self, inputs: &[Input<'_>], metrics: &Metrics) -> Result<Vec<Inference>, Error> {
+        let mut stages = Stages::start(metrics);
+        let images: Vec<&[f32]> = inputs.iter().map(|input| &input.values[..]).collect();
+        let encryptor = self.version.encryptor();
+        let query = encryptor.encrypt_run(&images, &mut self.rng)?;
         let encrypt_us = stages.done("encrypt");
         let (prepared, keys) = (self.version.prepared(), self.version.evaluation());
         let answer = prepared.evaluate(keys, &query, 1, &mut |_| {})?;
         let evaluate_us = stages.done("evaluate");
-        Ok(Inference {
-            query_id: frame.query_id,
+        let reply = self.version.model().reply(images.len() as u32, &[answer])?;
+        let reply = reply.to_bytes();
+        let inference = |(image, input): (usize, &Input<'_>)| Inference {
+            query_id: input.frame.query_id,
             deployment: self.version.deployment(),
-            query_digest: frame.digest,
+            query_digest: input.frame.digest,
+            image: image as u32,
             timings: Timings {
-                captured_ms: frame.captured_us / 1000,
-                queue_us,
-                features_us,
+                captured_ms: input.frame.captured_us / 1000,
+                queue_us: input.queue_us,
+                features_us: input.features_us,
                 encrypt_us,
                 evaluate_us,
             },
-            reply: self.version.model().reply(1, &[answer])?.to_bytes(),
-        })
+            reply: reply.clone(),
+        };
+        Ok(inputs.iter().enumerate().map(inference).collect())
     }
 
     /// The clear feature extractor, if there is one.
@@ -267,7 +337,14 @@ struct Stages<'a> {
     start: Instant,
 }
 
-impl Stages<'_> {
+impl<'a> Stages<'a> {
+    fn start(metrics: &'a Metrics) -> Self {
+        Self {
+            metrics,
+            start: Instant::now(),
+        }
+    }
+
     /// Microseconds since the last stage.
     fn done(&mut self, stage: &str) -> u64 {
         let took = self.start.elapsed();

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use scuro_wire::https::{self, Client};
 use scuro_wire::metrics::Metrics;
+use scuro_wire::mqtt::Topic;
 use scuro_wire::tls::{Identity, VAULT_NAME};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -18,7 +19,7 @@ use super::deployments::Deployments;
 use super::device::{self, Device};
 use super::intake::Intake;
 use super::registrar::{Registered, Registrar};
-use super::sources::{Access, Directory, Http, Mqtt, Source, Stdin, StreamFormat};
+use super::sources::{Directory, Http, Mqtt, Source, Stdin, StreamFormat};
 use super::spool::{Limits, Spool};
 use super::uplink::{Backoff, Uplink};
 use crate::error::Error;
@@ -43,9 +44,7 @@ pub struct Options {
     /// Frames on standard input.
     pub stdin: Option<StreamFormat>,
     /// Topics of MQTT brokers.
-    pub mqtt: Vec<String>,
-    /// Password and TLS for the brokers.
-    pub mqtt_access: Access,
+    pub mqtt: Vec<Topic>,
     /// Worker threads; 0 = all cores.
     pub workers: usize,
     /// Bounds of the spool.
@@ -295,15 +294,10 @@ async fn sources(
         sources.push(Box::new(Stdin::new(format, &format!("{run:016x}"))));
     }
     let name = options.identity.peer()?.name;
-    for url in &options.mqtt {
-        let topic = blake3::hash(url.as_bytes()).to_hex();
-        let client = format!("scuro-edge-{name}-{}", &topic[..8]);
-        sources.push(Box::new(Mqtt::new(
-            url,
-            &options.mqtt_access,
-            &client,
-            random_bytes()?,
-        )?));
+    for topic in &options.mqtt {
+        let hash = blake3::hash(topic.url().as_bytes()).to_hex();
+        let client = format!("scuro-edge-{name}-{}", &hash[..8]);
+        sources.push(Box::new(Mqtt::new(topic.clone(), client, random_bytes()?)));
     }
     let mut address = None;
     if let Some(listen) = options.http {

@@ -10,7 +10,7 @@ use std::pin::Pin;
 
 pub use directory::Directory;
 pub use http::Http;
-pub use mqtt::{Access, Mqtt};
+pub use mqtt::Mqtt;
 pub use stdin::{Item, Stdin, StreamFormat, next_item};
 
 use super::intake::Intake;

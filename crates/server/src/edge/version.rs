@@ -13,6 +13,9 @@ use super::artefacts::Artefacts;
 use super::frame::{FrameFault, Layout};
 use crate::error::Error;
 
+/// Most frames that are gathered into one query.
+pub const FRAMES_PER_QUERY: usize = 64;
+
 /// A version that is loaded: its program, its keys, its clear feature extractor.
 #[derive(Debug)]
 pub struct Version {
@@ -47,9 +50,9 @@ impl Version {
         };
         let model = Model::open(&needed(Role::Program)?)?;
         check_parameters(manifest, "program", Digest(model.context().digest().0))?;
-        let found = model.images_per_run();
-        if found != 1 {
-            return Err(Error::Packing { found });
+        let (found, limit) = (model.images_per_run(), FRAMES_PER_QUERY);
+        if found > limit {
+            return Err(Error::Packing { found, limit });
         }
         let evaluation = evaluation_keys(manifest, &model, &needed(Role::EvaluationKeys)?)?;
         let public = public_key(manifest, &model, &needed(Role::PublicKey)?)?;
@@ -86,6 +89,11 @@ impl Version {
     /// What it takes.
     pub fn layout(&self) -> Layout {
         self.layout
+    }
+
+    /// Most frames of one query.
+    pub(super) fn frames_per_query(&self) -> usize {
+        self.model.images_per_run()
     }
 
     pub(super) fn model(&self) -> &Model {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::support::vault::Vault;
 use crate::support::{
-    FIRST, SECOND, World, eventually, first, json, label, pki, post, run, second,
+    FIRST, Protected, Recipe, SECOND, World, eventually, first, json, label, pki, post, run, second,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -135,6 +135,7 @@ fn inference(query_id: QueryId) -> Inference {
         query_id,
         deployment: Digest([1; 32]),
         query_digest: Digest([2; 32]),
+        image: query_id.0[0].into(),
         timings: Timings::default(),
         reply: [query_id.0.as_slice(), &[7; 40_000]].concat(),
     }
@@ -344,6 +345,17 @@ fn device(world: &World, vault: &str) -> (Child, SocketAddr, SocketAddr) {
 
 #[test]
 fn a_device_killed_five_times_with_frames_under_way_loses_none_and_repeats_none() {
+    kill_five_times(first(), FIRST);
+}
+
+#[test]
+fn frames_that_share_queries_are_answered_once_though_the_device_is_killed_five_times() {
+    let shared = kill_five_times(second(), SECOND);
+    assert!(shared > 0, "no two frames shared a query");
+}
+
+/// How many inferences were not the first of their query.
+fn kill_five_times(model: &Protected, recipe: Recipe) -> usize {
     let world = World::new();
     write_bundle(&world);
     run(async {
@@ -351,7 +363,7 @@ fn a_device_killed_five_times_with_frames_under_way_loses_none_and_repeats_none(
         let mut vault = Vault::start(anywhere, &world.vendor(), Arc::clone(&world.vault)).await;
         let address = vault.address;
         let (mut child, at, mut http) = device(&world, &address.to_string());
-        first().deploy(&mut world.deployer(at)).await;
+        model.deploy(&mut world.deployer(at)).await;
         let mut rng = ChaCha20Rng::seed_from_u64(5);
         let mut kill_at: Vec<usize> = (0..5)
             .map(|k| 30 + 60 * k + rng.next_u32() as usize % 30)
@@ -385,19 +397,16 @@ fn a_device_killed_five_times_with_frames_under_way_loses_none_and_repeats_none(
         eventually("every accepted frame", all).await;
         tokio::time::sleep(Duration::from_millis(500)).await;
         assert_eq!(world.vault.count(), accepted, "each frame once");
-        let labels = world.vault.labels(&first().client);
-        let sequence: Vec<usize> = world
-            .vault
-            .inferences()
-            .iter()
-            .map(|i| labels[&i.query_id])
-            .collect();
-        let expected: Vec<usize> = (0..accepted).map(|n| label(FIRST, n % 10)).collect();
+        let labels = world.vault.labels(&model.client);
+        let inferences = world.vault.inferences();
+        let sequence: Vec<usize> = inferences.iter().map(|i| labels[&i.query_id]).collect();
+        let expected: Vec<usize> = (0..accepted).map(|n| label(recipe, n % 10)).collect();
         assert_eq!(sequence, expected, "in the order of the frames");
         child.kill().expect("killed");
         child.wait().expect("dead");
         vault.vanish().await;
-    });
+        inferences.iter().filter(|i| i.image > 0).count()
+    })
 }
 
 #[test]

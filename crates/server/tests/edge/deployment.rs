@@ -8,6 +8,7 @@ use crate::support::{
     run, second,
 };
 use hyper::Method;
+use scuro_program::Packing;
 use scuro_server::edge::service::Edge;
 use scuro_wire::deployment::{ArtefactStatus, DeploymentList, DeploymentState, DeploymentStatus};
 use scuro_wire::{Digest, KeyId, Manifest, Problem, Role, WireError, paths};
@@ -150,6 +151,23 @@ fn parts_that_do_not_belong_together_are_refused() {
         let list: DeploymentList = list.json().expect("a list");
         let versions: Vec<u32> = list.deployments.iter().map(|d| d.version).collect();
         assert_eq!(versions, [1], "the version before is active all the while");
+        edge.stop().await;
+    });
+}
+
+#[test]
+fn a_program_of_more_images_than_a_device_gathers_is_refused() {
+    run(async {
+        let world = World::new();
+        let (edge, mut deployer) = device(&world).await;
+        let batch = Protected::new(Recipe {
+            packing: Packing::Batch,
+            ..FIRST
+        });
+        batch.send(&mut deployer).await;
+        let answer = deployer.activate(&batch.manifest).await;
+        let expected = (422, "deployment.shape".to_string());
+        assert_eq!(code(&answer), expected, "{}", answer.problem());
         edge.stop().await;
     });
 }

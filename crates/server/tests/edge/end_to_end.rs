@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::support::vault::{Full, Vault};
 use crate::support::{
-    FIRST, PIXELS, Protected, Recipe, World, eventually, first, json, label, pixels, post, run,
-    second,
+    FIRST, PIXELS, Protected, Recipe, SECOND, World, eventually, first, json, label, pixels, post,
+    run, second,
 };
 use scuro_server::edge::service::{Edge, Options};
 use scuro_server::edge::sources::{Source, Stdin, StreamFormat};
@@ -105,6 +105,40 @@ fn malformed_and_repeated_posts_are_told_apart_and_stop_nothing() {
             let series = format!("frames_refused_total{{reason=\"{reason}\",source=\"http\"}}");
             assert!(metrics.contains(&series), "{reason}: {metrics}");
         }
+        edge.stop().await;
+    });
+}
+
+#[test]
+fn frames_that_wait_share_queries_and_one_that_cannot_be_encrypted_leaves_the_others() {
+    run(async {
+        let world = World::new();
+        let (edge, _vault) = started(&world, |options| options.workers = 1).await;
+        second()
+            .deploy(&mut world.deployer(edge.addresses().device))
+            .await;
+        for number in 0..41 {
+            let frame = match number {
+                20 => format!(r#"{{"id":"wild","values":{:?}}}"#, [1e9; PIXELS]),
+                _ => json(&format!("frame-{number}"), number % 10),
+            };
+            let (status, text) = post(http(&edge), &[], frame.as_bytes())
+                .await
+                .expect("post");
+            assert_eq!(status, 202, "{text}");
+        }
+        eventually("40 answers", || world.vault.count() == 40).await;
+        let labels = world.vault.labels(&second().client);
+        let inferences = world.vault.inferences();
+        let found: Vec<usize> = inferences.iter().map(|i| labels[&i.query_id]).collect();
+        let sound = (0..41).filter(|number| *number != 20);
+        let expected: Vec<usize> = sound.map(|number| label(SECOND, number % 10)).collect();
+        assert_eq!(found, expected);
+        assert!(
+            inferences.iter().any(|i| i.image > 0),
+            "none shared a query"
+        );
+        assert_eq!(edge.spool().reader().dead_letters().expect("read"), 1);
         edge.stop().await;
     });
 }

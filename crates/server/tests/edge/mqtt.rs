@@ -1,11 +1,7 @@
 //! Frames of a real broker, which is also killed.
 
-use std::io::Write;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -14,79 +10,14 @@ use crate::support::pki;
 use crate::support::vault::Vault;
 use crate::support::{World, eventually, first, json, pixels, run};
 use scuro_server::edge::service::Edge;
-use scuro_server::edge::sources::Access;
+use scuro_testkit::mosquitto::{self, Broker, free_port};
+use scuro_wire::mqtt::{Access, Topic};
 use scuro_wire::tls::{AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE, foreign_client};
 
-/// A mosquitto that is killed when it is dropped.
-struct Broker {
-    child: Child,
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The broker's program; without it the test is skipped, unless in CI.
-fn mosquitto() -> Option<PathBuf> {
-    let places = [
-        "/usr/sbin",
-        "/usr/bin",
-        "/usr/local/sbin",
-        "/opt/homebrew/sbin",
-    ];
-    let found = places
-        .iter()
-        .map(|place| Path::new(place).join("mosquitto"));
-    let found = found.into_iter().find(|path| path.exists());
-    if found.is_none() {
-        let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-        assert!(!in_ci, "mosquitto must be there in CI");
-        let line = "SKIPPED: there is no mosquitto (apt-get install mosquitto)";
-        writeln!(std::io::stderr(), "{line}").expect("told");
-    }
-    found
-}
-
-fn start(program: &Path, folder: &Path, port: u16) -> Broker {
-    start_with(program, folder, port, "allow_anonymous true\n")
-}
-
-fn start_with(program: &Path, folder: &Path, port: u16, more: &str) -> Broker {
-    let configuration = folder.join("mosquitto.conf");
-    let mut file = std::fs::File::create(&configuration).expect("configuration");
-    let stored = folder.join("broker");
-    std::fs::create_dir_all(&stored).expect("folder");
-    writeln!(
-        file,
-        "listener {port} 127.0.0.1\nuser root\npersistence true\n\
-         persistence_location {}/\nautosave_interval 1\n{more}",
-        stored.display()
-    )
-    .expect("written");
-    // Ends with what holds it, also if it never listens.
-    let broker = Command::new(program)
-        .arg("-c")
-        .arg(&configuration)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .map(|child| Broker { child })
-        .expect("a broker");
-    for _ in 0..200 {
-        if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-            return broker;
-        }
-        std::thread::sleep(Duration::from_millis(25));
-    }
-    panic!("the broker does not listen");
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("port");
-    listener.local_addr().expect("address").port()
+/// A topic of a broker that lets everyone in.
+fn topic(port: u16) -> Topic {
+    let url = format!("mqtt://127.0.0.1:{port}/cameras/7");
+    Topic::for_subscriber(&url, &Access::default()).expect("a topic")
 }
 
 /// The line of the metrics that tells whether the topic is subscribed to.
@@ -121,13 +52,13 @@ async fn publish_as(mut options: rumqttc::MqttOptions, topic: &str, payloads: &[
 
 #[test]
 fn frames_of_a_topic_are_taken_once_and_a_broker_that_goes_is_waited_for() {
-    let Some(program) = mosquitto() else {
+    let Some(program) = mosquitto::program() else {
         return;
     };
     run(async {
         let world = World::new();
         let port = free_port();
-        let broker = start(&program, world.folder.path(), port);
+        let broker = Broker::start(&program, world.folder.path(), port, mosquitto::OPEN);
         let vault = Vault::start(
             "127.0.0.1:0".parse().expect("address"),
             &world.vendor(),
@@ -136,7 +67,7 @@ fn frames_of_a_topic_are_taken_once_and_a_broker_that_goes_is_waited_for() {
         .await;
         let mut options = world.options();
         options.vault = Some(vault.address.to_string());
-        options.mqtt = vec![format!("mqtt://127.0.0.1:{port}/cameras/7")];
+        options.mqtt = vec![topic(port)];
         let edge = Edge::start(options).await.expect("started");
         first()
             .deploy(&mut world.deployer(edge.addresses().device))
@@ -164,7 +95,7 @@ fn frames_of_a_topic_are_taken_once_and_a_broker_that_goes_is_waited_for() {
         .await;
         drop(broker);
         eventually("the loss noticed", || is_up(0)).await;
-        let _broker = start(&program, world.folder.path(), port);
+        let _broker = Broker::start(&program, world.folder.path(), port, mosquitto::OPEN);
         eventually("the broker back", || is_up(1)).await;
         publish(port, "cameras/7", &[json("after", 1).into_bytes()]).await;
         eventually("the frame after", || world.vault.count() == 27).await;
@@ -176,16 +107,16 @@ fn frames_of_a_topic_are_taken_once_and_a_broker_that_goes_is_waited_for() {
 
 #[test]
 fn frames_published_while_the_device_is_away_wait_at_the_broker() {
-    let Some(program) = mosquitto() else {
+    let Some(program) = mosquitto::program() else {
         return;
     };
     run(async {
         let world = World::new();
         let port = free_port();
-        let _broker = start(&program, world.folder.path(), port);
+        let _broker = Broker::start(&program, world.folder.path(), port, mosquitto::OPEN);
         let with = || {
             let mut options = world.options();
-            options.mqtt = vec![format!("mqtt://127.0.0.1:{port}/cameras/7")];
+            options.mqtt = vec![topic(port)];
             options
         };
         let edge = Edge::start(with()).await.expect("started");
@@ -215,24 +146,12 @@ const PASSWORD: &str = "a word for cameras";
 /// What a broker with TLS, certificates and passwords needs: files, and the lines that name them.
 fn guarded(world: &World) -> String {
     let folder = world.folder.path();
-    let path = |name: &str| folder.join(name).display().to_string();
-    pki::write(&world.authority, "localhost", &folder.join("broker"));
+    let own = folder.join("broker");
+    pki::write(&world.authority, "localhost", &own);
     pki::write(&world.authority, pki::DEVICE, &folder.join("client"));
-    let made = Command::new("mosquitto_passwd")
-        .args(["-b", "-c", &path("passwords"), USER, PASSWORD])
-        .status();
-    assert!(
-        made.expect("mosquitto_passwd comes with mosquitto")
-            .success()
-    );
-    format!(
-        "allow_anonymous false\npassword_file {}\nrequire_certificate true\ncafile {}\n\
-         certfile {}\nkeyfile {}\n",
-        path("passwords"),
-        path("broker/ca.pem"),
-        path("broker/certificate.pem"),
-        path("broker/private-key.pem")
-    )
+    let files = [AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE].map(|name| own.join(name));
+    let [authority, certificate, key] = &files;
+    mosquitto::guarded(folder, [authority, certificate, key], [USER, PASSWORD])
 }
 
 /// How the device enters: authority, certificate and password.
@@ -248,14 +167,14 @@ fn access(authority: &Path, client: &Path, password: &str) -> Access {
 
 #[test]
 fn a_broker_behind_tls_is_entered_with_certificate_and_password_or_not_at_all() {
-    let Some(program) = mosquitto() else {
+    let Some(program) = mosquitto::program() else {
         return;
     };
     run(async {
         let world = World::new();
         let (folder, port) = (world.folder.path(), free_port());
         let lines = guarded(&world);
-        let _broker = start_with(&program, folder, port, &lines);
+        let _broker = Broker::start(&program, folder, port, &lines);
         pki::write(&pki::authority(), pki::DEVICE, &folder.join("foreign"));
         let (ours, client) = (folder.join("broker"), folder.join("client"));
         let foreign = folder.join("foreign");
@@ -265,11 +184,11 @@ fn a_broker_behind_tls_is_entered_with_certificate_and_password_or_not_at_all() 
             access(&ours, &foreign, PASSWORD),
             access(&ours, &client, "a guess"),
         ];
-        let with = |mqtt_access: &Access, name: &str| {
+        let with = |access: &Access, name: &str| {
             let mut options = world.options();
             options.folder = folder.join(name);
-            options.mqtt = vec![format!("mqtts://{USER}@localhost:{port}/cameras/7")];
-            options.mqtt_access = mqtt_access.clone();
+            let url = format!("mqtts://{USER}@localhost:{port}/cameras/7");
+            options.mqtt = vec![Topic::for_subscriber(&url, access).expect("a topic")];
             options
         };
         for (number, access) in wrong.iter().enumerate() {
@@ -291,15 +210,12 @@ fn a_broker_behind_tls_is_entered_with_certificate_and_password_or_not_at_all() 
                 .contains(&gauge("localhost", port, 1))
         })
         .await;
-        let mut options = rumqttc::MqttOptions::new("camera", "localhost", port);
-        options.set_credentials(USER, PASSWORD);
-        let tls = right.tls.clone().expect("TLS");
-        let tls = rumqttc::TlsConfiguration::Rustls(tls);
-        options.set_transport(rumqttc::Transport::tls_with_config(tls));
+        let url = format!("mqtts://{USER}@localhost:{port}/cameras/7");
+        let topic = Topic::for_publisher(&url, &right).expect("a topic");
         let frames: Vec<Vec<u8>> = (0..5)
             .map(|number| json(&format!("m{number}"), number).into_bytes())
             .collect();
-        publish_as(options, "cameras/7", &frames).await;
+        publish_as(topic.options("camera"), "cameras/7", &frames).await;
         eventually("all five", || edge.spool().depth().inferences == 5).await;
         edge.stop().await;
     });
@@ -368,7 +284,7 @@ async fn with_played_broker(world: &World) -> (Edge, tokio::net::TcpListener, u1
     let listener = listener.expect("port");
     let port = listener.local_addr().expect("address").port();
     let mut options = world.options();
-    options.mqtt = vec![format!("mqtt://127.0.0.1:{port}/cameras/7")];
+    options.mqtt = vec![topic(port)];
     let edge = Edge::start(options).await.expect("started");
     (edge, listener, port)
 }

@@ -43,6 +43,7 @@ fn settle_first(vault: &Vault) -> InferenceAck {
         query_id: QUERY,
         deployment: FIRST,
         query_digest: DIGEST,
+        image: 0,
         timings: Timings::default(),
         reply: Vec::new(),
     };
@@ -59,7 +60,7 @@ fn settle_first(vault: &Vault) -> InferenceAck {
         received_ms: NOW,
         decrypt_us: 0,
     };
-    let verdict = Verdict::Decrypted(Box::new(result), REPLY, 0);
+    let verdict = Verdict::Decrypted(Box::new(result), REPLY);
     let settled = vault
         .database
         .write(|db| settle(db, &camera(), &inference, &verdict));

@@ -110,13 +110,8 @@ fn check_registry(vault: &Vault) {
     assert_eq!((active, models[0].state), (1, ModelState::Active));
     for record in &models {
         let open = OpenModels::default().open(vault, record).expect("opens");
-        assert_eq!(
-            open.decrypt(&OURS.reply(50))
-                .expect("decrypts")
-                .answers
-                .len(),
-            1
-        );
+        let reply = open.read(&OURS.reply(50), 0).expect("a reply");
+        assert!(open.decrypt(&reply).expect("decrypts").is_some());
     }
 }
 

@@ -14,7 +14,8 @@ use tokio::net::TcpListener;
 
 use crate::common::device::Device;
 use crate::common::{
-    DAY, Desk, OTHER, OURS, STRANGER, inference, name, queries, query_digest, query_id, today,
+    DAY, Desk, IMAGE, OTHER, OURS, Protected, SHARED, STRANGER, inference, name, queries,
+    query_digest, query_id, today,
 };
 
 const MS: u64 = 1000;
@@ -31,8 +32,12 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
+        Self::of(&OURS).await
+    }
+
+    async fn of(model: &Protected) -> Self {
         let desk = Desk::new(today());
-        let record = OURS.store(&desk.vault, today()).expect("stored");
+        let record = model.store(&desk.vault, today()).expect("stored");
         let (device, files) = device(&desk, "cam-7").await;
         deploy(&desk, "digits:1", "cam-7").await;
         desk.enrol("cam-8", PeerRole::Device, "127.0.0.1:1", today());
@@ -206,6 +211,50 @@ async fn ciphertexts_that_answered_one_query_answer_no_other() {
     let own = inference(bench.deployment, 2, OURS.reply(52));
     assert_eq!(bench.send(vec![own])[0].outcome, Outcome::Accepted);
     assert_eq!(bench.results(), 3);
+}
+
+#[tokio::test]
+async fn queries_that_share_a_reply_get_an_image_each_and_no_image_answers_two() {
+    let bench = Bench::of(&SHARED).await;
+    bench.register(&[1, 2, 3, 4]);
+    let (mut turned, mut half) = (IMAGE, IMAGE);
+    turned.reverse();
+    half.iter_mut().for_each(|value| *value /= 2.0);
+    let reply = SHARED.reply_to(&[&IMAGE, &turned, &half], 50);
+    let of = |reply: &Bundle, number, image| Inference {
+        image,
+        ..inference(bench.deployment, number, reply.to_bytes())
+    };
+    // One of them comes alone, as if the others had not been registered in time.
+    let acks = bench.send(vec![of(&reply, 2, 1)]);
+    assert_eq!(acks[0].outcome, Outcome::Accepted);
+    let all: Vec<_> = (0..3)
+        .map(|image| of(&reply, image as u8 + 1, image))
+        .collect();
+    let acks = bench.send(all);
+    let outcomes: Vec<_> = acks.iter().map(|ack| ack.outcome).collect();
+    let (accepted, duplicate) = (Outcome::Accepted, Outcome::Duplicate);
+    assert_eq!(outcomes, [accepted, duplicate, accepted]);
+    let expected = SHARED.client().decrypt(&reply).expect("decrypts");
+    let results = bench.desk.vault.results(0, 10).expect("page").results;
+    for result in &results {
+        let place = usize::from(result.query_id.0[0] - 1);
+        let answer = &result.answers[0];
+        assert_eq!((answer.image as usize, result.answers.len()), (place, 1));
+        // A score loses its last bit on its way through JSON.
+        let scores = answer.scores.iter().zip(&expected[place].scores);
+        assert!(
+            scores
+                .into_iter()
+                .all(|(found, score)| (found - score).abs() < 1e-12)
+        );
+    }
+    assert_eq!(results.len(), 3);
+    assert_eq!(bench.refused(of(&reply, 4, 0)), "reply.replayed");
+    assert_eq!(bench.refused(of(&reply, 4, 3)), "reply.no-such-image");
+    // The same ciphertexts under a header that tells of more images.
+    let padded = Bundle { images: 4, ..reply };
+    assert_eq!(bench.refused(of(&padded, 4, 1)), "reply.replayed");
 }
 
 #[tokio::test]

@@ -4,5 +4,6 @@ mod common;
 mod crash;
 mod deployment;
 mod intake;
+mod publish;
 mod registry;
 mod service;

@@ -8,6 +8,7 @@ use scuro_vault::devices::PeerRole;
 use scuro_vault::service::{Listening, ServeOptions, serve};
 use scuro_wire::https::{Answer, Client};
 use scuro_wire::inference::{InferenceBatch, InferenceBatchReply, Outcome};
+use scuro_wire::mqtt::Topic;
 use scuro_wire::query::{QueryBatchReply, Registration, WithdrawalBatch, WithdrawalReply};
 use scuro_wire::results::{InferenceResult, ResultPage};
 use scuro_wire::tls::{Identity, VAULT_NAME};
@@ -19,32 +20,28 @@ use crate::common::device::Device;
 use crate::common::{Desk, OURS, inference, name, queries, query_id};
 
 /// A vault that serves, with `digits:1` on `cam-7`.
-struct Site {
-    desk: Desk,
-    listening: Listening,
+pub(crate) struct Site {
+    pub(crate) desk: Desk,
     deployment: Digest,
     cam: Identity,
     alice: Identity,
+    running: Running,
+}
+
+/// Its server.
+struct Running {
+    listening: Listening,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<Result<(), scuro_vault::VaultError>>,
 }
 
-impl Site {
-    async fn new(mqtt: Option<&str>) -> Self {
-        Self::publishing(mqtt, false).await
-    }
-
-    async fn publishing(mqtt: Option<&str>, labels_only: bool) -> Self {
-        let now = scuro_vault::now();
-        let desk = Desk::new(now);
-        let record = OURS.store(&desk.vault, now).expect("stored");
-        let (cam, _device) = deployed(&desk, now).await;
-        let alice = desk.enrol("alice", PeerRole::User, "", now);
+impl Running {
+    async fn start(desk: &Desk, mqtt: Option<Topic>, labels_only: bool) -> Self {
         let options = ServeOptions {
             listen: "127.0.0.1:0".parse().expect("address"),
             metrics: Some("127.0.0.1:0".parse().expect("address")),
             results_file: Some(desk.folder.path().join("results.jsonl")),
-            mqtt: mqtt.map(|url| url.parse().expect("a topic")),
+            mqtt,
             labels_only,
         };
         let (stop, stopped) = oneshot::channel::<()>();
@@ -60,21 +57,45 @@ impl Site {
         ));
         Self {
             listening: listening.await.expect("started"),
-            deployment: record.deployment,
-            desk,
-            cam,
-            alice,
             stop: Some(stop),
             task,
         }
     }
+}
+
+impl Site {
+    pub(crate) async fn new(mqtt: Option<Topic>) -> Self {
+        Self::publishing(mqtt, false).await
+    }
+
+    async fn publishing(mqtt: Option<Topic>, labels_only: bool) -> Self {
+        let now = scuro_vault::now();
+        let desk = Desk::new(now);
+        let record = OURS.store(&desk.vault, now).expect("stored");
+        let (cam, _device) = deployed(&desk, now).await;
+        let alice = desk.enrol("alice", PeerRole::User, "", now);
+        let running = Running::start(&desk, mqtt, labels_only).await;
+        Self {
+            deployment: record.deployment,
+            desk,
+            cam,
+            alice,
+            running,
+        }
+    }
+
+    /// The same vault, with another topic.
+    pub(crate) async fn restart(&mut self, mqtt: Option<Topic>) {
+        self.stop().await;
+        self.running = Running::start(&self.desk, mqtt, false).await;
+    }
 
     fn client(&self, identity: &Identity) -> Client {
         let tls = identity.client_config().expect("client");
-        Client::new(&self.listening.https.to_string(), VAULT_NAME, tls)
+        Client::new(&self.running.listening.https.to_string(), VAULT_NAME, tls)
     }
 
-    async fn register(&self, numbers: &[u8]) -> QueryBatchReply {
+    pub(crate) async fn register(&self, numbers: &[u8]) -> QueryBatchReply {
         let body = serde_json::to_vec(&queries(self.deployment, numbers)).expect("JSON");
         let mut client = self.client(&self.cam);
         let answer = client.send(Method::POST, paths::QUERIES, &[], body).await;
@@ -91,7 +112,7 @@ impl Site {
         answer.expect("answered").json().expect("a reply")
     }
 
-    async fn send(&self, numbers: &[u8]) -> InferenceBatchReply {
+    pub(crate) async fn send(&self, numbers: &[u8]) -> InferenceBatchReply {
         let one = |n: &u8| inference(self.deployment, *n, OURS.reply((*n).into()));
         let inferences = numbers.iter().map(one).collect();
         let body = InferenceBatch { inferences }.to_bytes();
@@ -107,14 +128,19 @@ impl Site {
         answer.expect("answered")
     }
 
-    async fn metrics(&self) -> String {
+    pub(crate) async fn metrics(&self) -> String {
         let answer = self.get(&self.alice, paths::METRICS).await;
         String::from_utf8(answer.body.to_vec()).expect("text")
     }
 
-    async fn stop(&mut self) {
-        self.stop.take().expect("running").send(()).expect("runs");
-        let ended = tokio::time::timeout(Duration::from_secs(20), &mut self.task).await;
+    pub(crate) async fn stop(&mut self) {
+        self.running
+            .stop
+            .take()
+            .expect("running")
+            .send(())
+            .expect("runs");
+        let ended = tokio::time::timeout(Duration::from_secs(20), &mut self.running.task).await;
         ended
             .expect("in time")
             .expect("no panic")
@@ -145,7 +171,7 @@ fn lines(path: &std::path::Path) -> Vec<InferenceResult> {
     text.lines().map(parse).collect()
 }
 
-async fn eventually(what: &str, mut check: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut check: impl FnMut() -> bool) {
     for _ in 0..300 {
         if check() {
             return;
@@ -330,7 +356,7 @@ async fn more_requests_at_once_than_a_device_may_have_are_told_to_wait() {
 async fn health_needs_no_certificate_on_its_own_port() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut site = Site::new(None).await;
-    let address = site.listening.metrics.expect("a port");
+    let address = site.running.listening.metrics.expect("a port");
     for (path, expected) in [
         (paths::READY, "200"),
         (paths::METRICS, "200"),
@@ -364,111 +390,5 @@ async fn a_second_server_on_one_vault_is_refused() {
     let vault = Arc::clone(&site.desk.vault);
     let second = serve(vault, options, |_| (), std::future::pending()).await;
     assert!(second.is_err());
-    site.stop().await;
-}
-
-/// A broker, if there is one on this machine.
-struct Broker {
-    process: std::process::Child,
-}
-
-impl Broker {
-    fn start(port: u16) -> Option<Self> {
-        let program = ["/usr/sbin/mosquitto", "/usr/bin/mosquitto"]
-            .into_iter()
-            .find(|path| std::path::Path::new(path).exists());
-        let Some(program) = program else {
-            assert!(std::env::var_os("CI").is_none(), "CI must have mosquitto");
-            return None;
-        };
-        let mut command = std::process::Command::new(program);
-        command.args(["-p", &port.to_string()]);
-        command.stdout(std::process::Stdio::null());
-        command.stderr(std::process::Stdio::null());
-        let process = command.spawn().expect("mosquitto runs");
-        Some(Self { process })
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("port");
-    listener.local_addr().expect("address").port()
-}
-
-/// Numbers of the results that a subscriber of the broker sees.
-async fn subscribe(port: u16) -> tokio::sync::mpsc::UnboundedReceiver<u64> {
-    let mut options = rumqttc::MqttOptions::new("subscriber", "127.0.0.1", port);
-    options.set_clean_session(false);
-    let (client, mut events) = rumqttc::AsyncClient::new(options, 10);
-    let topic = "scuro/results/+";
-    client
-        .subscribe(topic, rumqttc::QoS::AtLeastOnce)
-        .await
-        .expect("queued");
-    let (ready, subscribed) = oneshot::channel();
-    let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        let _client = client;
-        let mut ready = Some(ready);
-        loop {
-            use rumqttc::{Event, Packet};
-            match events.poll().await {
-                Ok(Event::Incoming(Packet::SubAck(_))) => {
-                    ready.take().map(|ready| ready.send(()));
-                }
-                Ok(Event::Incoming(Packet::Publish(message))) => {
-                    assert_eq!(message.topic, "scuro/results/digits");
-                    let result: InferenceResult =
-                        serde_json::from_slice(&message.payload).expect("a result");
-                    if sender.send(result.seq).is_err() {
-                        return;
-                    }
-                }
-                Ok(_) => {}
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        }
-    });
-    subscribed.await.expect("subscribed");
-    receiver
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn results_wait_for_a_broker_that_is_away_and_none_is_lost() {
-    let port = free_port();
-    let url = format!("mqtt://127.0.0.1:{port}/scuro/results");
-    let Some(broker) = Broker::start(port) else {
-        return;
-    };
-    let mut seen = subscribe(port).await;
-    let mut site = Site::new(Some(&url)).await;
-    site.register(&(1..=30).collect::<Vec<u8>>()).await;
-    site.send(&(1..=10).collect::<Vec<u8>>()).await;
-    let mut numbers = std::collections::BTreeSet::new();
-    while numbers.len() < 10 {
-        let next = tokio::time::timeout(Duration::from_secs(20), seen.recv()).await;
-        numbers.insert(next.expect("in time").expect("a number"));
-    }
-    drop(broker);
-    let acks = site.send(&(11..=20).collect::<Vec<u8>>()).await.acks;
-    assert!(
-        acks.iter().all(|ack| ack.outcome == Outcome::Accepted),
-        "devices do not wait"
-    );
-    assert!(site.desk.vault.published("mqtt").expect("cursor") <= 10);
-    let _broker = Broker::start(port);
-    site.send(&(21..=30).collect::<Vec<u8>>()).await;
-    // The subscriber's session died with the broker: what came before it was back is not its own.
-    eventually("everything is published", || {
-        site.desk.vault.published("mqtt").expect("cursor") == 30
-    })
-    .await;
     site.stop().await;
 }

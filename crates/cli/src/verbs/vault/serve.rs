@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use scuro_vault::publish::Topic;
 use scuro_vault::service::{self, Listening, ServeOptions};
 use scuro_vault::{KeySource, Vault};
+use scuro_wire::mqtt::Topic;
 use serde_json::json;
 
 use super::KeyArguments;
+use crate::brokers::BrokerArguments;
 use crate::context::Context;
 use crate::errors::Failure;
 use crate::output::Reply;
@@ -32,9 +33,12 @@ pub(crate) struct ServeArguments {
     /// File of JSON lines for the results; `results.jsonl` in the folder by default.
     #[arg(long, value_name = "FILE")]
     results: Option<PathBuf>,
-    /// MQTT topic for the results (no TLS: a broker on this machine or behind a tunnel).
-    #[arg(long, value_name = "mqtt://HOST[:PORT]/TOPIC")]
-    mqtt: Option<Topic>,
+    /// MQTT topic for the results; the model's name is added to it. A user's password comes from
+    /// --mqtt-password-file or $SCURO_MQTT_PASSWORD.
+    #[arg(long, value_name = "mqtt[s]://[USER@]HOST[:PORT]/TOPIC")]
+    mqtt: Option<String>,
+    #[command(flatten)]
+    broker: BrokerArguments,
     /// Publish labels and confidences without the scores; the vault's database keeps them.
     #[arg(long)]
     labels_only: bool,
@@ -42,6 +46,7 @@ pub(crate) struct ServeArguments {
 
 /// Serves until the process is told to stop.
 pub(crate) fn run(arguments: ServeArguments, context: &Context) -> Result<Reply, Failure> {
+    let mqtt = topic(&arguments)?;
     let source = arguments.key.source(&arguments.dir)?;
     let vault = open_or_init(&arguments, &source, context)?;
     logging::start(context);
@@ -52,7 +57,7 @@ pub(crate) fn run(arguments: ServeArguments, context: &Context) -> Result<Reply,
             Some(path) => path,
             None => arguments.dir.join("results.jsonl"),
         }),
-        mqtt: arguments.mqtt,
+        mqtt,
         labels_only: arguments.labels_only,
     };
     let started = |listening: Listening| {
@@ -64,6 +69,14 @@ pub(crate) fn run(arguments: ServeArguments, context: &Context) -> Result<Reply,
     let served = service::serve(Arc::new(vault), options, started, services::told_to_stop());
     services::runtime()?.block_on(served)?;
     Ok(Reply::new(json!({ "stopped": true }), ""))
+}
+
+/// The topic that results go to.
+fn topic(arguments: &ServeArguments) -> Result<Option<Topic>, Failure> {
+    let access = arguments.broker.access()?;
+    let url = arguments.mqtt.as_deref();
+    let topic = url.map(|url| Topic::for_publisher(url, &access));
+    Ok(topic.transpose()?)
 }
 
 fn open_or_init(

@@ -15,7 +15,7 @@ use crate::edge::frame::{self, Content, FrameFault, FrameId};
 use crate::error::Error;
 
 /// Version of the tables.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 const PAGE_BYTES: u32 = 8192;
 /// Pages of the write-ahead log after which it is copied into the file.
 const CHECKPOINT_PAGES: u32 = 2048;
@@ -42,8 +42,11 @@ const SCHEMA: &str = "
     -- Since version 2: queries of dead letters that the vault has not been told of.
     CREATE TABLE IF NOT EXISTS withdrawals(
         seq INTEGER PRIMARY KEY, query_id BLOB NOT NULL) STRICT;
-    INSERT OR IGNORE INTO withdrawals SELECT seq, query_id FROM dead;
 ";
+/// What a spool of version 1 gets besides its new table.
+const SINCE_2: &str = "INSERT INTO withdrawals SELECT seq, query_id FROM dead";
+/// Which image of the reply is the frame's.
+const SINCE_3: &str = "ALTER TABLE inferences ADD COLUMN image INTEGER NOT NULL DEFAULT 0";
 
 /// Why a frame is not accepted although the disk would take it.
 pub(super) enum Refused {
@@ -74,7 +77,7 @@ pub(super) struct Store {
 impl Store {
     pub(super) fn open(path: &Path, limits: Limits) -> Result<Self, Error> {
         let damaged = |error: rusqlite::Error| opening(path, &error);
-        let connection = Connection::open(path).map_err(damaged)?;
+        let mut connection = Connection::open(path).map_err(damaged)?;
         configure(&connection).map_err(damaged)?;
         let version: i64 = connection
             .query_row("PRAGMA user_version", [], |row| row.get(0))
@@ -86,10 +89,7 @@ impl Store {
         }
         // Not on every start: a full disk would keep the device from starting.
         if version < SCHEMA_VERSION {
-            connection.execute_batch(SCHEMA).map_err(damaged)?;
-            connection
-                .pragma_update(None, "user_version", SCHEMA_VERSION)
-                .map_err(damaged)?;
+            upgrade(&mut connection, version).map_err(damaged)?;
         }
         // After the tables: those of a new version find room in a full spool.
         limit_file(&connection, limits).map_err(damaged)?;
@@ -132,6 +132,18 @@ impl Store {
         self.depth = depth;
         Ok(answers)
     }
+}
+
+/// Brings the tables up to date, all or nothing.
+fn upgrade(connection: &mut Connection, version: i64) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(SCHEMA)?;
+    if version < 2 {
+        transaction.execute_batch(SINCE_2)?;
+    }
+    transaction.execute_batch(SINCE_3)?;
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    transaction.commit()
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
@@ -259,7 +271,7 @@ impl Change<'_> {
         let times = inference.timings;
         let mut insert = self
             .transaction
-            .prepare("INSERT INTO inferences VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
+            .prepare("INSERT INTO inferences VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
         insert.execute(params![
             seq as i64,
             id,
@@ -273,6 +285,7 @@ impl Change<'_> {
             times.evaluate_us as i64,
             reply.len() as i64,
             reply,
+            inference.image,
         ])?;
         self.depth.inferences += 1;
         self.depth.inference_bytes += reply.len() as u64;
@@ -449,7 +462,7 @@ pub(super) fn inferences(
     let read = || {
         let mut find = connection.prepare(
             "SELECT seq, query_id, deployment, query_digest, captured_ms, queue_us, features_us,
-                 encrypt_us, evaluate_us, reply FROM inferences
+                 encrypt_us, evaluate_us, reply, image FROM inferences
              WHERE seq < ? ORDER BY seq LIMIT ?",
         )?;
         let before = i64::try_from(before).unwrap_or(i64::MAX);
@@ -478,6 +491,7 @@ fn waiting_inference(row: &rusqlite::Row<'_>) -> rusqlite::Result<WaitingInferen
             query_id: QueryId(row.get(1)?),
             deployment: Digest(row.get(2)?),
             query_digest: Digest(row.get(3)?),
+            image: row.get(10)?,
             timings: Timings {
                 captured_ms: number(4)?,
                 queue_us: number(5)?,
@@ -581,6 +595,7 @@ mod tests {
         let path = folder.path().join("spool.db");
         drop(Store::open(&path, Limits::default()).expect("made"));
         let as_it_was = "DROP TABLE withdrawals; PRAGMA user_version = 1;
+            ALTER TABLE inferences DROP COLUMN image;
             INSERT INTO dead VALUES (7, 'f', zeroblob(16), 0, 'vault', 'c', 'm')";
         let connection = Connection::open(&path).expect("opens");
         connection.execute_batch(as_it_was).expect("SQL");
@@ -597,5 +612,24 @@ mod tests {
         let store = Store::open(&path, Limits::default()).expect("opens");
         let found = withdrawals(&store.connection, 10).expect("read");
         assert_eq!(found, [], "once");
+    }
+
+    #[test]
+    fn an_inference_of_version_2_is_the_first_image_of_its_reply() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("spool.db");
+        drop(Store::open(&path, Limits::default()).expect("made"));
+        let as_it_was = "ALTER TABLE inferences DROP COLUMN image; PRAGMA user_version = 2;
+            INSERT INTO inferences VALUES
+                (7, 'f', zeroblob(16), zeroblob(32), zeroblob(32), 0, 0, 0, 0, 0, 0, x'');
+            INSERT INTO dead VALUES (8, 'g', zeroblob(16), 0, 'vault', 'c', 'm')";
+        let connection = Connection::open(&path).expect("opens");
+        connection.execute_batch(as_it_was).expect("SQL");
+        drop(connection);
+        let store = Store::open(&path, Limits::default()).expect("brought up to date");
+        let found = inferences(&store.connection, u64::MAX, 10, 1 << 20).expect("read");
+        assert_eq!((found.len(), found[0].inference.image), (1, 0));
+        let told = withdrawals(&store.connection, 10).expect("read");
+        assert_eq!(told, [], "the vault was told of its dead letters");
     }
 }

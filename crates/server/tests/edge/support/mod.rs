@@ -17,8 +17,8 @@ use scuro_compiler::{Options as CompilerOptions, compile};
 use scuro_nn::data::Preprocess;
 use scuro_nn::graph::{Graph, GraphBuilder, Op};
 use scuro_nn::tensor::Tensor;
+use scuro_program::Packing;
 use scuro_server::edge::service::Options;
-use scuro_server::edge::sources::Access;
 use scuro_server::edge::spool::Limits;
 use scuro_wire::deployment::ARTEFACT_BYTES_HEADER;
 use scuro_wire::https::{self, Answer};
@@ -49,6 +49,9 @@ pub(crate) struct Recipe {
     pub(crate) security_bits: u32,
     /// Whether a clear feature extractor goes before.
     pub(crate) features: bool,
+    /// Frames that share a query.
+    pub(crate) images_per_query: usize,
+    pub(crate) packing: Packing,
     pub(crate) expires: u64,
 }
 
@@ -57,11 +60,14 @@ pub(crate) const FIRST: Recipe = Recipe {
     shift: 0,
     security_bits: 128,
     features: false,
+    images_per_query: 1,
+    packing: Packing::SingleImage,
     expires: u64::MAX,
 };
 pub(crate) const SECOND: Recipe = Recipe {
     version: 2,
     shift: 3,
+    images_per_query: 4,
     ..FIRST
 };
 
@@ -71,7 +77,7 @@ pub(crate) fn first() -> &'static Protected {
     MADE.get_or_init(|| Protected::new(FIRST))
 }
 
-/// The second version.
+/// The second version, of which four frames share a query.
 pub(crate) fn second() -> &'static Protected {
     static MADE: OnceLock<Protected> = OnceLock::new();
     MADE.get_or_init(|| Protected::new(SECOND))
@@ -148,6 +154,8 @@ impl Protected {
     ) -> Self {
         let options = CompilerOptions {
             security_bits: recipe.security_bits,
+            images_per_query: recipe.images_per_query,
+            packing: recipe.packing,
             ..CompilerOptions::default()
         };
         let mut program = compile(classifier, &options, calibration)
@@ -287,7 +295,6 @@ pub(crate) fn options(folder: &Path, identity: Identity) -> Options {
         watch: Vec::new(),
         stdin: None,
         mqtt: Vec::new(),
-        mqtt_access: Access::default(),
         workers: 2,
         limits: Limits::default(),
     }

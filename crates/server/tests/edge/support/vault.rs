@@ -139,12 +139,8 @@ impl Book {
     pub(crate) fn labels(&self, client: &Client) -> BTreeMap<QueryId, usize> {
         let label = |inference: &Inference| {
             let reply = Bundle::from_bytes(&inference.reply).expect("a reply");
-            let answer = client
-                .decrypt(&reply)
-                .expect("decrypted")
-                .pop()
-                .expect("an answer");
-            (inference.query_id, answer.label)
+            let answers = client.decrypt(&reply).expect("decrypted");
+            (inference.query_id, answers[inference.image as usize].label)
         };
         self.inferences().iter().map(label).collect()
     }

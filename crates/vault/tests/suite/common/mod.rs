@@ -46,13 +46,23 @@ pub(crate) static OURS: LazyLock<Protected> = LazyLock::new(|| Protected::new(1,
 pub(crate) static STRANGER: LazyLock<Protected> = LazyLock::new(|| Protected::new(2, 5));
 /// Another model, so another program.
 pub(crate) static OTHER: LazyLock<Protected> = LazyLock::new(|| Protected::new(3, 6));
+/// A model of which four images share a query.
+pub(crate) static SHARED: LazyLock<Protected> = LazyLock::new(|| Protected::sharing(4, 5, 4));
 
 impl Protected {
     fn new(key_seed: u64, hidden: usize) -> Self {
+        Self::sharing(key_seed, hidden, 1)
+    }
+
+    fn sharing(key_seed: u64, hidden: usize, images_per_query: usize) -> Self {
         let graph = network(hidden);
         let mut rng = ChaCha20Rng::seed_from_u64(9);
         let examples: Vec<Tensor> = (0..8).map(|_| tensor(&mut rng, &[8, 1, 1])).collect();
-        let compiled = compile(&graph, &Options::default(), &examples).expect("compiles");
+        let options = Options {
+            images_per_query,
+            ..Options::default()
+        };
+        let compiled = compile(&graph, &options, &examples).expect("compiles");
         let program = compiled.program.to_bytes();
         let model = Model::new(compiled.program).expect("a model");
         let mut rng = ChaCha20Rng::seed_from_u64(key_seed);
@@ -73,23 +83,28 @@ impl Protected {
     }
 
     pub(crate) fn reply_bundle(&self, seed: u64) -> Bundle {
-        let (query, answers) = self.evaluate(seed);
+        self.reply_to(&[&IMAGE], seed)
+    }
+
+    /// The encrypted answer to images that share a query.
+    pub(crate) fn reply_to(&self, images: &[&[f32]], seed: u64) -> Bundle {
+        let (query, answers) = self.evaluate(images, seed);
         self.model.seal_reply(&query, &answers).expect("sealed")
     }
 
     /// The query itself under the label of a reply: right key, wrong level.
     pub(crate) fn echo(&self, seed: u64) -> Vec<u8> {
-        let (query, answers) = self.evaluate(seed);
+        let (query, answers) = self.evaluate(&[&IMAGE], seed);
         let runs = self.model.open_query(&query).expect("a query");
         let echoed = vec![runs[0][..answers[0].len()].to_vec()];
         let reply = self.model.seal_reply(&query, &echoed).expect("sealed");
         reply.to_bytes()
     }
 
-    fn evaluate(&self, seed: u64) -> (Bundle, Vec<Vec<AnyCiphertext>>) {
+    fn evaluate(&self, images: &[&[f32]], seed: u64) -> (Bundle, Vec<Vec<AnyCiphertext>>) {
         let client = self.client();
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
-        let query = client.encrypt(&[&IMAGE], &mut rng).expect("encrypted");
+        let query = client.encrypt(images, &mut rng).expect("encrypted");
         let runs = self.model.open_query(&query).expect("a query");
         let evaluate = |run: &Vec<AnyCiphertext>| {
             let keys = &self.keys.evaluation;
@@ -229,6 +244,7 @@ pub(crate) fn inference(deployment: Digest, number: u8, reply: Vec<u8>) -> Infer
         query_id: query_id(number),
         deployment,
         query_digest: query_digest(number),
+        image: 0,
         timings: Timings::default(),
         reply,
     }

@@ -2,9 +2,8 @@
 
 use std::path::PathBuf;
 
-use scuro_server::Error;
-use scuro_server::edge::sources::Access;
-use scuro_wire::tls;
+use scuro_wire::mqtt::Access;
+use scuro_wire::{WireError, tls};
 use zeroize::Zeroizing;
 
 use crate::errors::Failure;
@@ -13,30 +12,26 @@ use crate::files;
 /// Environment variable with the password.
 const PASSWORD: &str = "SCURO_MQTT_PASSWORD";
 
-/// Topics and how their brokers are entered.
+/// How the brokers of `--mqtt` are entered.
 #[derive(Debug, clap::Args)]
-pub(super) struct Brokers {
-    /// Take the messages of a topic; may be given several times. A user's password comes from
-    /// --mqtt-password-file or $SCURO_MQTT_PASSWORD.
-    #[arg(long, value_name = "mqtt[s]://[USER@]HOST[:PORT]/TOPIC")]
-    pub(super) mqtt: Vec<String>,
-    /// Certificate of the authority that the brokers of mqtts:// must have theirs from, PEM.
-    #[arg(long, value_name = "FILE")]
+pub(crate) struct BrokerArguments {
+    /// Certificate of the authority that the broker of mqtts:// must have its own from, PEM.
+    #[arg(long, value_name = "FILE", requires = "mqtt")]
     mqtt_ca: Option<PathBuf>,
-    /// Certificate of this device for brokers that ask for one, PEM.
+    /// Our certificate for a broker that asks for one, PEM.
     #[arg(long, value_name = "FILE", requires = "mqtt_key", requires = "mqtt_ca")]
     mqtt_certificate: Option<PathBuf>,
     /// Its private key, PEM, mode 0600.
     #[arg(long, value_name = "FILE", requires = "mqtt_certificate")]
     mqtt_key: Option<PathBuf>,
-    /// File with the password of the brokers' user, mode 0600; line feeds at its end are cut off.
-    #[arg(long, value_name = "FILE")]
+    /// File with the password of the broker's user, mode 0600; line feeds at its end are cut off.
+    #[arg(long, value_name = "FILE", requires = "mqtt")]
     mqtt_password_file: Option<PathBuf>,
 }
 
-impl Brokers {
+impl BrokerArguments {
     /// Reads the files.
-    pub(super) fn access(&self) -> Result<Access, Failure> {
+    pub(crate) fn access(&self) -> Result<Access, Failure> {
         let own = self
             .mqtt_certificate
             .as_deref()
@@ -45,7 +40,7 @@ impl Brokers {
         let tls = tls.map(|authorities| tls::foreign_client(authorities, own));
         Ok(Access {
             password: self.password()?,
-            tls: tls.transpose().map_err(Error::from)?,
+            tls: tls.transpose().map_err(unusable)?,
         })
     }
 
@@ -53,13 +48,25 @@ impl Brokers {
         let Some(path) = &self.mqtt_password_file else {
             return Ok(std::env::var(PASSWORD).ok().map(Zeroizing::new));
         };
-        tls::check_mode(path).map_err(Error::from)?;
+        tls::check_mode(path).map_err(unusable)?;
         let bytes = Zeroizing::new(files::read(path)?);
         let text = std::str::from_utf8(&bytes).map_err(|_| {
             let message = format!("{} is not UTF-8", path.display());
-            Failure::bad_input("edge.password", message).hint("write the password as text")
+            Failure::bad_input("mqtt.password", message).hint("write the password as text")
         })?;
         let text = text.trim_end_matches(['\r', '\n']);
         Ok(Some(Zeroizing::new(text.to_string())))
     }
+}
+
+/// These files are the broker's owner's, not of a bundle of ours.
+fn unusable(error: WireError) -> Failure {
+    let hint = match &error {
+        WireError::File { .. } => "check the path",
+        WireError::KeyMode { .. } => return error.into(),
+        _ => {
+            "check --mqtt-ca, --mqtt-certificate and --mqtt-key: PEM files from the broker's owner"
+        }
+    };
+    Failure::from(error).hint(hint)
 }
