@@ -24,9 +24,9 @@ const OUTPUT_HEADROOM: f64 = 1.0;
 const SCALE_START: f64 = 2.0;
 /// Largest scale of weights: quantised weights are exact in single precision.
 const WEIGHT_SCALE_MAX: f64 = 20.0;
-/// Rounding may err by this many tolerances of an approximate program, a sixth of the spread of the
+/// Rounding may err by this many tolerances of an approximate program, a fifth of the spread of the
 /// outputs: it is the same for every run and shows in the clear accuracy.
-const ROUNDING_TOLERANCES: f64 = 64.0;
+const ROUNDING_TOLERANCES: f64 = 76.8;
 /// With the largest plaintext prime it may err by this many.
 const ROUNDING_TOLERANCES_MAX: f64 = 1024.0;
 /// With less error than this many there is no need for a larger plaintext prime.
