@@ -25,7 +25,7 @@ const PRIME_BITS_MIN: u32 = 30;
 /// Sizes of a single special prime, and of several of each number, that are tried.
 const SPECIAL_BITS: std::ops::RangeInclusive<u32> = 38..=50;
 const SPECIALS: [(u32, usize); 4] = [(44, 2), (50, 2), (50, 3), (50, 4)];
-/// Digits that a key has at least: with more special primes than that, rotations are slower.
+/// Digits of a key for which several special primes are worth it: with fewer, rotations are slower.
 const DIGITS_MIN: usize = 2;
 /// How far above what a division adds it leaves the noise, in bits.
 const SLACKS: [f64; 7] = [-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0];
@@ -162,7 +162,10 @@ impl<'a> Modulus<'a> {
     fn allows(&self, sizes: &[u32]) -> bool {
         let special = self.special.0 * self.special.1 as u32;
         let total = sizes.iter().sum::<u32>() + special;
-        let fewest = DIGITS_MIN * self.special.1;
+        let fewest = match self.special.1 {
+            1 => 1,
+            count => DIGITS_MIN * count,
+        };
         total <= self.chain.bounds.log_qp && (fewest..=LIMBS_MAX).contains(&sizes.len())
     }
 
