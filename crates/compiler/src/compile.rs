@@ -105,6 +105,19 @@ pub(crate) struct Prepared {
     pub(crate) dumps: Vec<Dump>,
 }
 
+impl Prepared {
+    /// Stages whose errors of rounding are passed on, with their linear steps.
+    fn feedback<'a>(
+        &'a self,
+        skeleton: &'a Skeleton,
+    ) -> impl Iterator<Item = (usize, usize, &'a Feedback)> {
+        let with_step = |(stage, feedback): (usize, &'a Option<Feedback>)| {
+            Some((stage, skeleton.linear_step(stage)?, feedback.as_ref()?))
+        };
+        self.feedback.iter().enumerate().filter_map(with_step)
+    }
+}
+
 fn prepare(
     graph: &Graph,
     options: &Options,
@@ -302,11 +315,9 @@ fn settle(
     let calibration = &prepared.calibration;
     let (extremes, margin) = (&prepared.extremes, options.range_margin);
     let mut ranges = ranges::run(&skeleton.steps, &input, calibration, extremes, margin)?;
-    for (stage, feedback) in prepared.feedback.iter().enumerate() {
-        if let (Some(feedback), Some(step)) = (feedback, skeleton.linear_step(stage)) {
-            let exposures = ranges.exposures[step].iter_mut();
-            exposures.for_each(|exposure| *exposure *= feedback.gain);
-        }
+    for (_, step, feedback) in prepared.feedback(&skeleton) {
+        let exposures = ranges.exposures[step].iter_mut();
+        exposures.for_each(|exposure| *exposure *= feedback.gain);
     }
     let worst = options.flooding.map(|_| {
         let (low, high) = prepared.input_range;
@@ -409,23 +420,21 @@ fn variance(outputs: &[f64]) -> f64 {
 fn finish(
     prepared: Prepared,
     options: &Options,
-    attempt: Attempt,
+    mut attempt: Attempt,
 ) -> Result<Compilation, CompileError> {
-    let skeleton = match options.arithmetic {
-        Arithmetic::Exact => Some(rounded(&prepared, options, &attempt)?),
-        Arithmetic::Approximate => None,
-    };
+    if options.arithmetic == Arithmetic::Exact {
+        attempt.skeleton = rounded(&prepared, options, &attempt)?;
+    }
     let Attempt {
         degree,
         plan,
         input: query,
         output,
-        skeleton: unrounded,
+        skeleton,
         ranges,
         worst,
         levels,
     } = attempt;
-    let skeleton = skeleton.unwrap_or(unrounded);
     let network = &prepared.network;
     let images = options.images_per_query;
     let bounds = bounds(options, degree, spread(&output, images, &ranges.results));
@@ -482,11 +491,8 @@ fn rounded(
     attempt: &Attempt,
 ) -> Result<Skeleton, CompileError> {
     let mut network = prepared.network.clone();
-    for (index, feedback) in prepared.feedback.iter().enumerate() {
-        let step = attempt.skeleton.linear_step(index);
-        if let (Some(feedback), Some(step)) = (feedback, step)
-            && let StageKind::Affine(map) = &mut network.stages[index].kind
-        {
+    for (stage, step, feedback) in prepared.feedback(&attempt.skeleton) {
+        if let StageKind::Affine(map) = &mut network.stages[stage].kind {
             *map = feedback.round(map, attempt.levels.weight_scales[step]);
         }
     }

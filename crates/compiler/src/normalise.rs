@@ -35,6 +35,17 @@ pub(crate) struct AffineMap {
     pub(crate) bias: Vec<f64>,
 }
 
+impl AffineMap {
+    fn evaluate(&self, values: &[Vec<f64>]) -> Vec<f64> {
+        let mut sums = self.bias.clone();
+        for (var, matrix) in &self.terms {
+            let product = matrix.apply(&values[*var]);
+            sums.iter_mut().zip(product).for_each(|(sum, p)| *sum += p);
+        }
+        sums
+    }
+}
+
 /// What a stage computes.
 #[derive(Debug, Clone)]
 pub(crate) enum StageKind {
@@ -92,6 +103,30 @@ impl Network {
             depth.push(deepest + 1);
         }
         depth[self.output]
+    }
+
+    /// The values of an input and of the first `stages` stages.
+    pub(crate) fn evaluate(&self, input: &[f32], stages: usize) -> Vec<Vec<f64>> {
+        let mut values = vec![input.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>()];
+        for stage in &self.stages[..stages] {
+            let next = match &stage.kind {
+                StageKind::Affine(map) => map.evaluate(&values),
+                StageKind::Square(of) => values[*of].iter().map(|v| v * v).collect(),
+                StageKind::Product(a, b) => values[*a]
+                    .iter()
+                    .zip(&values[*b])
+                    .map(|(x, y)| x * y)
+                    .collect(),
+                StageKind::Combine { terms, constant } => {
+                    let sum = |i: usize| terms.iter().map(|&(v, f)| f * values[v][i]).sum::<f64>();
+                    (0..stage.shape.iter().product())
+                        .map(|i| sum(i) + constant)
+                        .collect()
+                }
+            };
+            values.push(next);
+        }
+        values
     }
 
     /// One line per stage.

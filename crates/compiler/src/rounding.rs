@@ -20,13 +20,13 @@ use scuro_nn::matmul::{Matrix, gemm, transpose_into};
 use scuro_nn::tensor::Tensor;
 
 use crate::conceal::PLACE_HOLDER;
-use crate::normalise::{AffineMap, Network, Stage, StageKind, Var};
+use crate::normalise::{AffineMap, Network, Stage, StageKind};
 use crate::sparse::Sparse;
 
 /// Most inputs of a layer whose covariance is taken.
 const COLUMNS_MAX: usize = 4096;
-/// Multiplications outside dense layers that running the network on examples may cost.
-const WORK_LIMIT: usize = 3_000_000_000;
+/// Multiplications that running the network on examples may cost.
+const WORK_LIMIT: usize = 5_000_000_000;
 /// One example in so many is kept out of the covariance, to see what it is worth on others.
 const HELD_OUT: usize = 8;
 /// Most examples of these that are looked at.
@@ -45,161 +45,111 @@ pub(crate) struct Feedback {
     /// Row `k` begins with column `k` of `U`; the rest has no meaning.
     factors: Vec<f32>,
     /// Means of the inputs; zero if there is no bias to take them.
-    mean: Vec<f32>,
+    mean: Vec<f64>,
     /// Variance of the error on examples held out, relative to that of rounding to nearest.
     pub(crate) gain: f64,
 }
 
 /// Feedback for the dense layers of a network where it helps, by stage.
 pub(crate) fn run(network: &Network, calibration: &[Tensor]) -> Vec<Option<Feedback>> {
-    let mut found = vec![None; network.stages.len()];
-    let dense = |stage: &Stage| matches!(&stage.kind, StageKind::Affine(map) if is_dense(map));
-    let Some(last) = network.stages.iter().rposition(dense) else {
-        return found;
+    let layers: Vec<Option<&AffineMap>> = network.stages.iter().map(dense).collect();
+    let Some(last) = layers.iter().rposition(Option::is_some) else {
+        return vec![None; layers.len()];
     };
-    let count = (WORK_LIMIT / work(network).max(1)).clamp(1, calibration.len());
-    let examples = calibration[..count].iter().flat_map(|e| &e.data);
-    let mut values: Vec<Values> = vec![examples.copied().collect()];
-    for (index, stage) in network.stages[..=last].iter().enumerate() {
-        if let StageKind::Affine(map) = &stage.kind
-            && is_dense(map)
-        {
-            let (var, matrix) = &map.terms[0];
-            let corrected = map.bias.iter().any(|&b| b != 0.0);
-            found[index] = Feedback::of(&values[*var], matrix.columns, corrected);
-        }
-        values.push(evaluate(&stage.kind, count, &values));
-    }
-    found
+    let count = WORK_LIMIT / work(&network.stages[..last]).max(1);
+    let calibration = &calibration[..count.clamp(1, calibration.len().max(1))];
+    let values: Vec<Vec<Vec<f64>>> = calibration
+        .par_iter()
+        .map(|example| network.evaluate(&example.data, last))
+        .collect();
+    let feedback = |map: &AffineMap| {
+        let (var, matrix) = &map.terms[0];
+        let inputs: Vec<&[f64]> = values.iter().map(|values| &values[*var][..]).collect();
+        let corrected = map.bias.iter().any(|&b| b != 0.0);
+        Feedback::of(&inputs, matrix.columns, corrected)
+    };
+    layers
+        .into_iter()
+        .map(|map| map.and_then(feedback))
+        .collect()
 }
 
-/// Whether a map is one matrix without zeros, of a size that is worth it.
-fn is_dense(map: &AffineMap) -> bool {
+/// The map of a stage if it is one matrix without zeros, of a size that is worth it.
+fn dense(stage: &Stage) -> Option<&AffineMap> {
+    let StageKind::Affine(map) = &stage.kind else {
+        return None;
+    };
     let full = |matrix: &Sparse| {
-        let sizes = matrix.rows() * matrix.columns;
-        matrix.columns <= COLUMNS_MAX && matrix.nonzeros() == sizes
+        let size = matrix.rows() * matrix.columns;
+        matrix.columns <= COLUMNS_MAX && matrix.nonzeros() == size
     };
-    matches!(&map.terms[..], [(_, matrix)] if full(matrix))
+    matches!(&map.terms[..], [(_, matrix)] if full(matrix)).then_some(map)
 }
 
-/// Multiplications of a run outside dense layers, which take far less time.
-fn work(network: &Network) -> usize {
-    let of = |kind: &StageKind| match kind {
-        StageKind::Affine(map) if !is_dense(map) => {
-            map.terms.iter().map(|(_, m)| m.nonzeros()).sum()
-        }
+/// Multiplications of some stages.
+fn work(stages: &[Stage]) -> usize {
+    let of = |stage: &Stage| match &stage.kind {
+        StageKind::Affine(map) => map.terms.iter().map(|(_, m)| m.nonzeros()).sum(),
         _ => 0usize,
     };
-    network.stages.iter().map(|stage| of(&stage.kind)).sum()
-}
-
-/// Values of a variable, example by example.
-type Values = Vec<f32>;
-
-/// A stage on all examples.
-fn evaluate(kind: &StageKind, examples: usize, values: &[Values]) -> Values {
-    match kind {
-        StageKind::Square(of) => values[*of].iter().map(|v| v * v).collect(),
-        StageKind::Product(a, b) => values[*a]
-            .iter()
-            .zip(&values[*b])
-            .map(|(a, b)| a * b)
-            .collect(),
-        StageKind::Combine { terms, constant } => {
-            let term = |i: usize, (var, factor): &(Var, f64)| factor * f64::from(values[*var][i]);
-            let sum = |i: usize| constant + terms.iter().map(|t| term(i, t)).sum::<f64>();
-            (0..values[terms[0].0].len())
-                .map(|i| sum(i) as f32)
-                .collect()
-        }
-        StageKind::Affine(map) if is_dense(map) => dense(map, &values[map.terms[0].0]),
-        StageKind::Affine(map) => {
-            let operands: Vec<_> = map
-                .terms
-                .iter()
-                .map(|(var, matrix)| (&values[*var][..], &**matrix))
-                .collect();
-            let example = |i: usize| affine(map, &operands, i);
-            (0..examples)
-                .into_par_iter()
-                .flat_map_iter(example)
-                .collect()
-        }
-    }
-}
-
-/// A dense layer on all examples.
-fn dense(map: &AffineMap, values: &[f32]) -> Values {
-    let matrix = &map.terms[0].1;
-    let (rows, columns) = (matrix.rows(), matrix.columns);
-    let mut turned = vec![0.0; rows * columns];
-    transpose_into(&matrix.weight, columns, &mut turned);
-    let bias: Vec<f32> = map.bias.iter().map(|&b| b as f32).collect();
-    let mut out = bias.repeat(values.len() / columns);
-    let blocks = out.par_chunks_mut(BLOCK * rows);
-    blocks
-        .zip(values.par_chunks(BLOCK * columns))
-        .for_each(|(out, x)| {
-            let x = Matrix::new(x, x.len() / columns, columns);
-            gemm(1.0, x, Matrix::new(&turned, columns, rows), 1.0, out);
-        });
-    out
-}
-
-/// An affine map of example `i`.
-fn affine(map: &AffineMap, operands: &[(&[f32], &Sparse)], i: usize) -> Vec<f32> {
-    let mut sums: Vec<f32> = map.bias.iter().map(|&b| b as f32).collect();
-    for (values, matrix) in operands {
-        let x = &values[i * matrix.columns..(i + 1) * matrix.columns];
-        for (row, sum) in sums.iter_mut().enumerate() {
-            *sum += matrix
-                .row(row)
-                .map(|(column, w)| w * x[column])
-                .sum::<f32>();
-        }
-    }
-    sums
+    stages.iter().map(of).sum()
 }
 
 impl Feedback {
-    /// From inputs of `columns` values an example; nothing if it does not help.
-    fn of(values: &[f32], columns: usize, corrected: bool) -> Option<Feedback> {
-        let examples: Vec<&[f32]> = values.chunks_exact(columns).collect();
-        let held_out = |&(i, _): &(usize, &&[f32])| i % HELD_OUT == HELD_OUT - 1;
-        let (outside, inside): (Vec<_>, Vec<_>) = examples.iter().enumerate().partition(held_out);
-        if outside.is_empty() {
-            return None;
-        }
+    /// From examples of `columns` inputs each; nothing if it does not help.
+    fn of(examples: &[&[f64]], columns: usize, corrected: bool) -> Option<Feedback> {
+        let every = |part: fn(usize) -> bool| -> Vec<&[f64]> {
+            let own = examples.iter().enumerate().filter(|&(i, _)| part(i));
+            own.map(|(_, &example)| example).collect()
+        };
+        let inside = every(|i| i % HELD_OUT != HELD_OUT - 1);
+        let outside = every(|i| i % HELD_OUT == HELD_OUT - 1);
+        let mut feedback = Feedback::fit(&inside, columns, corrected);
+        feedback.gain = feedback.measure(&outside[..outside.len().min(HELD_OUT_MAX)]);
+        // Of no examples it is not a number.
+        (feedback.gain < 1.0).then_some(feedback)
+    }
+
+    fn fit(examples: &[&[f64]], columns: usize, corrected: bool) -> Feedback {
         let mean = match corrected {
-            true => moments(&inside, columns, |x| x),
+            true => moments(examples, columns, |x| x),
             false => vec![0.0; columns],
         };
-        let square: Vec<f32> = moments(&inside, columns, |x| x * x);
+        let square = moments(examples, columns, |x| x * x);
         let variance = |j: usize| square[j] - mean[j] * mean[j];
         let mut order: Vec<usize> = (0..columns).collect();
         order.sort_by(|&a, &b| variance(b).total_cmp(&variance(a)));
-        let centred =
-            |example: &[f32]| -> Vec<f32> { order.iter().map(|&j| example[j] - mean[j]).collect() };
-        let rows: Vec<f32> = inside.iter().flat_map(|(_, e)| centred(e)).collect();
-        let mut factors = covariance(&rows, columns);
-        factorise(&mut factors, columns);
         let mut feedback = Feedback {
+            order,
+            factors: Vec::new(),
+            mean,
             gain: 0.0,
-            factors,
-            mean: mean.clone(),
-            order: order.clone(),
         };
-        let outside = &outside[..outside.len().min(HELD_OUT_MAX)];
-        let errors = |(_, example): &(usize, &&[f32])| {
-            let passed = feedback.passed_on(centred(example));
-            [energy(&passed), energy(example)]
+        let centred = examples
+            .iter()
+            .flat_map(|example| feedback.centred(example));
+        let mut factors = covariance(&centred.collect::<Vec<f32>>(), columns);
+        factorise(&mut factors, columns);
+        feedback.factors = factors;
+        feedback
+    }
+
+    /// Variance of the error on examples, relative to that of rounding to nearest.
+    fn measure(&self, examples: &[&[f64]]) -> f64 {
+        let errors = |example: &&[f64]| {
+            let passed = self.passed_on(self.centred(example)).into_iter();
+            let passed: f64 = passed.map(|x| f64::from(x).powi(2)).sum();
+            (passed, example.iter().map(|x| x * x).sum::<f64>())
         };
-        let [passed, nearest] = outside
-            .par_iter()
-            .map(errors)
-            .reduce(|| [0.0; 2], |a, b| [a[0] + b[0], a[1] + b[1]]);
-        feedback.gain = passed / nearest;
-        (feedback.gain < 1.0).then_some(feedback)
+        let each: Vec<(f64, f64)> = examples.par_iter().map(errors).collect();
+        let (passed, nearest): (Vec<f64>, Vec<f64>) = each.into_iter().unzip();
+        passed.iter().sum::<f64>() / nearest.iter().sum::<f64>()
+    }
+
+    /// An input less the mean, in the order of rounding.
+    fn centred(&self, example: &[f64]) -> Vec<f32> {
+        let value = |&j: &usize| (example[j] - self.mean[j]) as f32;
+        self.order.iter().map(value).collect()
     }
 
     /// `(I + U)^-1 x`: what an input makes of the errors of single roundings.
@@ -241,22 +191,14 @@ impl Feedback {
         for start in (0..columns).step_by(BLOCK) {
             let end = columns.min(start + BLOCK);
             let mut passed = self.passed_to(start..end, &errors, rows);
-            for k in start..end {
-                let own = &mut passed[(k - start) * rows..][..rows];
-                self.add_within(start..k, &errors, own);
+            for (k, passed) in (start..end).zip(passed.chunks_exact_mut(rows)) {
+                self.add_within(start..k, &errors, passed);
                 let column = self.order[k];
-                for (row, passed) in own.iter().enumerate() {
-                    let weight = &mut weights[row * columns + column];
-                    let rounded = ((*weight + passed) / unit).round() * unit;
-                    let error = *weight - rounded;
-                    bias[row] += f64::from(error * self.mean[column]);
+                let own = weights[column..].iter_mut().step_by(columns);
+                for ((weight, passed), bias) in own.zip(passed).zip(&mut *bias) {
+                    let error = round_to(weight, *passed, unit);
+                    *bias += f64::from(error) * self.mean[column];
                     errors.push(error);
-                    // A weight that is zero keeps its place.
-                    *weight = if rounded == 0.0 {
-                        PLACE_HOLDER
-                    } else {
-                        rounded
-                    };
                 }
             }
         }
@@ -298,20 +240,28 @@ impl Feedback {
     }
 }
 
-fn energy(x: &[f32]) -> f64 {
-    x.iter().map(|&v| f64::from(v).powi(2)).sum()
+/// Rounds a weight and what is passed on to it to a multiple of `unit`; returns the weight's error.
+fn round_to(weight: &mut f32, passed: f32, unit: f32) -> f32 {
+    let rounded = ((*weight + passed) / unit).round() * unit;
+    let error = *weight - rounded;
+    // A weight that is zero keeps its place.
+    *weight = if rounded == 0.0 {
+        PLACE_HOLDER
+    } else {
+        rounded
+    };
+    error
 }
 
 /// Means over examples of a function of each column.
-fn moments(examples: &[(usize, &&[f32])], columns: usize, f: fn(f32) -> f32) -> Vec<f32> {
-    let mut sums = vec![0.0f64; columns];
-    for (_, example) in examples {
-        sums.iter_mut()
-            .zip(**example)
-            .for_each(|(sum, &x)| *sum += f64::from(f(x)));
+fn moments(examples: &[&[f64]], columns: usize, f: fn(f64) -> f64) -> Vec<f64> {
+    let mut sums = vec![0.0; columns];
+    for example in examples {
+        let terms = sums.iter_mut().zip(*example);
+        terms.for_each(|(sum, &x)| *sum += f(x));
     }
     let count = examples.len().max(1) as f64;
-    sums.into_iter().map(|sum| (sum / count) as f32).collect()
+    sums.into_iter().map(|sum| sum / count).collect()
 }
 
 /// Damped covariance of rows without a mean.
@@ -426,6 +376,13 @@ mod tests {
         }
     }
 
+    /// Feedback from inputs.
+    fn feedback(inputs: &[f32], corrected: bool) -> Option<Feedback> {
+        let inputs: Vec<f64> = inputs.iter().map(|&x| f64::from(x)).collect();
+        let examples: Vec<&[f64]> = inputs.chunks(COLUMNS).collect();
+        Feedback::of(&examples, COLUMNS, corrected)
+    }
+
     /// Mean square of the difference of two maps on some inputs.
     fn difference(a: &AffineMap, b: &AffineMap, inputs: &[f32]) -> f64 {
         let apply = |map: &AffineMap, x: &[f64]| -> Vec<f64> {
@@ -454,7 +411,7 @@ mod tests {
     #[test]
     fn errors_cancel_on_inputs_that_were_not_seen() {
         let map = map();
-        let feedback = Feedback::of(&inputs(100, 600), COLUMNS, true).unwrap();
+        let feedback = feedback(&inputs(100, 600), true).unwrap();
         let rounded = feedback.round(&map, SCALE);
         for &weight in &rounded.terms[0].1.weight {
             let steps = f64::from(weight) * SCALE.exp2();
@@ -473,7 +430,7 @@ mod tests {
     fn without_a_bias_no_mean_is_made_good() {
         let mut map = map();
         map.bias = vec![0.0; ROWS];
-        let feedback = Feedback::of(&inputs(100, 600), COLUMNS, false).unwrap();
+        let feedback = feedback(&inputs(100, 600), false).unwrap();
         assert_eq!(feedback.round(&map, SCALE).bias, map.bias);
     }
 
@@ -481,7 +438,7 @@ mod tests {
     fn inputs_that_tell_nothing_of_others_are_no_help() {
         // Twelve examples of independent numbers.
         let few = numbers(9, 12 * COLUMNS);
-        assert!(Feedback::of(&few, COLUMNS, true).is_none());
+        assert!(feedback(&few, true).is_none());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use scuro_nn::tensor::Tensor;
 
 use crate::compile;
-use crate::normalise::{AffineMap, Network, StageKind};
+use crate::normalise::{Network, StageKind};
 use crate::ranges;
 use crate::sparse::Sparse;
 
@@ -86,7 +86,7 @@ fn sums(network: &Network, examples: &[Tensor]) -> (Vec<Sum>, Vec<Vec<f64>>) {
     let mut sums = vec![Sum::default(); network.stages.len() + 1];
     let mut outputs = Vec::new();
     for example in examples.iter().take(MAX_EXAMPLES) {
-        let values = evaluate(network, &example.data);
+        let values = network.evaluate(&example.data, network.stages.len());
         outputs.push(values[network.output].clone());
         let pairs = sums.iter_mut().zip(&values);
         pairs.for_each(|(sum, values)| sum.add(values));
@@ -130,37 +130,4 @@ impl Sum {
             rms: rms.max(1e-9),
         }
     }
-}
-
-/// The values of all variables.
-fn evaluate(network: &Network, input: &[f32]) -> Vec<Vec<f64>> {
-    let mut values = vec![input.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>()];
-    for stage in &network.stages {
-        let next = match &stage.kind {
-            StageKind::Affine(map) => evaluate_affine(map, &values),
-            StageKind::Square(of) => values[*of].iter().map(|v| v * v).collect(),
-            StageKind::Product(a, b) => values[*a]
-                .iter()
-                .zip(&values[*b])
-                .map(|(x, y)| x * y)
-                .collect(),
-            StageKind::Combine { terms, constant } => {
-                let sum = |i: usize| terms.iter().map(|&(v, f)| f * values[v][i]).sum::<f64>();
-                (0..stage.shape.iter().product())
-                    .map(|i| sum(i) + constant)
-                    .collect()
-            }
-        };
-        values.push(next);
-    }
-    values
-}
-
-fn evaluate_affine(map: &AffineMap, values: &[Vec<f64>]) -> Vec<f64> {
-    let mut sums = map.bias.clone();
-    for (var, matrix) in &map.terms {
-        let product = matrix.apply(&values[*var]);
-        sums.iter_mut().zip(product).for_each(|(sum, p)| *sum += p);
-    }
-    sums
 }
