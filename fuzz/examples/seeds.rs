@@ -208,6 +208,7 @@ fn sample() -> Program {
         output: OutputSpec {
             shape: vec![1],
             addresses,
+            factor: 1.0,
             post: PostOperation::Softmax { axis: 0 },
         },
         keys: ProgramKeys {

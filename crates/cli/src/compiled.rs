@@ -134,6 +134,9 @@ pub(crate) struct CompileArguments {
     /// Factor between the ranges seen and the ranges allowed.
     #[arg(long, value_name = "FACTOR")]
     pub(crate) margin: Option<f64>,
+    /// How many times more precise than usual the scores must be: larger parameters where needed.
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = positive)]
+    pub(crate) precision: f64,
     /// Replace ReLU, sigmoid and tanh by polynomials of this degree, fitted on the calibration
     /// data.
     #[arg(long, value_name = "DEGREE")]
@@ -162,6 +165,13 @@ fn security_level(text: &str) -> Result<u32, String> {
     }
 }
 
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(factor) if f64::is_finite(factor) && factor > 0.0 => Ok(factor),
+        _ => Err("a number above 0".into()),
+    }
+}
+
 impl CompileArguments {
     /// The arguments as `scuro demo` uses them.
     pub(crate) fn standard(security: u32) -> Self {
@@ -174,6 +184,7 @@ impl CompileArguments {
             ring: RingChoice::default(),
             log_n: None,
             margin: None,
+            precision: 1.0,
             approximate: None,
             encrypt: None,
             decryptor: DecryptorChoice::default(),
@@ -212,6 +223,7 @@ impl CompileArguments {
             },
             log_n: self.log_n,
             range_margin: self.margin.unwrap_or(usual.range_margin),
+            tolerance: usual.tolerance / self.precision,
             weights: match self.encrypt {
                 Some(_) => Weights::Private,
                 None => Weights::Plain,

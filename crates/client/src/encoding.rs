@@ -58,7 +58,8 @@ pub fn scatter(
         let limit = images_per_run(program);
         let found = images;
         let addresses = addresses.ok_or(Error::TooManyImages { found, limit })?;
-        scores(addresses, slots, offset)
+        let scores = scores(addresses, slots, offset)?.into_iter();
+        Ok(scores.map(|score| score * program.output.factor).collect())
     };
     (0..images).map(one).collect()
 }

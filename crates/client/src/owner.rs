@@ -9,9 +9,10 @@ use scuro_fhe::{AnyCiphertext, AnyContext, Context, ckks};
 use crate::error::Error;
 use crate::scheme::Plaintext;
 
-/// Encrypts under the secret key: seeded, half the size.
+/// Encrypts under the secret key: seeded, half the size, and `left_out` bits a coefficient less.
 pub(crate) fn seal(
     plain: &Plaintext,
+    left_out: u32,
     scheme: &AnyContext,
     secret: &SecretKey,
     rng: &mut impl CryptoRng,
@@ -19,11 +20,13 @@ pub(crate) fn seal(
     match (plain, scheme) {
         (Plaintext::Approximate(plain), AnyContext::Approximate(context)) => {
             let encryptor = Encryptor::new(context, secret)?;
-            Ok(encryptor.encrypt(plain, rng)?.to_bytes(context))
+            let sealed = encryptor.encrypt(plain, rng)?;
+            Ok(sealed.leaving_out(context, left_out)?.to_bytes(context))
         }
         (Plaintext::Exact(plain), AnyContext::Exact(context)) => {
             let encryptor = bgv::Encryptor::new(context, secret)?;
-            Ok(encryptor.encrypt(plain, rng)?.to_bytes(context))
+            let sealed = encryptor.encrypt(plain, rng)?;
+            Ok(sealed.leaving_out(context, left_out)?.to_bytes(context))
         }
         _ => Err(Error::WrongScheme),
     }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use rand_core::CryptoRng;
+use scuro_fhe::AnyContext;
 use scuro_fhe::owner::SecretKey;
-use scuro_program::{Program, Weights};
+use scuro_program::{EXACT_WEIGHT_BITS_LEFT_OUT, Program, Weights};
 
 use crate::bundle::{Bundle, BundleKind};
 use crate::error::Error;
@@ -54,6 +55,10 @@ fn encrypt_weights(
         return Err(Error::NotPrivate);
     }
     let scheme = model.scheme();
+    let left_out = match scheme {
+        AnyContext::Approximate(_) => 0,
+        AnyContext::Exact(_) => EXACT_WEIGHT_BITS_LEFT_OUT,
+    };
     let encoder = Encoder::new(scheme);
     let primes = model.context().parameters().q();
     let places = program.weight_places(primes, scheme::plain_modulus(scheme))?;
@@ -61,7 +66,7 @@ fn encrypt_weights(
     for place in &places {
         let slots = program.weight_slots(place);
         let plain = encoder.encode(&slots, place.level as usize, place.scale, place.factor)?;
-        ciphertexts.push(owner::seal(&plain, scheme, secret, rng)?);
+        ciphertexts.push(owner::seal(&plain, left_out, scheme, secret, rng)?);
     }
     Ok(Bundle {
         kind: BundleKind::Weights,

@@ -79,7 +79,7 @@ impl Client {
     pub fn encrypt(&self, images: &[&[f32]], rng: &mut impl CryptoRng) -> Result<Bundle, Error> {
         let seal = |slots: &[f64], rng: &mut _| {
             let plain = encode(&self.model, &self.encoder, slots)?;
-            owner::seal(&plain, self.model.scheme(), &self.secret, rng)
+            owner::seal(&plain, 0, self.model.scheme(), &self.secret, rng)
         };
         query(&self.model, images, rng, seal)
     }

@@ -17,7 +17,7 @@ use scuro_program::{
     Gather, InputSpec, OutputSpec, Packing, Program, SlotAddress, SlotValue, Weights, interpret,
 };
 
-use crate::compile::{self, Compilation, Dump, Prepared};
+use crate::compile::{self, Compilation, Dump, Prepared, dimensions};
 use crate::error::CompileError;
 use crate::normalise::{Network, StageKind};
 use crate::options::Options;
@@ -130,7 +130,6 @@ fn give_constants_an_operand(network: &mut Network) {
 
 fn finish(prepared: Prepared, plan: BatchPlan) -> Result<Compilation, CompileError> {
     let network = &prepared.network;
-    let dimensions = |shape: &[usize]| shape.iter().map(|&d| d as u32).collect();
     let addresses = (0..network.elements(network.output) as u32).map(|ciphertext| SlotAddress {
         ciphertext,
         slot: 0,
@@ -156,6 +155,7 @@ fn finish(prepared: Prepared, plan: BatchPlan) -> Result<Compilation, CompileErr
         output: OutputSpec {
             shape: dimensions(&network.output_shape),
             addresses: addresses.collect(),
+            factor: 1.0,
             post: network.post,
         },
         keys: plan.keys,

@@ -17,9 +17,9 @@ use crate::error::CompileError;
 use crate::friendliness::{self, Friendliness};
 use crate::layout::search::{self, Plan};
 use crate::layout::{Layout, ZERO};
-use crate::levels::{self, Bounds, Chain, LevelPlan};
+use crate::levels::{self, Bounds, Chain, Emitted, LevelPlan};
 use crate::lower::{self, Skeleton};
-use crate::normalise::{self, Network, StageKind};
+use crate::normalise::{self, Network, Pools, StageKind};
 use crate::options::{Arithmetic, Options};
 use crate::parameters::{self, Degree};
 use crate::ranges::{self, Ranges};
@@ -33,6 +33,15 @@ const LOW_QUANTILE: usize = 20;
 /// The least spread, relative to the largest: single degenerate examples do not ask for endless
 /// precision.
 const SMALLEST_SPREAD: f64 = 1.0 / 256.0;
+
+/// A plan whose error is so many times below the tolerance needs no more precision.
+const FINE: f64 = 4.0;
+/// Another whose error is may take so many times the time.
+const PRECISION_COST: f64 = 1.5;
+/// A modulus that is short of its bound by fewer bits is spent.
+const SPENT_BITS: f64 = 8.0;
+/// A level less for pools does not make up for a larger error, in tolerances.
+const REACH: f64 = 64.0;
 
 /// Examples that say how large values usually are.
 const TYPICAL_EXAMPLES: usize = 64;
@@ -95,6 +104,8 @@ pub fn compile(
 pub(crate) struct Prepared {
     pub(crate) graph: Graph,
     pub(crate) network: Network,
+    /// The normal form with pools in place, if there are any and it may serve.
+    in_place: Option<Network>,
     pub(crate) friendliness: Friendliness,
     pub(crate) calibration: Vec<Tensor>,
     /// Calibration data with the largest values, those first that are farthest beyond the usual.
@@ -106,6 +117,14 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
+    /// The network that a plan is of.
+    fn of(&self, pools: Pools) -> &Network {
+        match (&self.in_place, pools) {
+            (Some(network), Pools::InPlace) => network,
+            _ => &self.network,
+        }
+    }
+
     /// Stages whose errors of rounding are passed on, with their linear steps.
     fn feedback<'a>(
         &'a self,
@@ -142,9 +161,15 @@ fn prepare(
     let typical = typical(&graph, &magnitudes)?;
     let extremes = extremes(&magnitudes).into_iter();
     let extremes = extremes.map(|i| calibration[i].clone()).collect();
-    let network = match options.weights {
-        Weights::Plain => normalise::run(&graph, &typical)?,
-        _ => normalise::run(&conceal::zeros(&graph), &typical)?,
+    let normal = |pools| match options.weights {
+        Weights::Plain => normalise::run(&graph, &typical, pools),
+        _ => normalise::run(&conceal::zeros(&graph), &typical, pools),
+    };
+    let network = normal(Pools::Packed)?;
+    let approximate = options.arithmetic == Arithmetic::Approximate;
+    let in_place = match options.packing {
+        Packing::SingleImage if approximate => Some(normal(Pools::InPlace)?),
+        _ => None,
     };
     let feedback = match options.arithmetic {
         Arithmetic::Exact => {
@@ -160,6 +185,7 @@ fn prepare(
     Ok(Prepared {
         graph,
         network,
+        in_place: in_place.filter(Network::has_window_sums),
         friendliness,
         calibration,
         extremes,
@@ -227,7 +253,17 @@ struct Attempt {
     skeleton: Skeleton,
     ranges: Ranges,
     worst: Option<Worst>,
+    /// Of errors, in units of the output.
+    tolerance: f64,
     levels: LevelPlan,
+}
+
+impl Attempt {
+    /// Whether the modulus is spent, and no precision to spare.
+    fn is_at_its_limit(&self) -> bool {
+        self.levels.log_qp() + SPENT_BITS > f64::from(self.degree.log_qp)
+            && FINE * self.levels.error > self.tolerance
+    }
 }
 
 fn single_image(mut prepared: Prepared, options: &Options) -> Result<Compilation, CompileError> {
@@ -261,21 +297,55 @@ fn is_final(error: &CompileError) -> bool {
     )
 }
 
-/// The fastest of the layouts found for a degree.
+/// The fastest plan for a degree; or one that is much more precise, with the sums of pools in
+/// place, where that does not cost too much time.
 fn attempt(
     prepared: &Prepared,
     options: &Options,
     degree: Degree,
 ) -> Result<Attempt, CompileError> {
+    let packed = fastest(prepared, options, degree, Pools::Packed, f64::INFINITY);
+    if prepared.in_place.is_none() {
+        return packed;
+    }
+    let (finer, limit) = match &packed {
+        Ok(packed) if packed.is_at_its_limit() => (FINE, PRECISION_COST * packed.levels.micros),
+        Err(error) if is_in_reach(error) => (1.0, f64::INFINITY),
+        _ => return packed,
+    };
+    let options = Options {
+        tolerance: options.tolerance / finer,
+        ..options.clone()
+    };
+    fastest(prepared, &options, degree, Pools::InPlace, limit).or(packed)
+}
+
+/// Whether a little more precision would do.
+fn is_in_reach(error: &CompileError) -> bool {
+    match error {
+        CompileError::TooNoisy {
+            predicted,
+            tolerance,
+        } => *predicted <= REACH * tolerance,
+        _ => false,
+    }
+}
+
+/// The fastest of the layouts found for a degree, of less than `limit` microseconds.
+fn fastest(
+    prepared: &Prepared,
+    options: &Options,
+    degree: Degree,
+    pools: Pools,
+    limit: f64,
+) -> Result<Attempt, CompileError> {
     let images = options.images_per_query;
     let places = slots(options, degree) / images;
     let cost = cost(options, degree);
-    let (best, others) = search::run(&prepared.network, places, images, &cost)?;
+    let (best, others) = search::run(prepared.of(pools), places, images, pools, &cost)?;
     let settled = |plan, limit| settle(prepared, options, degree, &cost, plan, limit);
-    let faster = |best, other| faster(best, |limit| settled(other, limit));
-    others
-        .into_iter()
-        .fold(settled(best, f64::INFINITY), faster)
+    let faster = |best, other| faster(best, |below| settled(other, limit.min(below)));
+    others.into_iter().fold(settled(best, limit), faster)
 }
 
 /// What steps cost, as far as it is known before the primes are.
@@ -308,10 +378,11 @@ fn settle(
     limit: f64,
 ) -> Result<Attempt, CompileError> {
     let images = options.images_per_query;
-    let mut skeleton = lower::run(&prepared.network, &plan, cost)?;
+    let network = prepared.of(plan.pools);
+    let mut skeleton = lower::run(network, &plan, cost)?;
     interleave::steps(&mut skeleton.steps, images);
     let layout = |var: usize| interleave::layout(&plan.layouts[var], images);
-    let (input, output) = (layout(0), layout(prepared.network.output));
+    let (input, output) = (layout(0), layout(network.output));
     let calibration = &prepared.calibration;
     let (extremes, margin) = (&prepared.extremes, options.range_margin);
     let mut ranges = ranges::run(&skeleton.steps, &input, calibration, extremes, margin)?;
@@ -328,11 +399,10 @@ fn settle(
         )
     });
     let bounds = bounds(options, degree, spread(&output, images, &ranges.results));
-    let result = skeleton.value_of[prepared.network.output].0 as usize;
+    let result = skeleton.value_of[network.output].0 as usize;
     let chain = Chain::new(&skeleton, &ranges, worst.as_ref(), result, bounds);
     let chosen = levels::choose(&chain, limit);
-    let levels =
-        chosen.map_err(|refusal| levels::failure(&chain, refusal, prepared.network.depth()))?;
+    let levels = chosen.map_err(|refusal| levels::failure(&chain, refusal, network.depth()))?;
     Ok(Attempt {
         degree,
         plan,
@@ -341,6 +411,7 @@ fn settle(
         skeleton,
         ranges,
         worst,
+        tolerance: bounds.tolerance,
         levels,
     })
 }
@@ -434,21 +505,20 @@ fn finish(
         ranges,
         worst,
         levels,
+        ..
     } = attempt;
-    let network = &prepared.network;
+    let network = prepared.of(plan.pools);
     let images = options.images_per_query;
     let bounds = bounds(options, degree, spread(&output, images, &ranges.results));
-    let result = skeleton.value_of[network.output];
-    let value = result.0 as usize;
+    let value = skeleton.value_of[network.output].0 as usize;
     let chain = Chain::new(&skeleton, &ranges, worst.as_ref(), value, bounds);
-    let (steps, moved) = levels::emit(&chain, &levels, query.ciphertexts());
+    let Emitted {
+        steps,
+        result,
+        factor,
+    } = levels::emit(&chain, &levels, query.ciphertexts());
     let input = InputSpec {
-        shape: prepared
-            .network
-            .input_shape
-            .iter()
-            .map(|&d| d as u32)
-            .collect(),
+        shape: dimensions(&network.input_shape),
         examples: images as u32,
         gather: Gather::Slots(query.cells.iter().map(|c| query_map(c)).collect()),
         scale_log2: levels.input_scale,
@@ -469,19 +539,26 @@ fn finish(
         input,
         keys: keys::run(&steps, options.weights),
         steps,
-        result: moved[result.0 as usize],
+        result,
         output: OutputSpec {
-            shape: network.output_shape.iter().map(|&d| d as u32).collect(),
+            shape: dimensions(&network.output_shape),
             addresses: (0..output.elements()).map(address).collect(),
+            factor,
             post: network.post,
         },
     };
-    let mut dumps = prepared.dumps;
-    dumps.push(Dump {
+    let layouts = Dump {
         pass: "layout",
-        text: plan.dump(&prepared.network),
-    });
+        text: plan.dump(network),
+    };
+    let mut dumps = prepared.dumps;
+    dumps.push(layouts);
     conclude(program, prepared.graph, prepared.friendliness, dumps)
+}
+
+/// A shape as programs write it.
+pub(crate) fn dimensions(shape: &[usize]) -> Vec<u32> {
+    shape.iter().map(|&d| d as u32).collect()
 }
 
 /// The steps with the weights of dense layers rounded for the scales that were chosen.

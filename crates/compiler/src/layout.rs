@@ -11,8 +11,7 @@ pub(crate) mod bsgs;
 pub(crate) mod candidates;
 pub(crate) mod matching;
 pub(crate) mod search;
-#[cfg(test)]
-mod tests;
+pub(crate) mod windows;
 
 use std::hash::{Hash, Hasher};
 

@@ -10,8 +10,6 @@ mod emit;
 mod exact;
 mod flooded;
 mod pattern;
-#[cfg(test)]
-mod tests;
 
 use scuro_program::{
     Flooding, Operation, ParameterPlan, Ring, Scheme, SecurityTable, Step, Weights,
@@ -25,7 +23,7 @@ use crate::options::Arithmetic;
 use crate::primes::{PrimeSet, Primes};
 use crate::ranges::{Range, Ranges};
 use crate::worst::Worst;
-pub(crate) use emit::emit;
+pub(crate) use emit::{Emitted, emit};
 
 /// Largest prime.
 pub(crate) const PRIME_BITS_MAX: u32 = 50;
@@ -85,6 +83,12 @@ pub(crate) struct LevelPlan {
 }
 
 impl LevelPlan {
+    /// Bits of all primes.
+    pub(crate) fn log_qp(&self) -> f64 {
+        let special = self.special.0 * self.special.1 as u32;
+        self.primes.iter().sum::<f64>() + f64::from(special)
+    }
+
     fn q_bits(&self) -> Vec<u32> {
         self.primes.iter().rev().map(|&b| b as u32).collect()
     }

@@ -10,7 +10,7 @@ use crate::layout::Layout;
 use crate::layout::assignment::Assignment;
 use crate::layout::bsgs::{self, Rotations, Split};
 use crate::layout::matching::{self, Operand};
-use crate::layout::search::{self, Plan};
+use crate::layout::search::{self, Choice, Plan};
 use crate::normalise::{AffineMap, Network, StageKind};
 
 /// Limbs at which splits are priced.
@@ -22,14 +22,15 @@ pub(crate) struct Skeleton {
     pub(crate) steps: Vec<Step>,
     /// The value that holds each variable.
     pub(crate) value_of: Vec<ValueId>,
-    /// Per step: what the noise model needs to know of a linear step.
+    /// Per step: what the noise model needs to know of a linear step or a fold.
     pub(crate) gains: Vec<Gain>,
 }
 
-/// Error propagation of a linear step.
+/// Error propagation of a linear step, or of a fold.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Gain {
-    /// Per operand: mean over rows of the sum of squared weights.
+    /// Per operand: mean over rows of the sum of squared weights; none for the fold of partial
+    /// sums.
     pub(crate) row_energy: Vec<f64>,
     /// Per operand: diagonals per output ciphertext.
     pub(crate) diagonals: Vec<f64>,
@@ -110,6 +111,18 @@ impl Skeleton {
         ValueId(self.steps.len() as u32)
     }
 
+    /// A fold of complete values: their errors are summed, where those of partial sums are counted
+    /// by the rows that they belong to.
+    fn window_sum(&mut self, layer: &str, operand: ValueId, offsets: Vec<u32>) -> ValueId {
+        let terms = offsets.len() as f64 + 1.0;
+        let stages = vec![offsets];
+        let sum = self.push(layer, vec![operand], Operation::Fold { stages });
+        if let Some(gain) = self.gains.last_mut() {
+            gain.row_energy = vec![terms];
+        }
+        sum
+    }
+
     /// Adds the bias where the layout has elements, if there is any.
     fn add_bias(&mut self, layer: &str, value: ValueId, layout: &Layout, bias: &[f64]) -> ValueId {
         if bias.iter().all(|&b| b == 0.0) {
@@ -134,12 +147,19 @@ fn lower_affine(
 ) -> Result<ValueId, CompileError> {
     let layer = &network.stages[index].layer;
     let layout = &plan.layouts[index + 1];
-    let Some(choice) = &plan.choices[index] else {
-        return Err(CompileError::LeakyOutput {
-            layer: layer.clone(),
-        });
+    let assignment = match &plan.choices[index] {
+        Some(Choice::Diagonals { assignment, .. }) => assignment,
+        Some(Choice::Rotations(offsets)) => {
+            let operand = skeleton.value_of[map.terms[0].0];
+            let sum = skeleton.window_sum(layer, operand, offsets.clone());
+            return Ok(skeleton.add_bias(layer, sum, layout, &map.bias));
+        }
+        None => {
+            return Err(CompileError::LeakyOutput {
+                layer: layer.clone(),
+            });
+        }
     };
-    let assignment = &choice.assignment;
     let operands = search::operands(map, &plan.layouts);
     let Some(split) = split(assignment, &operands, cost) else {
         return Err(CompileError::LeakyOutput {

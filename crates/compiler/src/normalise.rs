@@ -36,6 +36,16 @@ pub(crate) struct AffineMap {
 }
 
 impl AffineMap {
+    /// The matrix, if every row is a plain sum of as many elements of one variable, and a constant.
+    pub(crate) fn window_sum(&self) -> Option<&Sparse> {
+        let [(_, matrix)] = &self.terms[..] else {
+            return None;
+        };
+        let sums = matrix.weight.iter().all(|&weight| weight == 1.0);
+        let windows = matrix.row_entries().is_some_and(|entries| entries > 1);
+        (sums && windows).then_some(matrix)
+    }
+
     fn evaluate(&self, values: &[Vec<f64>]) -> Vec<f64> {
         let mut sums = self.bias.clone();
         for (var, matrix) in &self.terms {
@@ -88,6 +98,15 @@ impl Network {
     /// Elements of a variable.
     pub(crate) fn elements(&self, var: Var) -> usize {
         self.shape(var).iter().product()
+    }
+
+    /// Whether there are pools that rotations could compute.
+    pub(crate) fn has_window_sums(&self) -> bool {
+        let is_sum = |stage: &Stage| match &stage.kind {
+            StageKind::Affine(map) => map.window_sum().is_some(),
+            _ => false,
+        };
+        self.stages.iter().any(is_sum)
     }
 
     /// Most multiplications (weighted sums and products) on a path from the input to the output.
@@ -171,14 +190,28 @@ fn describe_affine(map: &AffineMap) -> String {
     map.terms.iter().map(term).collect::<Vec<_>>().join(" + ") + " + b"
 }
 
+/// How average pools that are a stage of their own are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pools {
+    /// By diagonals, which pack the averages and take a level.
+    Packed,
+    /// As sums by rotations, which leave gaps; the factors go to what follows.
+    InPlace,
+}
+
 /// Brings a graph without unfriendly operators to normal form. `magnitudes` holds the largest
 /// absolute value of each node on the calibration data.
-pub(crate) fn run(graph: &Graph, magnitudes: &[f32]) -> Result<Network, CompileError> {
+pub(crate) fn run(
+    graph: &Graph,
+    magnitudes: &[f32],
+    pools: Pools,
+) -> Result<Network, CompileError> {
     let shapes = graph.shapes()?;
     let (output, post) = friendliness::split_post_operation(graph);
     let mut builder = Builder {
         graph,
         magnitudes,
+        pools,
         stages: Vec::new(),
         nodes: vec![None; graph.nodes.len()],
         variables: HashMap::new(),
@@ -202,6 +235,7 @@ pub(crate) fn run(graph: &Graph, magnitudes: &[f32]) -> Result<Network, CompileE
 struct Builder<'g> {
     graph: &'g Graph,
     magnitudes: &'g [f32],
+    pools: Pools,
     shapes: Vec<Vec<usize>>,
     stages: Vec<Stage>,
     nodes: Vec<Option<Expression>>,
@@ -302,8 +336,28 @@ impl Builder<'_> {
         if let Some(composed) = expression.composed(&matrix, &bias) {
             return Ok(composed);
         }
+        if let Some(composed) = self.pooled(operand, &expression).composed(&matrix, &bias) {
+            return Ok(composed);
+        }
         let var = self.variable(operand);
         Ok(Expression::mapped(var, Arc::new(matrix), bias))
+    }
+
+    /// An average pool by its sums, which become a variable, if that is asked for; anything else as
+    /// it is.
+    fn pooled(&mut self, node: usize, expression: &Expression) -> Expression {
+        let (Op::AvgPool { window, .. }, Pools::InPlace) = (&self.graph.nodes[node].op, self.pools)
+        else {
+            return expression.clone();
+        };
+        // Whatever else the expression may have been composed of, weights do not show as structure.
+        let Some((sums, factors)) = expression.window_sums(window.kernel.iter().product()) else {
+            return expression.clone();
+        };
+        let var = self.materialise(node, &sums);
+        let pool = Expression::variable(var, factors.len()).scaled(&factors);
+        self.nodes[node] = Some(pool.clone());
+        pool
     }
 
     fn concat(&self, index: usize, axis: usize) -> Expression {

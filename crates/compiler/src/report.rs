@@ -57,7 +57,7 @@ impl Report {
             query_bytes: query * bytes(plan.log_q(plan.level_max()), 1),
             reply_bytes: reply * bytes(plan.log_q(reply_level), 2),
             examples_per_query: program.input.examples as usize,
-            output_error: result.map_or(0.0, |step| step.estimate.error),
+            output_error: result.map_or(0.0, |step| step.estimate.error) * program.output.factor,
             levels_used: plan.level_max() - reply_level,
             friendliness,
         }

@@ -34,6 +34,13 @@ impl Sparse {
         columns.zip(self.weight[range].iter().copied())
     }
 
+    /// Entries of every row, if that is one number.
+    pub(crate) fn row_entries(&self) -> Option<usize> {
+        let mut entries = self.starts.windows(2).map(|w| w[1] - w[0]);
+        let first = entries.next()?;
+        entries.all(|count| count == first).then_some(first)
+    }
+
     /// Adds a row whose entries ascend by column; zeros are left out.
     pub(crate) fn push_row(&mut self, entries: impl IntoIterator<Item = (usize, f32)>) {
         for (column, weight) in entries.into_iter().filter(|&(_, w)| w != 0.0) {

@@ -8,7 +8,7 @@ use scuro_compiler::{Arithmetic, Compilation, CompileError, Options, compile};
 use scuro_nn::graph::{Graph, GraphBuilder, Op, Padding, Window};
 use scuro_nn::reference;
 use scuro_nn::tensor::Tensor;
-use scuro_program::{Flooding, Operation, Packing, Weights};
+use scuro_program::{Flooding, Operation, Packing, Step, Weights};
 
 /// Compiles and compares with the reference; every reply slot must be an output or zero.
 fn check(graph: &Graph, options: &Options, random: &mut Random) -> Compilation {
@@ -192,6 +192,69 @@ fn random_networks_compute_what_the_reference_computes() {
         let mut random = Random::new(seed);
         let graph = random_network(&mut random);
         check(&graph, &Options::default(), &mut random);
+    }
+}
+
+/// A convolution of pooled maps, large enough that pool and convolution are not made one.
+fn pooled_network(random: &mut Random) -> Graph {
+    let mut net = GraphBuilder::new("pooled", [4, 12, 12]);
+    let same = Padding {
+        top: 1,
+        left: 1,
+        bottom: 1,
+        right: 1,
+    };
+    net.then(conv(random, 16, 4, [3, 3], [1, 1], same, 1));
+    net.then(Op::Square);
+    let window = Window::valid([2, 2], [2, 2]);
+    net.then(Op::AvgPool {
+        window,
+        count_padding: true,
+    });
+    net.then(conv(random, 32, 16, [3, 3], [1, 1], Padding::default(), 1));
+    net.then(Op::Square);
+    net.then(Op::Flatten);
+    net.then(dense(random, 5, 32 * 4 * 4));
+    net.finish().unwrap()
+}
+
+/// Sums of windows by rotations.
+fn window_sums(compilation: &Compilation) -> usize {
+    let steps = compilation.program.steps.iter();
+    let sums = |step: &&Step| match &step.operation {
+        Operation::Fold { stages } => stages.iter().any(|stage| stage.len() == 3),
+        _ => false,
+    };
+    steps.filter(sums).count()
+}
+
+#[test]
+fn pools_are_summed_in_place_where_the_modulus_is_spent() {
+    let mut random = Random::new(12);
+    let graph = pooled_network(&mut random);
+    let images = [random.image(graph.input_shape())];
+    for weights in [Weights::Plain, Weights::Private] {
+        let usual = Options {
+            weights,
+            log_n: Some(13),
+            ..Options::default()
+        };
+        let finer = |halvings: i32| Options {
+            tolerance: usual.tolerance / 2f64.powi(halvings),
+            ..usual.clone()
+        };
+        let compiled = (-5..0).map(|halvings| {
+            let options = finer(halvings);
+            (compile(&graph, &options, &images).unwrap(), options)
+        });
+        let (in_place, packed): (Vec<_>, Vec<_>) =
+            compiled.partition(|(found, _)| window_sums(found) == 1);
+        let best = |of: &[(Compilation, Options)]| {
+            let errors = of.iter().map(|(found, _)| found.report.output_error);
+            errors.min_by(f64::total_cmp).unwrap()
+        };
+        assert!(best(&in_place) < best(&packed));
+        check(&graph, &in_place[0].1, &mut random);
     }
 }
 

@@ -166,6 +166,11 @@ impl NoiseModel {
         Noise::gaussian(ERROR_SIGMA * self.embedding).plus(self.encoding())
     }
 
+    /// What [`crate::ckks::SeededCiphertext::leaving_out`] adds.
+    pub fn left_out(&self, bits: u32) -> Noise {
+        Noise::gaussian(f64::from(bits).exp2() * ROUNDING_STD * self.embedding)
+    }
+
     /// A fresh ciphertext under the public key, encoding included: e u + e_0 + e_1 s divided by P,
     /// and the division's rounding.
     pub fn fresh_public(&self) -> Noise {

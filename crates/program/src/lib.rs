@@ -43,4 +43,4 @@ pub use spec::{
 pub use step::{
     Diagonal, Estimate, Flood, Flooding, Linear, Operation, ScalarLinear, Step, ValueId,
 };
-pub use weights::{WeightKind, WeightPlace};
+pub use weights::{EXACT_WEIGHT_BITS_LEFT_OUT, WeightKind, WeightPlace};

@@ -161,6 +161,8 @@ impl Program {
         };
         let (found, expected) = (self.output.addresses.len(), elements * examples);
         check_count(HEADER, "output addresses", found, expected)?;
+        let positive = self.output.factor.is_finite() && self.output.factor > 0.0;
+        check_finite(HEADER, "factor of the outputs", positive)?;
         for address in &self.output.addresses {
             let ciphertexts = result.ciphertexts as u64;
             check_index(

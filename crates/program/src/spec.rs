@@ -81,6 +81,9 @@ pub struct OutputSpec {
     /// Place of each row-major output element, example by example; with batch packing those of the
     /// first example alone.
     pub addresses: Vec<SlotAddress>,
+    /// What the result's numbers are multiplied by: exact programs compute in units that fill their
+    /// plaintext prime.
+    pub factor: f64,
     /// What the key holder applies after decryption.
     pub post: PostOperation,
 }

@@ -10,6 +10,10 @@ use crate::program::{Program, ValueShape, Weights};
 use crate::slots::SlotVector;
 use crate::step::{Estimate, Operation};
 
+/// Bits a coefficient that the ciphertexts of an exact program's weights leave out. Rounding them
+/// away adds half of the variance that the noise has: a third of a bit for three.
+pub const EXACT_WEIGHT_BITS_LEFT_OUT: u32 = 3;
+
 /// What the ciphertext of a weight takes part in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WeightKind {

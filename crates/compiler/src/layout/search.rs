@@ -1,17 +1,18 @@
 //! Beam search over the layouts of all variables.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use super::assignment::Assignment;
 use super::bsgs::{self, SplitCost, StepGroup, StepSets};
 use super::matching::{self, Operand};
+use super::windows::WindowSum;
 use super::{Layout, candidates};
 use crate::cost::CostModel;
 use crate::error::CompileError;
-use crate::normalise::{AffineMap, Network, Stage, StageKind, Var};
+use crate::normalise::{AffineMap, Network, Pools, Stage, StageKind, Var};
 use crate::sparse::Sparse;
 
 /// Partial plans kept after each stage.
@@ -25,10 +26,42 @@ const MAX_DIAGONAL_VALUES: u64 = 1 << 29;
 
 /// The plan of one affine stage.
 #[derive(Debug, Clone)]
-pub(crate) struct Choice {
-    pub(crate) assignment: Arc<Assignment>,
-    pub(crate) cost: SplitCost,
-    pub(crate) diagonals: usize,
+pub(crate) enum Choice {
+    /// Products with diagonals.
+    Diagonals {
+        assignment: Arc<Assignment>,
+        cost: SplitCost,
+        count: usize,
+    },
+    /// The sum of the operand and its rotations by these steps.
+    Rotations(Vec<u32>),
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Choice::Rotations(offsets) => write!(f, "sums, rotations by {offsets:?}"),
+            Choice::Diagonals {
+                assignment,
+                cost,
+                count,
+            } => {
+                let SplitCost {
+                    split,
+                    babies,
+                    giants,
+                    keys,
+                    micros,
+                } = cost;
+                write!(
+                    f,
+                    "{}: {count} diagonals, width {} inner {:?} ({babies} babies, {giants} giants, \
+                     {keys} keys), folds {:?}, {micros:.0} us",
+                    assignment.name, split.width, split.inner, assignment.folds,
+                )
+            }
+        }
+    }
 }
 
 /// Layouts of all variables and plans of all affine stages.
@@ -37,6 +70,8 @@ pub(crate) struct Plan {
     pub(crate) layouts: Vec<Arc<Layout>>,
     pub(crate) choices: Vec<Option<Choice>>,
     pub(crate) micros: f64,
+    /// Says which normal form it is a plan of.
+    pub(crate) pools: Pools,
 }
 
 impl Plan {
@@ -54,24 +89,7 @@ impl Plan {
                 self.layouts[index + 1].describe()
             );
             if let Some(choice) = &self.choices[index] {
-                let SplitCost {
-                    split,
-                    babies,
-                    giants,
-                    keys,
-                    micros,
-                } = choice.cost;
-                let _ = writeln!(
-                    text,
-                    "    [{}] {}: {} diagonals, width {} inner {:?} ({babies} babies, {giants} \
-                     giants, {keys} keys), folds {:?}, {micros:.0} us",
-                    stage.layer,
-                    choice.assignment.name,
-                    choice.diagonals,
-                    split.width,
-                    split.inner,
-                    choice.assignment.folds,
-                );
+                let _ = writeln!(text, "    [{}] {choice}", stage.layer);
             }
         }
         text
@@ -89,12 +107,14 @@ pub(crate) fn run(
     network: &Network,
     slots: usize,
     images: usize,
+    pools: Pools,
     cost: &CostModel,
 ) -> Result<(Plan, Vec<Plan>), CompileError> {
     let search = Search {
         network,
         slots,
         images,
+        pools,
         cost,
         depth: remaining_depth(network),
     };
@@ -136,6 +156,7 @@ struct Search<'a> {
     network: &'a Network,
     slots: usize,
     images: usize,
+    pools: Pools,
     cost: &'a CostModel,
     depth: Vec<u32>,
 }
@@ -159,6 +180,7 @@ impl Search<'_> {
             micros: (layout.ciphertexts() - 1) as f64 * self.cost.query_penalty(),
             layouts: vec![Arc::new(layout)],
             choices: Vec::new(),
+            pools: self.pools,
         };
         layouts.into_iter().map(plan).collect()
     }
@@ -214,6 +236,10 @@ impl Search<'_> {
 
     fn affine(&self, plan: &Plan, index: usize, map: &AffineMap, next: &mut Vec<Plan>) {
         let stage = &self.network.stages[index];
+        if let Some(plan) = self.in_place(plan, index, map) {
+            next.push(plan);
+            return;
+        }
         let operands = operands(map, &plan.layouts);
         let elements = stage.shape.iter().product();
         let mut assignments = match self.twin(plan, index) {
@@ -244,14 +270,40 @@ impl Search<'_> {
             let mut plan = plan.clone();
             plan.micros += cost.micros;
             plan.layouts.push(Arc::new(layout));
-            let assignment = Arc::new(assignment);
-            plan.choices.push(Some(Choice {
-                assignment,
+            plan.choices.push(Some(Choice::Diagonals {
+                assignment: Arc::new(assignment),
                 cost,
-                diagonals,
+                count: diagonals,
             }));
             next.push(plan);
         }
+    }
+
+    /// The plan with the sums of a pool in place, if that is asked for and can be.
+    fn in_place(&self, plan: &Plan, index: usize, map: &AffineMap) -> Option<Plan> {
+        let &[(operand, _)] = &map.terms[..] else {
+            return None;
+        };
+        if self.pools == Pools::Packed || self.twin(plan, index).is_some() {
+            return None;
+        }
+        let (input, output) = (self.network.shape(operand), self.network.shape(index + 1));
+        let WindowSum { offsets, layout } =
+            WindowSum::find(map, &plan.layouts[operand], input, output)?;
+        if index + 1 == self.network.output && !layout.is_leak_free() {
+            return None;
+        }
+        let mut plan = plan.clone();
+        let each = self.cost.hoisted(self.limbs(index), offsets.len());
+        plan.micros += layout.ciphertexts() as f64 * each;
+        plan.layouts.push(Arc::new(layout));
+        plan.choices.push(Some(Choice::Rotations(offsets)));
+        Some(plan)
+    }
+
+    /// About how many primes are left at a stage.
+    fn limbs(&self, index: usize) -> usize {
+        (self.depth[index] as usize + 3) / 2
     }
 
     fn candidates(&self, plan: &Plan, index: usize, map: &AffineMap) -> Vec<Assignment> {
@@ -279,7 +331,7 @@ impl Search<'_> {
         if sets.diagonals() as u64 * self.values_of_diagonal() > MAX_DIAGONAL_VALUES {
             return None;
         }
-        let limbs = (self.depth[index] as usize + 3) / 2;
+        let limbs = self.limbs(index);
         let row = assignment.grid.row;
         let mut cost = bsgs::best_split(&sets, self.cost, limbs, row, limit)?;
         let last = index + 1 == self.network.output;

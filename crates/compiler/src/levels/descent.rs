@@ -337,7 +337,9 @@ impl Place<'_> {
             }
             Operation::Fold { stages } => {
                 let slots: f64 = stages.iter().map(|s| s.len() as f64 + 1.0).product();
-                before + slots * (self.switching + noise.rounding()) * unit
+                let energy = self.chain.gains[self.index].row_energy.first();
+                let moved = energy.copied().unwrap_or(1.0) * before;
+                moved + slots * (self.switching + noise.rounding()) * unit
             }
             Operation::AddConstant { .. } => before + noise.encoding() * unit,
             Operation::Square => 4.0 * range(0).live_square * before,

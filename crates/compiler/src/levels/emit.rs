@@ -6,16 +6,25 @@ use super::descent::{self, ValueState};
 use super::{Chain, LevelPlan, exact, headroom};
 use crate::cost::CostModel;
 
-/// The final steps and the value that holds each value of the skeleton.
-pub(crate) fn emit(
-    chain: &Chain<'_>,
-    plan: &LevelPlan,
-    query_ciphertexts: usize,
-) -> (Vec<Step>, Vec<ValueId>) {
+/// Steps with levels.
+pub(crate) struct Emitted {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) result: ValueId,
+    /// What the result's numbers are multiplied by to be those of the network.
+    pub(crate) factor: f64,
+}
+
+/// The final steps.
+pub(crate) fn emit(chain: &Chain<'_>, plan: &LevelPlan, query_ciphertexts: usize) -> Emitted {
     let states = states(chain, plan);
+    let scales = match plan.plain_bits {
+        Some(_) => exact::stored_scales(chain, plan),
+        None => states.iter().map(|state| state.scale).collect(),
+    };
     let mut emitter = Emitter {
         chain,
         plan,
+        scales,
         cost: CostModel::new(chain.bounds.log_n, plan.special.1).with_weights(chain.bounds.weights),
         steps: Vec::new(),
         moved: vec![Moved {
@@ -30,8 +39,11 @@ pub(crate) fn emit(
     if let Some(flooding) = chain.bounds.flooding {
         emitter.flood(flooding);
     }
-    let values = emitter.moved.iter().map(|m| m.value).collect();
-    (emitter.steps, values)
+    Emitted {
+        result: emitter.moved[chain.result].value,
+        factor: emitter.factor(chain.result, &states).recip(),
+        steps: emitter.steps,
+    }
 }
 
 /// Level, scale and error of every value.
@@ -54,6 +66,8 @@ struct Moved {
 struct Emitter<'a> {
     chain: &'a Chain<'a>,
     plan: &'a LevelPlan,
+    /// Per value: base-two logarithm of the scale of the program's numbers.
+    scales: Vec<f64>,
     cost: CostModel,
     steps: Vec<Step>,
     moved: Vec<Moved>,
@@ -63,6 +77,11 @@ struct Emitter<'a> {
 impl Emitter<'_> {
     fn level(&self, dropped: u32) -> u32 {
         self.plan.primes.len() as u32 - 1 - dropped
+    }
+
+    /// What the program's numbers are in units of the network's.
+    fn factor(&self, value: usize, states: &[ValueState]) -> f64 {
+        (states[value].scale - self.scales[value]).exp2()
     }
 
     fn push(
@@ -95,32 +114,22 @@ impl Emitter<'_> {
             .iter()
             .map(|&o| self.aligned(&step.layer, o, dropped, states))
             .collect();
-        let mut operation = step.operation.clone();
-        // The plan's weight scales are those of the operand with the largest scale.
-        let scale = |&operand: &usize| states[operand].scale;
-        let largest = operands.iter().map(scale).fold(f64::MIN, f64::max);
-        let ahead = largest - scale(&operands[0]);
-        set_weight_scale(&mut operation, self.plan.weight_scales[index] + ahead);
-        if self.plan.plain_bits.is_some() {
-            let units = operands
-                .iter()
-                .map(|o| states[index + 1].scale - states[*o].scale);
-            quantise(&mut operation, &units.collect::<Vec<_>>(), state.scale);
-        }
+        let operation = self.scaled(index, &operands, states);
         let ciphertexts = ciphertexts(chain.steps, index + 1, self.query_ciphertexts);
         let drops = self.plan.drops[index];
         let primes = &self.plan.primes[dropped as usize..(dropped + drops) as usize];
         // A division leaves the scale of exact integers as it is.
         let exact = self.plan.plain_bits.is_some();
         let lost = |prime: f64| if exact { 0.0 } else { prime };
-        let scale_before = state.scale + primes.iter().map(|&p| lost(p)).sum::<f64>();
+        let scale_before = self.scales[index + 1] + primes.iter().map(|&p| lost(p)).sum::<f64>();
         let limbs = self.plan.primes.len() - dropped as usize;
         let micros = self.cost.step(&operation, limbs, ciphertexts, 2);
+        let factor = self.factor(index + 1, states);
         let estimate = |level, scale_log2, micros| Estimate {
             level,
             scale_log2,
-            max_abs: chain.ranges[index + 1].max_abs,
-            error: state.variance.sqrt(),
+            max_abs: factor * chain.ranges[index + 1].max_abs,
+            error: factor * state.variance.sqrt(),
             micros,
         };
         let first = estimate(self.level(dropped), scale_before, micros);
@@ -139,6 +148,33 @@ impl Emitter<'_> {
             at = self.lowest(index, at, estimate(0, scale, 0.0));
         }
         self.moved.push(at);
+    }
+
+    /// A step's operation with the scale of its weights; those of an exact program rounded to the
+    /// integers that it computes with.
+    fn scaled(&self, index: usize, operands: &[usize], states: &[ValueState]) -> Operation {
+        let mut operation = self.chain.steps[index].operation.clone();
+        let first = operands[0];
+        if self.plan.plain_bits.is_none() {
+            // The plan's weight scales are those of the operand with the largest scale.
+            let scale = |&operand: &usize| states[operand].scale;
+            let largest = operands.iter().map(scale).fold(f64::MIN, f64::max);
+            let ahead = largest - scale(&first);
+            set_weight_scale(&mut operation, self.plan.weight_scales[index] + ahead);
+            return operation;
+        }
+        let result = Fixed {
+            scale: states[index + 1].scale,
+            stored: self.scales[index + 1],
+        };
+        set_weight_scale(&mut operation, result.stored - self.scales[first]);
+        let weights = |&operand: &usize| Fixed {
+            scale: result.scale - states[operand].scale,
+            stored: result.stored - self.scales[operand],
+        };
+        let weights: Vec<Fixed> = operands.iter().map(weights).collect();
+        quantise(&mut operation, &weights, result);
+        operation
     }
 
     /// Modulus that a flooded reply takes.
@@ -216,9 +252,9 @@ impl Emitter<'_> {
         }
         let estimate = Estimate {
             level: self.level(dropped),
-            scale_log2: states[operand].scale,
-            max_abs: self.chain.ranges[operand].max_abs,
-            error: states[operand].variance.sqrt(),
+            scale_log2: self.scales[operand],
+            max_abs: self.factor(operand, states) * self.chain.ranges[operand].max_abs,
+            error: self.factor(operand, states) * states[operand].variance.sqrt(),
             micros: 0.0,
         };
         let operation = Operation::ModDrop {
@@ -250,20 +286,33 @@ fn set_weight_scale(operation: &mut Operation, scale: f64) {
     }
 }
 
-/// Rounds weights to the integers that an exact program computes with: those of operand `i` of a
-/// linear step at scale `units[i]`, constants at `scale`.
-fn quantise(operation: &mut Operation, units: &[f64], scale: f64) {
-    let round = |value: f64, scale: f64| (value * scale.exp2()).round() * (-scale).exp2();
-    let vector = |vector: &mut SlotVector, scale: f64| {
+/// Fixed-point numbers: base-two logarithms of the scale at which numbers of the network become
+/// integers, and of that which the integers have in the program.
+#[derive(Clone, Copy)]
+struct Fixed {
+    scale: f64,
+    stored: f64,
+}
+
+impl Fixed {
+    fn round(self, vector: &mut SlotVector) {
         let values = vector.runs.iter_mut().flat_map(|run| &mut run.values);
-        values.for_each(|value| *value = round(f64::from(*value), scale) as f32);
-    };
+        values.for_each(|value| {
+            let integer = (f64::from(*value) * self.scale.exp2()).round();
+            *value = (integer * (-self.stored).exp2()) as f32;
+        });
+    }
+}
+
+/// Rounds weights to the integers that an exact program computes with: those of each operand of a
+/// linear step, and constants as the result is.
+fn quantise(operation: &mut Operation, weights: &[Fixed], result: Fixed) {
     match operation {
         Operation::Linear(linear) => {
             let diagonals = linear.diagonals.iter_mut();
-            diagonals.for_each(|d| vector(&mut d.values, units[d.operand as usize]));
+            diagonals.for_each(|d| weights[d.operand as usize].round(&mut d.values));
         }
-        Operation::AddConstant { values } => values.iter_mut().for_each(|v| vector(v, scale)),
+        Operation::AddConstant { values } => values.iter_mut().for_each(|v| result.round(v)),
         Operation::Combine { .. } => unreachable!("{}", super::exact::NO_SUMS),
         _ => {}
     }

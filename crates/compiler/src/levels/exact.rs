@@ -7,7 +7,7 @@
 
 mod modulus;
 
-use scuro_program::Operation;
+use scuro_program::{Operation, Weights};
 
 use super::descent::ValueState;
 use super::{Chain, LevelPlan, is_weighted, pattern};
@@ -22,23 +22,29 @@ const PLAIN_BITS: std::ops::RangeInclusive<u32> = 20..=46;
 const OUTPUT_HEADROOM: f64 = 1.0;
 /// Scale of everything at the start of the search.
 const SCALE_START: f64 = 2.0;
+/// Largest scale of the query.
+const INPUT_SCALE_MAX: u32 = 24;
 /// Largest scale of weights: quantised weights are exact in single precision.
 const WEIGHT_SCALE_MAX: f64 = 20.0;
-/// Rounding may err by this many tolerances of an approximate program, a fifth of the spread of the
+/// Steps of the scales of weights.
+const WEIGHT_SCALE_STEP: f64 = 0.25;
+/// Rounding may err by this many tolerances of an approximate program, a third of the spread of the
 /// outputs: it is the same for every run and shows in the clear accuracy.
-const ROUNDING_TOLERANCES: f64 = 76.8;
+const ROUNDING_TOLERANCES: f64 = 128.0;
 /// With the largest plaintext prime it may err by this many.
 const ROUNDING_TOLERANCES_MAX: f64 = 1024.0;
 /// With less error than this many there is no need for a larger plaintext prime.
 const ROUNDING_TOLERANCES_FINE: f64 = 12.0;
-/// A larger plaintext prime may take so many times the time.
+/// A larger plaintext prime may take so many times the time, and encrypted weights so many times
+/// the bits.
 const PRECISION_COST: f64 = 1.02;
 
 /// The fastest plan of less than `limit` microseconds, with as large a plaintext prime as takes no
-/// more time; else the best error reached.
+/// more time and, where weights are encrypted, no more room; else the best error reached.
 pub(super) fn choose(chain: &Chain<'_>, mut limit: f64) -> Result<LevelPlan, f64> {
     let mut best_error = f64::INFINITY;
     let mut best: Option<LevelPlan> = None;
+    let mut room = None;
     for plain_bits in PLAIN_BITS {
         let tolerances = match plain_bits == *PLAIN_BITS.end() {
             true => ROUNDING_TOLERANCES_MAX,
@@ -58,8 +64,13 @@ pub(super) fn choose(chain: &Chain<'_>, mut limit: f64) -> Result<LevelPlan, f64
         let Some(plan) = modulus::fastest(chain, &scales, plain_bits, limit) else {
             return best.ok_or(f64::INFINITY);
         };
-        if best.is_none() {
-            limit = limit.min(PRECISION_COST * plan.micros);
+        match &best {
+            None => limit = limit.min(PRECISION_COST * plan.micros),
+            Some(_) if room.is_some_and(|room| modulus::bits(&plan) > room) => break,
+            Some(_) => {}
+        }
+        if best.is_none() && chain.bounds.weights != Weights::Plain {
+            room = Some(PRECISION_COST * modulus::bits(&plan));
         }
         best = Some(plan);
         if scales.error <= ROUNDING_TOLERANCES_FINE * chain.bounds.tolerance {
@@ -87,7 +98,16 @@ pub(super) fn states(chain: &Chain<'_>, plan: &LevelPlan) -> Vec<ValueState> {
         .collect()
 }
 
-/// Scales of the query and of the weights.
+/// Scales of the numbers that the program means by its integers: whole powers of two, so that all
+/// of them are exact. What the plan's scales differ by is in the weights, and in the end a factor
+/// of the outputs.
+pub(super) fn stored_scales(chain: &Chain<'_>, plan: &LevelPlan) -> Vec<f64> {
+    let weights: Vec<f64> = plan.weight_scales.iter().map(|s| s.round()).collect();
+    rounding(chain, plan.input_scale, &weights).0
+}
+
+/// Scales of the query, a whole power of two, and of the weights.
+#[derive(Clone)]
 struct Scales {
     input: f64,
     weights: Vec<f64>,
@@ -97,30 +117,30 @@ struct Scales {
 impl Scales {
     /// The scales with the least error whose output fits the plaintext prime.
     fn choose(chain: &Chain<'_>, plain_bits: f64) -> Option<Scales> {
+        let room = plain_bits - OUTPUT_HEADROOM - chain.magnitudes[chain.result];
+        let inputs = (SCALE_START as u32..=INPUT_SCALE_MAX).map(f64::from);
+        let settled = inputs.map_while(|input| Self::settled(chain, input, room));
+        settled.min_by(|a, b| a.error.total_cmp(&b.error))
+    }
+
+    /// The scales of the weights that are best for one of the query.
+    fn settled(chain: &Chain<'_>, input: f64, room: f64) -> Option<Scales> {
         let weighted: Vec<usize> = (0..chain.steps.len())
             .filter(|&i| is_weighted(&chain.steps[i].operation))
             .collect();
         let mut scales = Scales {
-            input: SCALE_START,
+            input,
             weights: vec![SCALE_START; chain.steps.len()],
             error: f64::INFINITY,
         };
-        let room = plain_bits - OUTPUT_HEADROOM - chain.magnitudes[chain.result];
         if scales.evaluate(chain).0 > room {
             return None;
         }
-        while let Some(at) = scales.best_bit(chain, &weighted, room) {
-            *scales.coordinate(at) += 1.0;
+        while let Some(step) = scales.best_step(chain, &weighted, room) {
+            scales.weights[step] += WEIGHT_SCALE_STEP;
         }
         scales.error = scales.evaluate(chain).1;
         Some(scales)
-    }
-
-    fn coordinate(&mut self, at: Option<usize>) -> &mut f64 {
-        match at {
-            None => &mut self.input,
-            Some(step) => &mut self.weights[step],
-        }
     }
 
     /// Scale and error of the output.
@@ -129,26 +149,21 @@ impl Scales {
         (scales[chain.result], variances[chain.result].sqrt())
     }
 
-    /// Where one more bit lowers the error most for what it adds to the output's scale.
-    fn best_bit(
-        &mut self,
-        chain: &Chain<'_>,
-        weighted: &[usize],
-        room: f64,
-    ) -> Option<Option<usize>> {
+    /// The weights of which more precision lowers the error most for what it adds to the output's
+    /// scale.
+    fn best_step(&mut self, chain: &Chain<'_>, weighted: &[usize], room: f64) -> Option<usize> {
         let (scale, error) = self.evaluate(chain);
-        let places = std::iter::once(None).chain(weighted.iter().copied().map(Some));
         let mut best = (0.0, None);
-        for at in places {
-            if at.is_some() && *self.coordinate(at) >= WEIGHT_SCALE_MAX {
+        for &step in weighted {
+            if self.weights[step] >= WEIGHT_SCALE_MAX {
                 continue;
             }
-            *self.coordinate(at) += 1.0;
+            self.weights[step] += WEIGHT_SCALE_STEP;
             let (longer, smaller) = self.evaluate(chain);
-            *self.coordinate(at) -= 1.0;
-            let gain = (error / smaller).log2() / (longer - scale).max(0.5);
+            self.weights[step] -= WEIGHT_SCALE_STEP;
+            let gain = (error / smaller).log2() / (longer - scale).max(WEIGHT_SCALE_STEP / 2.0);
             if longer <= room && gain > best.0 {
-                best = (gain, Some(at));
+                best = (gain, Some(step));
             }
         }
         best.1

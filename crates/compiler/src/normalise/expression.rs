@@ -66,6 +66,25 @@ impl Expression {
         self.terms.is_empty().then_some(&self.bias)
     }
 
+    /// The sums of `entries` elements of which every row is a multiple, with as much of the bias,
+    /// and the factors. The bias stays with the sums, since it centres them.
+    pub(super) fn window_sums(&self, entries: usize) -> Option<(Expression, Vec<f64>)> {
+        let [(var, Some(matrix))] = &self.terms[..] else {
+            return None;
+        };
+        matrix.row_entries().filter(|&found| found == entries)?;
+        let factor = |row: usize| {
+            let (_, first) = matrix.row(row).next()?;
+            let equal = matrix.row(row).all(|(_, weight)| weight == first);
+            equal.then_some(f64::from(first))
+        };
+        let factors: Vec<f64> = (0..matrix.rows()).map(factor).collect::<Option<_>>()?;
+        let mut sums = Sparse::clone(matrix);
+        sums.weight.fill(1.0);
+        let bias = self.bias.iter().zip(&factors).map(|(b, f)| b / f).collect();
+        Some((Expression::mapped(*var, Arc::new(sums), bias), factors))
+    }
+
     pub(super) fn to_affine(&self) -> AffineMap {
         let elements = self.bias.len();
         let explicit = |(var, matrix): &(Var, Option<Arc<Sparse>>)| {

@@ -149,6 +149,16 @@ impl SeededCiphertext {
         self.rlwe.key_id()
     }
 
+    /// As [`ckks::SeededCiphertext::leaving_out`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn leaving_out(self, context: &BgvContext, bits: u32) -> Result<Self, Error> {
+        context.check_digest(self.digest)?;
+        let rlwe = self.rlwe.leaving_out(context.context(), bits)?;
+        Ok(Self { rlwe, ..self })
+    }
+
     /// The whole ciphertext.
     ///
     /// # Errors

@@ -40,6 +40,11 @@ impl NoiseModel {
         self.plaintext().plus(self.core.fresh_secret())
     }
 
+    /// What [`super::SeededCiphertext::leaving_out`] adds.
+    pub fn left_out(&self, bits: u32) -> Noise {
+        self.core.left_out(bits)
+    }
+
     /// A fresh ciphertext under the public key.
     pub fn fresh_public(&self) -> Noise {
         self.plaintext().plus(self.core.fresh_public())

@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::key_id::KeyId;
 use crate::params::Digest;
-use crate::rlwe::{Purpose, seed};
+use crate::rlwe::{Purpose, rounding, seed};
 
 /// Most parts of a ciphertext: two fresh, three after a product.
 pub(crate) const PARTS_MAX: usize = 3;
@@ -155,6 +155,8 @@ impl Ciphertext {
 #[derive(Debug, Clone, PartialEq)]
 pub struct SeededCiphertext {
     pub(crate) body: Poly<Ntt>,
+    /// Lowest bits of the coefficients' residues modulo the first prime that are zero.
+    pub(crate) left_out: u32,
     pub(crate) seed: Seed,
     pub(crate) level: usize,
     pub(crate) scale: f64,
@@ -183,6 +185,28 @@ impl SeededCiphertext {
         &self.seed
     }
 
+    /// The same message in `bits` bits a coefficient less, with the noise of rounding them away.
+    ///
+    /// Noise: [`crate::noise::NoiseModel::left_out`] is added
+    ///
+    /// # Errors
+    /// [`Error::ParameterMismatch`]; [`Error::IndexOutOfRange`] for more than [`LEFT_OUT_MAX`].
+    pub fn leaving_out(self, context: &Context, bits: u32) -> Result<Self, Error> {
+        context.check_digest(self.digest)?;
+        check_left_out(bits)?;
+        if bits == 0 {
+            return Ok(self);
+        }
+        let ring = context.ring();
+        let mut body = self.body.into_coeff(ring);
+        rounding::round(context, &mut body, bits);
+        Ok(Self {
+            body: body.into_ntt(ring),
+            left_out: bits,
+            ..self
+        })
+    }
+
     /// The whole ciphertext.
     ///
     /// # Errors
@@ -198,6 +222,20 @@ impl SeededCiphertext {
             digest: self.digest,
         })
     }
+}
+
+/// Most bits a coefficient that a fresh ciphertext may leave out; primes have more.
+pub const LEFT_OUT_MAX: u32 = 8;
+
+pub(crate) fn check_left_out(bits: u32) -> Result<(), Error> {
+    if bits <= LEFT_OUT_MAX {
+        return Ok(());
+    }
+    Err(Error::IndexOutOfRange {
+        what: "bits left out",
+        found: bits as usize,
+        bound: LEFT_OUT_MAX as usize + 1,
+    })
 }
 
 /// The uniform part of a fresh ciphertext.

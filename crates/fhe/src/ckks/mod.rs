@@ -4,8 +4,8 @@ mod ciphertext;
 mod encoder;
 mod evaluator;
 
-pub use ciphertext::{Ciphertext, Plaintext, SeededCiphertext};
-pub(crate) use ciphertext::{PARTS_MAX, check_scale, ciphertext_mask};
+pub use ciphertext::{Ciphertext, LEFT_OUT_MAX, Plaintext, SeededCiphertext};
+pub(crate) use ciphertext::{PARTS_MAX, check_left_out, check_scale, ciphertext_mask};
 pub use encoder::Encoder;
 pub(crate) use encoder::centred_coefficients;
 pub use evaluator::{Evaluator, SCALE_TOLERANCE};

@@ -26,7 +26,7 @@ pub const MAGIC: [u8; 6] = *b"SCURO\0";
 /// First bytes of a secret-key file.
 pub const SECRET_MAGIC: [u8; 6] = *b"SCURO!";
 /// Format version written and read.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 /// Bytes before the content.
 pub const HEADER_BYTES: usize = 6 + 1 + 1 + 2 + 32 + 8;
 /// Bytes after the content.

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use scuro_polyring::sampling::Seed;
-use scuro_polyring::{Basis, Ntt, Poly};
+use scuro_polyring::{Basis, Coeff, Ntt, Poly};
 
 use super::{CodecError, Kind, ROTATION_KEYS_MAX, Reader, open, pack, packed_len, seal, unpack};
-use crate::ckks::{Ciphertext, PARTS_MAX, SeededCiphertext, check_scale};
+use crate::ckks::{Ciphertext, PARTS_MAX, SeededCiphertext, check_left_out, check_scale};
 use crate::context::Context;
 use crate::error::Error;
 use crate::key_id::KeyId;
@@ -63,7 +63,11 @@ impl SeededCiphertext {
     pub fn to_bytes(&self, context: &Context) -> Vec<u8> {
         let mut content = ciphertext_head(self.key_id, self.level, self.scale);
         content.extend_from_slice(&self.seed);
-        write_poly(&mut content, context, &self.body);
+        content.push(self.left_out as u8);
+        match self.left_out {
+            0 => write_poly(&mut content, context, &self.body),
+            bits => write_rounded(&mut content, context, &self.body, bits),
+        }
         seal(Kind::SeededCiphertext, self.digest, &content)
     }
 
@@ -75,10 +79,16 @@ impl SeededCiphertext {
         let mut reader = open(bytes, Kind::SeededCiphertext, context.digest())?;
         let (key_id, level, scale) = read_ciphertext_head(&mut reader, context)?;
         let seed = reader.array()?;
-        let body = read_poly(&mut reader, context, context.basis(level))?;
+        let left_out = u32::from(reader.u8()?);
+        check_left_out(left_out)?;
+        let body = match left_out {
+            0 => read_poly(&mut reader, context, context.basis(level))?,
+            bits => read_rounded(&mut reader, context, context.basis(level), bits)?,
+        };
         reader.finish()?;
         Ok(Self {
             body,
+            left_out,
             seed,
             level,
             scale,
@@ -233,6 +243,50 @@ fn packed_poly_len(context: &Context, basis: &Basis) -> usize {
     let ring = context.ring();
     let row = |i: usize| packed_len(ring.degree(), ring.prime(i).modulus().value());
     basis.iter().map(row).sum()
+}
+
+/// The coefficients, without the lowest bits of their residues modulo the first prime.
+fn write_rounded(out: &mut Vec<u8>, context: &Context, body: &Poly<Ntt>, bits: u32) {
+    let body = body.clone().into_coeff(context.ring());
+    for (limb, (i, row)) in body.rows().enumerate() {
+        let modulus = context.ring().prime(i).modulus().value();
+        match limb {
+            0 => {
+                let kept: Vec<u64> = row.iter().map(|&residue| residue >> bits).collect();
+                pack(out, &kept, shortened(modulus, bits));
+            }
+            _ => pack(out, row, modulus),
+        }
+    }
+}
+
+/// Reads [`write_rounded`]; checks that the input is long enough before it allocates.
+fn read_rounded(
+    reader: &mut Reader<'_>,
+    context: &Context,
+    basis: Basis,
+    bits: u32,
+) -> Result<Poly<Ntt>, CodecError> {
+    let ring = context.ring();
+    let left_out = ring.degree() / 8 * bits as usize;
+    reader.require(packed_poly_len(context, &basis) - left_out)?;
+    let mut body = Poly::<Coeff>::zero(ring, basis);
+    for (limb, (i, row)) in body.rows_mut().enumerate() {
+        let modulus = ring.prime(i).modulus().value();
+        match limb {
+            0 => {
+                unpack(reader, row, shortened(modulus, bits), limb)?;
+                row.iter_mut().for_each(|residue| *residue <<= bits);
+            }
+            _ => unpack(reader, row, modulus, limb)?,
+        }
+    }
+    Ok(body.into_ntt(ring))
+}
+
+/// Number of the multiples of 2^bits below a modulus.
+fn shortened(modulus: u64, bits: u32) -> u64 {
+    ((modulus - 1) >> bits) + 1
 }
 
 fn write_optional(out: &mut Vec<u8>, context: &Context, key: Option<&SwitchingKey>) {

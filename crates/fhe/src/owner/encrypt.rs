@@ -54,6 +54,7 @@ impl<'a> Encryptor<'a> {
         subtract_product(context, &mut body, &mask, self.secret);
         Ok(SeededCiphertext {
             body,
+            left_out: 0,
             seed,
             level: plaintext.level,
             scale: plaintext.scale,

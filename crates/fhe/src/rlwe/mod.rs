@@ -4,6 +4,7 @@ pub(crate) mod division;
 pub(crate) mod hoisted;
 pub(crate) mod keyswitch;
 pub(crate) mod memory;
+pub(crate) mod rounding;
 pub(crate) mod seed;
 
 pub(crate) use keyswitch::{Finish, Streamed, SwitchingKey};

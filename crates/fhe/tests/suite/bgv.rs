@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use scuro_fhe::bgv::{BgvContext, Ciphertext, NoiseModel, SeededCiphertext};
+use scuro_fhe::ckks::LEFT_OUT_MAX;
 use scuro_fhe::codec::{CHECKSUM_BYTES, HEADER_BYTES, Kind, describe};
 use scuro_fhe::noise::Noise;
 use scuro_fhe::owner::bgv::{Decryptor, Encryptor};
@@ -267,6 +268,48 @@ fn misuse_is_refused_with_its_reason() {
     let refused = ring.encoder.encode_with_factor(&[0], 0, 0).unwrap_err();
     assert_eq!(refused, Error::BadFactor { found: 0 });
     assert!(ring.encoder.encode(&[0], 2).is_err());
+}
+
+#[test]
+fn a_ciphertext_that_leaves_bits_out_is_shorter_and_no_noisier_than_predicted() {
+    for ring in settings() {
+        let (context, values) = (&ring.context, ring.values(1));
+        let (core, model) = (context.context(), NoiseModel::new(context));
+        let encryptor = Encryptor::new(context, &ring.secret).unwrap();
+        let plain = ring.encoder.encode(&values, ring.top()).unwrap();
+        let whole = encryptor.encrypt(&plain, &mut rng(5)).unwrap();
+        let bytes = whole.to_bytes(context).len();
+        for bits in [1, 3, LEFT_OUT_MAX] {
+            let short = whole.clone().leaving_out(context, bits).unwrap();
+            let stored = short.to_bytes(context);
+            assert_eq!(
+                stored.len(),
+                bytes - core.parameters().n() / 8 * bits as usize
+            );
+            let found = SeededCiphertext::from_bytes(&stored, context).unwrap();
+            assert_eq!(found, short);
+            let noise = model.fresh_secret().plus(model.left_out(bits));
+            let predicted = model.budget(noise, ring.top());
+            if predicted <= 0.0 {
+                continue;
+            }
+            let found = found.expand(context).unwrap();
+            ring.check(&found, &values);
+            let budget = ring.decryptor().noise_budget(&found).unwrap();
+            assert!((predicted..predicted + 12.0).contains(&budget));
+        }
+        let bound = LEFT_OUT_MAX as usize + 1;
+        let what = "bits left out";
+        let refused = whole.leaving_out(context, LEFT_OUT_MAX + 1).unwrap_err();
+        assert_eq!(
+            refused,
+            Error::IndexOutOfRange {
+                what,
+                found: bound,
+                bound
+            }
+        );
+    }
 }
 
 #[test]

@@ -46,6 +46,10 @@ fn objects() -> &'static Objects {
                 seeded.expand(context).unwrap().to_bytes(context),
             ),
             (Kind::SeededCiphertext, seeded.to_bytes(context)),
+            (
+                Kind::SeededCiphertext,
+                seeded.leaving_out(context, 3).unwrap().to_bytes(context),
+            ),
             (Kind::SecretKey, ring.secret.to_bytes().to_vec()),
         ];
         Objects { ring, bytes }

@@ -209,6 +209,7 @@ impl<'a> Reader<'a> {
                 slot: from.u32()?,
             })
         })?;
+        let factor = self.f64()?;
         let (tag, axis) = (self.u8()?, self.u32()?);
         let post = match tag {
             0 => unused("axis", axis).map(|()| PostOperation::None)?,
@@ -225,6 +226,7 @@ impl<'a> Reader<'a> {
         Ok(OutputSpec {
             shape,
             addresses,
+            factor,
             post,
         })
     }

@@ -34,6 +34,7 @@ fn sample() -> Program {
                 ciphertext: 0,
                 slot: 3,
             }],
+            factor: 0.75,
             post: PostOperation::Softmax { axis: 0 },
         },
         keys: KeyManifest {
@@ -202,6 +203,8 @@ fn examples_that_do_not_fit_the_query_or_the_reply_are_refused() {
     refused(&|p| p.input.examples = 2, "query element");
     refused(&|p| p.input.examples = 4, "output addresses");
     refused(&|p| p.output.addresses.truncate(2), "output addresses");
+    refused(&|p| p.output.factor = 0.0, "factor of the outputs");
+    refused(&|p| p.output.factor = f64::NAN, "factor of the outputs");
     refused(&|p| p.input.gather = Gather::Batch, "examples of a batch");
 }
 

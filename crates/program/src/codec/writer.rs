@@ -115,6 +115,7 @@ impl Writer {
             out.u32(address.ciphertext);
             out.u32(address.slot);
         });
+        self.f64(output.factor);
         let (tag, axis) = match output.post {
             PostOperation::None => (0, 0),
             PostOperation::Softmax { axis } => (1, axis),

@@ -9,7 +9,7 @@
 //! where the model owner decrypts, and bounds for any message where somebody else does.
 
 use scuro_fhe::noise::{Noise, NoiseModel};
-use scuro_program::{Operation, Step, Weights};
+use scuro_program::{EXACT_WEIGHT_BITS_LEFT_OUT, Operation, Step, Weights};
 
 use super::{NO_SUMS, Scales};
 use crate::levels::{Chain, LIMBS_MAX, LevelPlan, PRIME_BITS_MAX, flooded, micros, pattern};
@@ -60,7 +60,8 @@ pub(super) fn fastest(
     })
 }
 
-fn bits(plan: &LevelPlan) -> f64 {
+/// Bits of the ciphertext modulus.
+pub(super) fn bits(plan: &LevelPlan) -> f64 {
     plan.primes.iter().sum()
 }
 
@@ -142,7 +143,9 @@ impl<'a> Modulus<'a> {
         };
         let weight = match chain.bounds.weights {
             Weights::Plain => message,
-            _ => message.plus(model.fresh_secret()),
+            _ => message
+                .plus(model.fresh_secret())
+                .plus(model.left_out(EXACT_WEIGHT_BITS_LEFT_OUT)),
         };
         Some(Self {
             chain,
