@@ -36,7 +36,7 @@ const SMALLEST_SPREAD: f64 = 1.0 / 256.0;
 
 /// A plan whose error is so many times below the tolerance needs no more precision.
 const FINE: f64 = 4.0;
-/// Another whose error is may take so many times the time.
+/// One with an error so small may take so many times the time.
 const PRECISION_COST: f64 = 1.5;
 /// A modulus that is short of its bound by fewer bits is spent.
 const SPENT_BITS: f64 = 8.0;

@@ -8,7 +8,7 @@ use scuro_compiler::{Arithmetic, Compilation, CompileError, Options, compile};
 use scuro_nn::graph::{Graph, GraphBuilder, Op, Padding, Window};
 use scuro_nn::reference;
 use scuro_nn::tensor::Tensor;
-use scuro_program::{Flooding, Operation, Packing, Step, Weights};
+use scuro_program::{Flooding, Operation, Packing, Scheme, Step, Weights};
 
 /// Compiles and compares with the reference; every reply slot must be an output or zero.
 fn check(graph: &Graph, options: &Options, random: &mut Random) -> Compilation {
@@ -288,6 +288,31 @@ fn a_dense_network_with_more_images_a_query_needs_as_many_products_an_image() {
             "{rotations} rotations"
         );
         rotations_before = rotations / images_per_query;
+    }
+}
+
+#[test]
+fn outputs_of_exact_programs_fill_the_plaintext_prime() {
+    for seed in 20..26 {
+        let mut random = Random::new(seed);
+        let mut net = GraphBuilder::new("classifier", [64]);
+        net.then(dense(&mut random, 16, 64)).then(Op::Square);
+        net.then(dense(&mut random, 5, 16));
+        let images: Vec<_> = (0..8).map(|_| random.image(&[64])).collect();
+        let options = Options {
+            arithmetic: Arithmetic::Exact,
+            ..Options::default()
+        };
+        let program = compile(&net.finish().unwrap(), &options, &images).unwrap();
+        let program = program.program;
+        let Scheme::Bgv { plain_bits } = program.parameters.scheme else {
+            panic!("an exact program");
+        };
+        let result = &program.steps[program.result.0 as usize - 1].estimate;
+        // With the sign; scales are quarters of a bit, and primes next to their size.
+        let taken = result.scale_log2 + result.max_abs.log2() + 1.0;
+        let free = f64::from(plain_bits) - taken;
+        assert!((-0.05..0.3).contains(&free), "{free} bits are free");
     }
 }
 

@@ -14,7 +14,7 @@ use scuro_fhe::owner::{KeyGenerator, SecretKey};
 use scuro_nn::graph::{Graph, GraphBuilder, Op, Padding, Window};
 use scuro_nn::reference;
 use scuro_nn::tensor::Tensor;
-use scuro_program::{Program, Ring, Scheme, Weights};
+use scuro_program::{Operation, Program, Ring, Scheme, Step, Weights};
 use scuro_runtime::clear;
 use scuro_runtime::encrypted::Prepared;
 use scuro_runtime::simulate::Simulator;
@@ -203,13 +203,14 @@ impl Deployment {
         self.decrypt_all(self.evaluate(&query), images.len())
     }
 
-    /// All slots of a reply.
+    /// All slots of a reply, in units of the scores.
     fn reveal(&self, program: &Program, reply: &[AnyCiphertext]) -> Vec<f64> {
         let primes = self.client.model().context().parameters().q();
         let scales = program.scales(&program.validate().unwrap(), primes);
         let scale = scales[program.result.0 as usize];
         let slots = |c| self.client.reveal(c, scale).unwrap();
-        reply.iter().flat_map(slots).collect()
+        let slots = reply.iter().flat_map(slots);
+        slots.map(|slot| slot * program.output.factor).collect()
     }
 }
 
@@ -223,17 +224,22 @@ fn least_budget(client: &Client, ciphertexts: &[AnyCiphertext]) -> Option<f64> {
 fn check(seed: u64, options: &Options) {
     let mut random = Random(ChaCha20Rng::seed_from_u64(seed));
     let graph = network(&mut random, options.arithmetic);
+    check_network(seed, &graph, &mut random, options);
+}
+
+/// That all backends compute the network.
+fn check_network(seed: u64, graph: &Graph, random: &mut Random, options: &Options) -> Program {
     let images: Vec<Tensor> = (0..8)
         .map(|_| random.tensor(graph.input_shape(), 1.0))
         .collect();
-    let compilation = compile(&graph, options, &images).unwrap();
+    let compilation = compile(graph, options, &images).unwrap();
     let tolerance = SLACK + DEVIATIONS * compilation.report.output_error;
     let program = compilation.program;
     let model = Model::new(program.clone()).unwrap();
     let simulator = Simulator::new(&program, model.context().parameters()).unwrap();
     let images = &images[..options.images_per_query];
     let inputs: Vec<&[f32]> = images.iter().map(|image| image.data.as_slice()).collect();
-    let expected = images.iter().map(|i| reference::run(&graph, i).unwrap());
+    let expected = images.iter().map(|i| reference::run(graph, i).unwrap());
     let expected: Vec<Tensor> = expected.collect();
     let query = gather(&program, &inputs).unwrap();
     let scores = |slots: Vec<Vec<f64>>| scatter(&program, &slots, inputs.len()).unwrap();
@@ -264,6 +270,7 @@ fn check(seed: u64, options: &Options) {
     if program.parameters.scheme != Scheme::Ckks {
         assert_eq!(encrypted, clear, "seed {seed}: exact programs are exact");
     }
+    program
 }
 
 #[test]
@@ -289,6 +296,45 @@ fn networks_with_encrypted_weights_compute_the_same() {
             ..Options::default()
         };
         seeds.for_each(|seed| check(seed, &options));
+    }
+}
+
+#[test]
+fn pools_in_place_compute_the_same() {
+    let mut random = Random(ChaCha20Rng::seed_from_u64(47));
+    let mut net = GraphBuilder::new("pooled", [2, 12, 12]);
+    let padding = Padding {
+        top: 1,
+        left: 1,
+        bottom: 1,
+        right: 1,
+    };
+    let same = Window {
+        padding,
+        ..Window::valid([3, 3], [1, 1])
+    };
+    net.then(random.conv(16, 2, same, 1)).then(Op::Square);
+    net.then(Op::AvgPool {
+        window: Window::valid([2, 2], [2, 2]),
+        count_padding: true,
+    });
+    // Large enough that pool and convolution are not made one.
+    net.then(random.conv(32, 16, Window::valid([3, 3], [1, 1]), 1));
+    net.then(Op::Square).then(Op::Flatten);
+    net.then(random.dense(3, 32 * 4 * 4));
+    let graph = net.finish().unwrap();
+    for weights in [Weights::Plain, Weights::Private] {
+        let options = Options {
+            weights,
+            log_n: Some(13),
+            ..Options::default()
+        };
+        let program = check_network(47, &graph, &mut random, &options);
+        let in_place = |step: &Step| match &step.operation {
+            Operation::Fold { stages } => stages.iter().any(|stage| stage.len() == 3),
+            _ => false,
+        };
+        assert!(program.steps.iter().any(in_place));
     }
 }
 

@@ -44,7 +44,7 @@ const PRECISION_COST: f64 = 1.02;
 pub(super) fn choose(chain: &Chain<'_>, mut limit: f64) -> Result<LevelPlan, f64> {
     let mut best_error = f64::INFINITY;
     let mut best: Option<LevelPlan> = None;
-    let mut room = None;
+    let mut room = f64::INFINITY;
     for plain_bits in PLAIN_BITS {
         let tolerances = match plain_bits == *PLAIN_BITS.end() {
             true => ROUNDING_TOLERANCES_MAX,
@@ -64,13 +64,15 @@ pub(super) fn choose(chain: &Chain<'_>, mut limit: f64) -> Result<LevelPlan, f64
         let Some(plan) = modulus::fastest(chain, &scales, plain_bits, limit) else {
             return best.ok_or(f64::INFINITY);
         };
-        match &best {
-            None => limit = limit.min(PRECISION_COST * plan.micros),
-            Some(_) if room.is_some_and(|room| modulus::bits(&plan) > room) => break,
-            Some(_) => {}
+        let bits = modulus::bits(&plan);
+        if bits > room {
+            break;
         }
-        if best.is_none() && chain.bounds.weights != Weights::Plain {
-            room = Some(PRECISION_COST * modulus::bits(&plan));
+        if best.is_none() {
+            limit = limit.min(PRECISION_COST * plan.micros);
+            if chain.bounds.weights != Weights::Plain {
+                room = PRECISION_COST * bits;
+            }
         }
         best = Some(plan);
         if scales.error <= ROUNDING_TOLERANCES_FINE * chain.bounds.tolerance {
@@ -107,7 +109,6 @@ pub(super) fn stored_scales(chain: &Chain<'_>, plan: &LevelPlan) -> Vec<f64> {
 }
 
 /// Scales of the query, a whole power of two, and of the weights.
-#[derive(Clone)]
 struct Scales {
     input: f64,
     weights: Vec<f64>,
