@@ -333,6 +333,10 @@ fn exact() -> Outcome {
             &format!("{name}_seeded_ciphertext"),
             &seeded.to_bytes(context),
         )?;
+        write_object(
+            &format!("{name}_short_ciphertext"),
+            &seeded.leaving_out(context, 3)?.to_bytes(context),
+        )?;
     }
     let context = &*INVARIANT;
     let secret = SecretKey::generate(context.context(), &mut rng);
