@@ -250,13 +250,9 @@ fn write_rounded(out: &mut Vec<u8>, context: &Context, body: &Poly<Ntt>, bits: u
     let body = body.clone().into_coeff(context.ring());
     for (limb, (i, row)) in body.rows().enumerate() {
         let modulus = context.ring().prime(i).modulus().value();
-        match limb {
-            0 => {
-                let kept: Vec<u64> = row.iter().map(|&residue| residue >> bits).collect();
-                pack(out, &kept, shortened(modulus, bits));
-            }
-            _ => pack(out, row, modulus),
-        }
+        let bits = if limb == 0 { bits } else { 0 };
+        let kept: Vec<u64> = row.iter().map(|&residue| residue >> bits).collect();
+        pack(out, &kept, shortened(modulus, bits));
     }
 }
 
@@ -273,13 +269,9 @@ fn read_rounded(
     let mut body = Poly::<Coeff>::zero(ring, basis);
     for (limb, (i, row)) in body.rows_mut().enumerate() {
         let modulus = ring.prime(i).modulus().value();
-        match limb {
-            0 => {
-                unpack(reader, row, shortened(modulus, bits), limb)?;
-                row.iter_mut().for_each(|residue| *residue <<= bits);
-            }
-            _ => unpack(reader, row, modulus, limb)?,
-        }
+        let bits = if limb == 0 { bits } else { 0 };
+        unpack(reader, row, shortened(modulus, bits), limb)?;
+        row.iter_mut().for_each(|residue| *residue <<= bits);
     }
     Ok(body.into_ntt(ring))
 }
