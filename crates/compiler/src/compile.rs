@@ -36,7 +36,8 @@ const SMALLEST_SPREAD: f64 = 1.0 / 256.0;
 
 /// A plan whose error is so many times below the tolerance needs no more precision.
 const FINE: f64 = 4.0;
-/// One with an error so small may take so many times the time.
+/// An error so many times smaller may take so many times the time.
+const FINER: f64 = 2.0;
 const PRECISION_COST: f64 = 1.5;
 /// A modulus that is short of its bound by fewer bits is spent.
 const SPENT_BITS: f64 = 8.0;
@@ -309,7 +310,10 @@ fn attempt(
         return packed;
     }
     let (finer, limit) = match &packed {
-        Ok(packed) if packed.is_at_its_limit() => (FINE, PRECISION_COST * packed.levels.micros),
+        Ok(packed) if packed.is_at_its_limit() => {
+            let finer = FINER * packed.tolerance / packed.levels.error;
+            (finer.min(FINE), PRECISION_COST * packed.levels.micros)
+        }
         Err(error) if is_in_reach(error) => (1.0, f64::INFINITY),
         _ => return packed,
     };

@@ -2,9 +2,10 @@
 //!
 //! Rescaling is lazy: a *pattern* says after which steps primes are dropped; patterns come from
 //! greedy rules with several thresholds. For a pattern, input scale, weight scales and prime sizes
-//! are chosen by descent on the predicted output error, under the constraint that every value fits
-//! its modulus. The fewest limbs that meet the tolerance win.
+//! are chosen by descent on the predicted output error, then by annealing, under the constraint
+//! that every value fits its modulus. The fewest limbs that meet the tolerance win.
 
+mod annealing;
 mod descent;
 mod emit;
 mod exact;
@@ -37,6 +38,11 @@ const BYTE: f64 = 8.0;
 const COMPARABLE: f64 = 1.02;
 /// Most of them.
 const CLOSE_PLANS: usize = 8;
+/// Plans that miss the tolerance by less than this factor are annealed.
+const NEAR: f64 = 2.0;
+/// Moves tried for those, and for the plan that is taken.
+const MOVES_NEAR: u32 = 30_000;
+const MOVES_TAKEN: u32 = 300_000;
 /// Most primes that are never dropped; with flooding, which needs room.
 const LEFT: usize = 2;
 const LEFT_FLOODED: usize = 4;
@@ -284,9 +290,12 @@ fn feasible(
         if micros >= limit || found.len() == CLOSE_PLANS {
             break;
         }
-        let Some(plan) = descend(chain, &drops, limbs, special) else {
+        let Some(mut plan) = descend(chain, &drops, limbs, special) else {
             continue;
         };
+        if (1.0..NEAR).contains(&(plan.error / chain.bounds.tolerance)) {
+            plan = annealing::run(chain, &plan, room(chain, &plan), MOVES_NEAR);
+        }
         *best_error = best_error.min(plan.error);
         if plan.error <= chain.bounds.tolerance {
             limit = limit.min(micros * COMPARABLE);
@@ -301,12 +310,14 @@ fn smallest(chain: &Chain<'_>, found: Vec<LevelPlan>) -> Option<LevelPlan> {
     let settled = found
         .into_iter()
         .map(|plan| spend(chain, shrink(chain, plan)));
-    settled.min_by(|a, b| {
+    let smallest = settled.min_by(|a, b| {
         let bits = |plan: &LevelPlan| plan.primes.iter().sum::<f64>().max(free_bits(plan));
         bits(a)
             .total_cmp(&bits(b))
             .then(a.error.total_cmp(&b.error))
-    })
+    })?;
+    let modulus = smallest.primes.iter().sum::<f64>() as u32;
+    Some(annealing::run(chain, &smallest, modulus, MOVES_TAKEN))
 }
 
 /// Modulus bits that cost little: queries stay small, and larger primes fill the bytes that they
@@ -321,10 +332,15 @@ fn free_bits(plan: &LevelPlan) -> f64 {
     limbs * bits
 }
 
+/// Modulus bits that the special primes of a plan leave.
+fn room(chain: &Chain<'_>, plan: &LevelPlan) -> u32 {
+    let special = plan.special.0 * plan.special.1 as u32;
+    chain.bounds.log_qp.saturating_sub(special)
+}
+
 /// The same pattern at the same speed, with precision to spare where the modulus may still grow.
 fn spend(chain: &Chain<'_>, plan: LevelPlan) -> LevelPlan {
-    let special = plan.special.0 * plan.special.1 as u32;
-    let free = (free_bits(&plan) as u32).min(chain.bounds.log_qp.saturating_sub(special));
+    let free = (free_bits(&plan) as u32).min(room(chain, &plan));
     if plan.primes.iter().sum::<f64>() >= f64::from(free) {
         return plan;
     }

@@ -40,7 +40,7 @@ impl From<NetworkError> for Failure {
             ),
             NetworkError::DataNotFound { .. } => (
                 "data.not-found",
-                "fetch it with `scuro data fetch mnist`, pass --data-dir, or use --data generated",
+                "fetch it with `scuro data fetch NAME`, pass --data-dir, or use --data generated",
             ),
             NetworkError::UnknownData { .. } => ("data.unknown", "see `scuro data list`"),
             NetworkError::NoDigit { .. } => (

@@ -37,25 +37,14 @@ pub(super) fn run(
     modulus: u32,
     warm: Option<&LevelPlan>,
 ) -> Option<LevelPlan> {
-    let prime_min = chain.bounds.log_n + 12;
-    if modulus < prime_min * limbs as u32 {
+    if modulus < prime_min(chain) * limbs as u32 {
         return None;
     }
-    let weighted: Vec<usize> = (0..chain.steps.len())
-        .filter(|&i| is_weighted(&chain.steps[i].operation))
-        .collect();
     let plan = match warm {
         Some(plan) => restart(plan, modulus),
         None => start(chain, drops, limbs, modulus, special),
     };
-    let mut state = State {
-        chain,
-        weighted,
-        plan,
-        modulus: f64::from(modulus),
-        prime_min: f64::from(prime_min),
-        values: Vec::with_capacity(chain.steps.len() + 1),
-    };
+    let mut state = State::new(chain, plan, modulus);
     let mut best = state.objective();
     for step in STEPS {
         for _ in 0..ROUNDS {
@@ -64,12 +53,12 @@ pub(super) fn run(
             }
         }
     }
-    let mut plan = state.plan;
-    let outcome = predict(chain, &plan, &mut state.values);
-    plan.error = outcome.error;
-    plan.worst_error = outcome.worst_error;
-    plan.micros = super::micros(chain, drops, limbs, special);
-    (outcome.overflow <= 0.0).then_some(plan)
+    state.finish()
+}
+
+/// Bits of the smallest prime: there are too few below.
+fn prime_min(chain: &Chain<'_>) -> u32 {
+    chain.bounds.log_n + 12
 }
 
 /// Where the search starts.
@@ -108,7 +97,7 @@ fn restart(plan: &LevelPlan, modulus: u32) -> LevelPlan {
 }
 
 /// A point of the search: the plan's scale of the query, scales of weights, primes.
-struct State<'a> {
+pub(super) struct State<'a> {
     chain: &'a Chain<'a>,
     /// Steps with a weight scale.
     weighted: Vec<usize>,
@@ -119,8 +108,38 @@ struct State<'a> {
     values: Vec<ValueState>,
 }
 
-impl State<'_> {
-    fn size(&self) -> usize {
+impl<'a> State<'a> {
+    pub(super) fn new(chain: &'a Chain<'a>, plan: LevelPlan, modulus: u32) -> Self {
+        let weighted = |&step: &usize| is_weighted(&chain.steps[step].operation);
+        State {
+            chain,
+            weighted: (0..chain.steps.len()).filter(weighted).collect(),
+            plan,
+            modulus: f64::from(modulus),
+            prime_min: f64::from(prime_min(chain)),
+            values: Vec::with_capacity(chain.steps.len() + 1),
+        }
+    }
+
+    pub(super) fn plan(&self) -> &LevelPlan {
+        &self.plan
+    }
+
+    /// The plan with what it leads to, or `None` if it does not fit.
+    pub(super) fn finish(mut self) -> Option<LevelPlan> {
+        let outcome = predict(self.chain, &self.plan, &mut self.values);
+        let (limbs, special) = (self.plan.primes.len(), self.plan.special);
+        let micros = super::micros(self.chain, &self.plan.drops, limbs, special);
+        let plan = LevelPlan {
+            error: outcome.error,
+            worst_error: outcome.worst_error,
+            micros,
+            ..self.plan
+        };
+        (outcome.overflow <= 0.0).then_some(plan)
+    }
+
+    pub(super) fn size(&self) -> usize {
         1 + self.weighted.len() + self.plan.primes.len()
     }
 
@@ -142,8 +161,9 @@ impl State<'_> {
                 if i == j || (j == size && factor != 1.0) {
                     continue;
                 }
-                let (first, second) = (sign * step, sign * factor * step);
-                self.shift(i, j, (first, second));
+                let pair = [(i, sign * step), (j, sign * factor * step)];
+                let moves = &pair[..if j < size { 2 } else { 1 }];
+                self.shift(moves);
                 let value = match self.allowed() {
                     true => self.objective(),
                     false => f64::INFINITY,
@@ -152,22 +172,23 @@ impl State<'_> {
                     *best = value;
                     improved = true;
                 } else {
-                    // Exact: all coordinates are small integers.
-                    self.shift(i, j, (-first, -second));
+                    self.unshift(moves);
                 }
             }
         }
         improved
     }
 
-    fn shift(&mut self, i: usize, j: usize, (first, second): (f64, f64)) {
-        *self.coordinate(i) += first;
-        if j < self.size() {
-            *self.coordinate(j) += second;
-        }
+    pub(super) fn shift(&mut self, moves: &[(usize, f64)]) {
+        moves.iter().for_each(|&(i, by)| *self.coordinate(i) += by);
     }
 
-    fn allowed(&self) -> bool {
+    /// Takes moves back, exactly: all coordinates are small integers.
+    pub(super) fn unshift(&mut self, moves: &[(usize, f64)]) {
+        moves.iter().for_each(|&(i, by)| *self.coordinate(i) -= by);
+    }
+
+    pub(super) fn allowed(&self) -> bool {
         let (plan, primes) = (&self.plan, &self.plan.primes);
         let mut weights = self.weighted.iter().map(|&step| plan.weight_scales[step]);
         primes.iter().sum::<f64>() <= self.modulus
@@ -178,7 +199,7 @@ impl State<'_> {
                 .all(|&b| b >= self.prime_min && b <= f64::from(PRIME_BITS_MAX))
     }
 
-    fn objective(&mut self) -> f64 {
+    pub(super) fn objective(&mut self) -> f64 {
         let outcome = predict(self.chain, &self.plan, &mut self.values);
         outcome.error.max(1e-30).log2() + OVERFLOW_PENALTY * outcome.overflow
     }
