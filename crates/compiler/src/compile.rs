@@ -25,6 +25,7 @@ use crate::parameters::{self, Degree};
 use crate::ranges::{self, Ranges};
 use crate::report::Report;
 use crate::rounding::{self, Feedback};
+use crate::sensitivity::{self, Edge};
 use crate::worst::Worst;
 use crate::{activations, batch, check, conceal, interleave, keys};
 
@@ -38,7 +39,7 @@ const SMALLEST_SPREAD: f64 = 1.0 / 256.0;
 const FINE: f64 = 4.0;
 /// An error so many times smaller may take so many times the time.
 const FINER: f64 = 2.0;
-const PRECISION_COST: f64 = 1.5;
+const PRECISION_COST: f64 = 1.6;
 /// A modulus that is short of its bound by fewer bits is spent.
 const SPENT_BITS: f64 = 8.0;
 /// A level less for pools does not make up for a larger error, in tolerances.
@@ -253,6 +254,8 @@ struct Attempt {
     output: Layout,
     skeleton: Skeleton,
     ranges: Ranges,
+    /// Of approximate programs.
+    edges: Vec<Vec<Edge>>,
     worst: Option<Worst>,
     /// Of errors, in units of the output.
     tolerance: f64,
@@ -272,18 +275,40 @@ fn single_image(mut prepared: Prepared, options: &Options) -> Result<Compilation
     prepared.calibration = interleave::groups(&prepared.calibration, images);
     prepared.extremes = interleave::groups(&prepared.extremes, images);
     let depth = prepared.network.depth();
-    let mut last_error = None;
+    let (mut last_error, mut near) = (None, None);
     for degree in parameters::degrees(options, depth)? {
         match attempt(&prepared, options, degree) {
-            Ok(attempt) => return finish(prepared, options, attempt),
+            Ok(found) => {
+                let limit = found.levels.micros;
+                let chosen = in_place(&prepared, options, near, limit).unwrap_or(found);
+                return finish(prepared, options, chosen);
+            }
             Err(error) if is_final(&error) => return Err(error),
-            Err(error) => last_error = Some(error),
+            Err(error) => {
+                near = is_in_reach(&error).then_some(degree);
+                last_error = Some(error);
+            }
         }
+    }
+    if let Some(found) = in_place(&prepared, options, near, f64::INFINITY) {
+        return finish(prepared, options, found);
     }
     // `degrees` never returns an empty list.
     Err(last_error.unwrap_or(CompileError::SecurityLevel {
         found: options.security_bits,
     }))
+}
+
+/// A plan with pools in place at a degree where plans without were not precise enough, if it is
+/// faster than what a larger degree takes.
+fn in_place(
+    prepared: &Prepared,
+    options: &Options,
+    degree: Option<Degree>,
+    limit: f64,
+) -> Option<Attempt> {
+    prepared.in_place.as_ref()?;
+    fastest(prepared, options, degree?, Pools::InPlace, limit).ok()
 }
 
 /// Whether a larger ring degree would not help.
@@ -298,30 +323,30 @@ fn is_final(error: &CompileError) -> bool {
     )
 }
 
-/// The fastest plan for a degree; or one that is much more precise, with the sums of pools in
-/// place, where that does not cost too much time.
+/// The fastest plan for a degree; where that has spent its modulus, one that is much more precise if
+/// it does not cost too much time, with the sums of pools in place if need be.
 fn attempt(
     prepared: &Prepared,
     options: &Options,
     degree: Degree,
 ) -> Result<Attempt, CompileError> {
-    let packed = fastest(prepared, options, degree, Pools::Packed, f64::INFINITY);
-    if prepared.in_place.is_none() {
-        return packed;
-    }
-    let (finer, limit) = match &packed {
-        Ok(packed) if packed.is_at_its_limit() => {
-            let finer = FINER * packed.tolerance / packed.levels.error;
-            (finer.min(FINE), PRECISION_COST * packed.levels.micros)
-        }
-        Err(error) if is_in_reach(error) => (1.0, f64::INFINITY),
-        _ => return packed,
+    let within = |finer: f64, pools, limit| {
+        let options = Options {
+            tolerance: options.tolerance / finer,
+            ..options.clone()
+        };
+        fastest(prepared, &options, degree, pools, limit)
     };
-    let options = Options {
-        tolerance: options.tolerance / finer,
-        ..options.clone()
+    let first = within(1.0, Pools::Packed, f64::INFINITY);
+    let plan = match &first {
+        Ok(plan) if prepared.in_place.is_some() && plan.is_at_its_limit() => plan,
+        _ => return first,
     };
-    fastest(prepared, &options, degree, Pools::InPlace, limit).or(packed)
+    let finer = FINE.min(FINER * plan.tolerance / plan.levels.error);
+    let limit = PRECISION_COST * plan.levels.micros;
+    let packed = within(finer, Pools::Packed, limit);
+    let in_place = |below| within(finer, Pools::InPlace, limit.min(below));
+    faster(packed, in_place).or(first)
 }
 
 /// Whether a little more precision would do.
@@ -404,7 +429,13 @@ fn settle(
     });
     let bounds = bounds(options, degree, spread(&output, images, &ranges.results));
     let result = skeleton.value_of[network.output].0 as usize;
-    let chain = Chain::new(&skeleton, &ranges, worst.as_ref(), result, bounds);
+    let edges = match options.arithmetic {
+        Arithmetic::Approximate => {
+            sensitivity::run(&skeleton.steps, &input, result, &output, calibration)
+        }
+        Arithmetic::Exact => Vec::new(),
+    };
+    let chain = Chain::new(&skeleton, &ranges, &edges, worst.as_ref(), result, bounds);
     let chosen = levels::choose(&chain, limit);
     let levels = chosen.map_err(|refusal| levels::failure(&chain, refusal, network.depth()))?;
     Ok(Attempt {
@@ -414,6 +445,7 @@ fn settle(
         output,
         skeleton,
         ranges,
+        edges,
         worst,
         tolerance: bounds.tolerance,
         levels,
@@ -507,6 +539,7 @@ fn finish(
         output,
         skeleton,
         ranges,
+        edges,
         worst,
         levels,
         ..
@@ -515,7 +548,7 @@ fn finish(
     let images = options.images_per_query;
     let bounds = bounds(options, degree, spread(&output, images, &ranges.results));
     let value = skeleton.value_of[network.output].0 as usize;
-    let chain = Chain::new(&skeleton, &ranges, worst.as_ref(), value, bounds);
+    let chain = Chain::new(&skeleton, &ranges, &edges, worst.as_ref(), value, bounds);
     let Emitted {
         steps,
         result,

@@ -23,6 +23,7 @@ use crate::noise::NoiseModel;
 use crate::options::Arithmetic;
 use crate::primes::{PrimeSet, Primes};
 use crate::ranges::{Range, Ranges};
+use crate::sensitivity::Edge;
 use crate::worst::Worst;
 pub(crate) use emit::{Emitted, emit};
 
@@ -39,9 +40,9 @@ const COMPARABLE: f64 = 1.02;
 /// Most of them.
 const CLOSE_PLANS: usize = 8;
 /// Plans that miss the tolerance by less than this factor are annealed.
-const NEAR: f64 = 2.0;
+const NEAR: f64 = 3.0;
 /// Moves tried for those, and for the plan that is taken.
-const MOVES_NEAR: u32 = 30_000;
+const MOVES_NEAR: u32 = 100_000;
 const MOVES_TAKEN: u32 = 300_000;
 /// Most primes that are never dropped; with flooding, which needs room.
 const LEFT: usize = 2;
@@ -137,6 +138,8 @@ pub(crate) struct Chain<'a> {
     /// Per linear step: its rotations.
     counts: Vec<Option<LinearCounts>>,
     pub(crate) exposures: &'a [Vec<f64>],
+    /// Per step and operand of an approximate program.
+    pub(crate) edges: &'a [Vec<Edge>],
     /// Known if the reply is to be flooded.
     pub(crate) worst: Option<&'a Worst>,
     pub(crate) result: usize,
@@ -149,6 +152,7 @@ impl<'a> Chain<'a> {
     pub(crate) fn new(
         skeleton: &'a Skeleton,
         ranges: &'a Ranges,
+        edges: &'a [Vec<Edge>],
         worst: Option<&'a Worst>,
         result: usize,
         bounds: Bounds,
@@ -162,6 +166,7 @@ impl<'a> Chain<'a> {
             weight_magnitudes: weight_magnitudes(skeleton),
             counts: skeleton.steps.iter().map(counts).collect(),
             exposures: &ranges.exposures,
+            edges,
             worst,
             result,
             noise,

@@ -36,6 +36,7 @@ mod primes;
 mod ranges;
 mod report;
 mod rounding;
+mod sensitivity;
 mod sparse;
 mod worst;
 

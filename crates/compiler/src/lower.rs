@@ -22,22 +22,19 @@ pub(crate) struct Skeleton {
     pub(crate) steps: Vec<Step>,
     /// The value that holds each variable.
     pub(crate) value_of: Vec<ValueId>,
-    /// Per step: what the noise model needs to know of a linear step or a fold.
+    /// Per step: what the noise model needs to know of a linear step.
     pub(crate) gains: Vec<Gain>,
 }
 
-/// Error propagation of a linear step, or of a fold.
+/// Weights of a linear step.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Gain {
-    /// Per operand: mean over rows of the sum of squared weights; none for the fold of partial
-    /// sums.
+    /// Per operand: mean over rows of the sum of squared weights.
     pub(crate) row_energy: Vec<f64>,
     /// Per operand: diagonals per output ciphertext.
     pub(crate) diagonals: Vec<f64>,
     /// Per operand: the largest absolute weight.
     pub(crate) largest: Vec<f64>,
-    /// Slots summed by the folds that follow.
-    pub(crate) folded: f64,
 }
 
 /// Lowers a plan.
@@ -111,18 +108,6 @@ impl Skeleton {
         ValueId(self.steps.len() as u32)
     }
 
-    /// A fold of complete values: their errors are summed, where those of partial sums are counted
-    /// by the rows that they belong to.
-    fn window_sum(&mut self, layer: &str, operand: ValueId, offsets: Vec<u32>) -> ValueId {
-        let terms = offsets.len() as f64 + 1.0;
-        let stages = vec![offsets];
-        let sum = self.push(layer, vec![operand], Operation::Fold { stages });
-        if let Some(gain) = self.gains.last_mut() {
-            gain.row_energy = vec![terms];
-        }
-        sum
-    }
-
     /// Adds the bias where the layout has elements, if there is any.
     fn add_bias(&mut self, layer: &str, value: ValueId, layout: &Layout, bias: &[f64]) -> ValueId {
         if bias.iter().all(|&b| b == 0.0) {
@@ -151,7 +136,8 @@ fn lower_affine(
         Some(Choice::Diagonals { assignment, .. }) => assignment,
         Some(Choice::Rotations(offsets)) => {
             let operand = skeleton.value_of[map.terms[0].0];
-            let sum = skeleton.window_sum(layer, operand, offsets.clone());
+            let stages = vec![offsets.clone()];
+            let sum = skeleton.push(layer, vec![operand], Operation::Fold { stages });
             return Ok(skeleton.add_bias(layer, sum, layout, &map.bias));
         }
         None => {
@@ -216,11 +202,6 @@ fn gain(assignment: &Assignment, operands: &[Operand<'_>], filled: &[Filled]) ->
         largest: operands.iter().map(largest).collect(),
         row_energy: operands.iter().map(energy).collect(),
         diagonals: (0..operands.len()).map(count).collect(),
-        folded: assignment
-            .folds
-            .iter()
-            .map(|s| s.len() as f64 + 1.0)
-            .product(),
     }
 }
 

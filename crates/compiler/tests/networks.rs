@@ -244,7 +244,7 @@ fn pools_are_summed_in_place_where_the_modulus_is_spent() {
             ..usual.clone()
         };
         let compiled = |options| compile(&graph, &options, &images).unwrap();
-        let (packed, in_place) = (compiled(finer(0.25)), compiled(finer(2.0)));
+        let (packed, in_place) = (compiled(finer(1.0 / 16.0)), compiled(finer(2.0)));
         assert_eq!((window_sums(&packed), window_sums(&in_place)), (0, 1));
         assert!(in_place.report.output_error < packed.report.output_error);
         check(&graph, &finer(2.0), &mut random);

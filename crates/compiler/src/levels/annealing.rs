@@ -80,6 +80,7 @@ mod tests {
     use crate::options::Arithmetic;
     use crate::primes::Primes;
     use crate::ranges::Range;
+    use crate::sensitivity::Edge;
 
     const LOG_QP: u32 = 214;
     const SPECIAL: (u32, usize) = (38, 1);
@@ -111,6 +112,16 @@ mod tests {
             live_square: 1.0,
         };
         let values = steps.len() + 1;
+        let moved = |step: &Step| match &step.operation {
+            Operation::Combine { factors, .. } => factors[0].powi(2),
+            Operation::Square => 4.0,
+            _ => 1.0,
+        };
+        let edge = |step| Edge {
+            moved: moved(step),
+            ..Edge::default()
+        };
+        let edges: Vec<Vec<Edge>> = steps.iter().map(|step| vec![edge(step)]).collect();
         let (gains, ranges) = (vec![Gain::default(); steps.len()], vec![usual; values]);
         let bounds = Bounds {
             ring: Ring::ConjugateInvariant,
@@ -131,6 +142,7 @@ mod tests {
             weight_magnitudes: vec![vec![1.0]; steps.len()],
             counts: vec![None; steps.len()],
             exposures: &[],
+            edges: &edges,
             worst: None,
             result: steps.len(),
             noise: NoiseModel::new(bounds.ring, bounds.log_n),

@@ -4,6 +4,7 @@ use scuro_program::{Operation, Step, ValueId, Weights};
 
 use super::flooded::WorstErrors;
 use super::{Chain, LevelPlan, PRIME_BITS_MAX, headroom, is_weighted};
+use crate::sensitivity::Edge;
 
 /// Objective per bit by which a value exceeds its modulus.
 const OVERFLOW_PENALTY: f64 = 64.0;
@@ -337,44 +338,45 @@ impl Place<'_> {
         &self.values[self.chain.steps[self.index].inputs[i].0 as usize]
     }
 
-    /// Error variance of the result.
+    fn edges(&self) -> &[Edge] {
+        &self.chain.edges[self.index]
+    }
+
+    /// Error variance of the result: what the operands bring and what the step adds.
     fn variance(&self, step: &Step) -> f64 {
+        let edges = self.edges().iter().enumerate();
+        let moved = edges.map(|(i, edge)| edge.moved * self.operand(i).variance);
+        moved.sum::<f64>() + self.added(step)
+    }
+
+    fn added(&self, step: &Step) -> f64 {
         let noise = &self.chain.noise;
         let unit = (-2.0 * self.scale).exp2();
-        let range = |i: usize| self.chain.ranges[step.inputs[i].0 as usize];
-        let before = self.operand(0).variance;
         match &step.operation {
-            Operation::Linear(_) => self.linear_variance(),
-            Operation::Combine { factors, .. } => {
-                let moved = factors
-                    .iter()
-                    .enumerate()
-                    .map(|(i, f)| f * f * self.operand(i).variance);
+            Operation::Linear(_) => self.linear(),
+            Operation::Combine { .. } => {
                 // One factor is rounded once for all slots and examples: its error does not
                 // average out, so the bound stands for the deviation.
                 let rounding = (-2.0 * self.plan.weight_scales[self.index]).exp2() / 4.0;
-                let squares = (0..factors.len()).map(|i| range(i).max_abs.powi(2));
-                moved.sum::<f64>() + rounding * squares.sum::<f64>()
+                let ranges = step
+                    .inputs
+                    .iter()
+                    .map(|id| self.chain.ranges[id.0 as usize]);
+                rounding * ranges.map(|range| range.max_abs.powi(2)).sum::<f64>()
             }
             Operation::Fold { stages } => {
                 let slots: f64 = stages.iter().map(|s| s.len() as f64 + 1.0).product();
-                let energy = self.chain.gains[self.index].row_energy.first();
-                let moved = energy.copied().unwrap_or(1.0) * before;
-                moved + slots * (self.switching + noise.rounding()) * unit
+                slots * (self.switching + noise.rounding()) * unit
             }
-            Operation::AddConstant { .. } => before + noise.encoding() * unit,
-            Operation::Square => 4.0 * range(0).live_square * before,
-            Operation::Multiply => {
-                range(1).live_square * before + range(0).live_square * self.operand(1).variance
-            }
+            Operation::AddConstant { .. } => noise.encoding() * unit,
             Operation::Rotate { .. } | Operation::Relinearize => {
-                before + (self.switching + noise.rounding()) * unit
+                (self.switching + noise.rounding()) * unit
             }
-            _ => before,
+            _ => 0.0,
         }
     }
 
-    fn linear_variance(&self) -> f64 {
+    fn linear(&self) -> f64 {
         let (noise, gain) = (&self.chain.noise, &self.chain.gains[self.index]);
         let private = self.chain.bounds.weights != Weights::Plain;
         // Encrypted weights multiply rotated operands as ciphertexts, each rounded by itself; they
@@ -384,17 +386,15 @@ impl Place<'_> {
             false => (self.switching, noise.encoding(), 1.0),
         };
         let mut variance = 0.0;
-        for i in 0..gain.row_energy.len() {
-            let operand = self.operand(i);
-            let moved = turned * (-2.0 * operand.scale).exp2();
-            variance += gain.row_energy[i] * (operand.variance + moved);
+        for (i, edge) in self.edges().iter().enumerate() {
+            let scale = self.operand(i).scale;
+            variance += edge.turned * turned * (-2.0 * scale).exp2();
             // Each diagonal is rounded to integers, and its error meets every slot of the operand.
-            let weights = weight * (-2.0 * (self.scale - operand.scale)).exp2();
-            variance += self.chain.exposures[self.index][i] * weights;
+            variance += edge.weights * weight * (-2.0 * (self.scale - scale)).exp2();
         }
         let giants = gain.diagonals.iter().sum::<f64>().sqrt();
         let own = switches * giants * self.switching + noise.rounding();
-        variance + gain.folded * own * (-2.0 * self.scale).exp2()
+        variance + own * (-2.0 * self.scale).exp2()
     }
 }
 

@@ -254,6 +254,7 @@ mod tests {
             weight_magnitudes: vec![Vec::new(); 2],
             counts: vec![None; 2],
             exposures: &[],
+            edges: &[],
             worst: Some(&worst),
             result: 2,
             noise: noise::NoiseModel::new(bounds.ring, bounds.log_n),
