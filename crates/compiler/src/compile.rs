@@ -323,8 +323,8 @@ fn is_final(error: &CompileError) -> bool {
     )
 }
 
-/// The fastest plan for a degree; where that has spent its modulus, one that is much more precise if
-/// it does not cost too much time, with the sums of pools in place if need be.
+/// The fastest plan for a degree; where that has spent its modulus, one that is much more precise
+/// if it does not cost too much time, with the sums of pools in place if need be.
 fn attempt(
     prepared: &Prepared,
     options: &Options,

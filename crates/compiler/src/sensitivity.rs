@@ -2,8 +2,8 @@
 //!
 //! White noise of variance `e` in every slot of a value `v` gives the outputs, on average, variance
 //! `S(v) e` with `S(v)` the mean over the outputs `y` of `|dy/dv|^2`: correlations between slots
-//! count, which sums of squared weights layer by layer know nothing of. Gradients of sums of outputs
-//! with random signs have that mean as their expectation (Hutchinson 1989).
+//! count, which sums of squared weights layer by layer know nothing of. Gradients of sums of
+//! outputs with random signs have that mean as their expectation (Hutchinson 1989).
 
 use std::collections::BTreeMap;
 
