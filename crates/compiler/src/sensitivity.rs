@@ -19,6 +19,8 @@ use crate::ranges;
 /// Examples at which gradients are taken, and signs drawn for each.
 const EXAMPLES: usize = 4;
 const DRAWS: u64 = 2;
+/// An example counts for so much of the one with the largest square at least.
+const FAINT: f64 = 1e-6;
 /// Below any square that matters.
 const NOTHING: f64 = 1e-60;
 
@@ -135,10 +137,13 @@ impl Squares {
         self.values[0] += gradients[0].as_ref().map_or(0.0, energy);
     }
 
-    /// Geometric means over examples: single ones with strong contrast do not stand for all.
+    /// Geometric means over examples: single ones with strong contrast do not stand for all, nor do
+    /// blank ones.
     fn typical(examples: &[Squares]) -> Squares {
         let mean = |of: &dyn Fn(&Squares) -> f64| {
-            let logarithms = examples.iter().map(|squares| of(squares).max(NOTHING).ln());
+            let found = || examples.iter().map(of);
+            let least = (FAINT * found().fold(0.0, f64::max)).max(NOTHING);
+            let logarithms = found().map(|square| square.max(least).ln());
             (logarithms.sum::<f64>() / examples.len() as f64).exp()
         };
         let first = &examples[0];
@@ -367,10 +372,11 @@ mod tests {
         (0..SLOTS).map(|i| 0.3 + 0.1 * i as f32).collect()
     }
 
-    fn edges(steps: &[Step]) -> Vec<Vec<Edge>> {
+    fn edges(steps: &[Step], examples: &[Vec<f32>]) -> Vec<Vec<Edge>> {
         let (from, to) = layouts();
-        let tensor = Tensor::new(vec![SLOTS], example()).unwrap();
-        run(steps, &from, steps.len(), &to, &[tensor])
+        let tensor = |example: &Vec<f32>| Tensor::new(vec![SLOTS], example.clone()).unwrap();
+        let tensors: Vec<Tensor> = examples.iter().map(tensor).collect();
+        run(steps, &from, steps.len(), &to, &tensors)
     }
 
     /// The output if one slot of a value is `by` more.
@@ -404,7 +410,7 @@ mod tests {
     #[test]
     fn ratios_multiply_to_squared_gradients() {
         let steps = steps();
-        let edges = edges(&steps);
+        let edges = edges(&steps, &[example()]);
         let mut felt = vec![0.0; steps.len() + 1];
         felt[steps.len()] = 1.0;
         for (index, step) in steps.iter().enumerate().rev() {
@@ -436,8 +442,18 @@ mod tests {
                 }
             }
         }
-        let edge = edges(&steps)[0][0];
+        let edge = edges(&steps, &[example()])[0][0];
         assert_close(edge.turned, turned / energy);
         assert_close(edge.weights, weights / energy);
+    }
+
+    #[test]
+    fn a_blank_example_does_not_hide_errors() {
+        let steps = steps();
+        let alone = edges(&steps, &[example()]);
+        let blank = edges(&steps, &[example(), vec![0.0; SLOTS]]);
+        let felt = |edges: &[Vec<Edge>]| edges.iter().map(|e| e[0].moved).product::<f64>();
+        assert!(blank[0][0].weights > 1e-4 * alone[0][0].weights);
+        assert!(felt(&blank) > 1e-4 * felt(&alone));
     }
 }
