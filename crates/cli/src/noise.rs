@@ -2,7 +2,7 @@
 
 use scuro_client::{Client, gather};
 use scuro_fhe::{AnyCiphertext, AnyContext};
-use scuro_program::{Program, SlotValue, interpret};
+use scuro_program::{Program, interpret_all};
 use scuro_runtime::Observation;
 use serde::{Deserialize, Serialize};
 
@@ -66,7 +66,7 @@ pub(crate) fn measure(
 ) -> Result<Vec<Probe>, Failure> {
     let (Input::Sealed(values) | Input::Clear(values)) = input;
     let slots = gather(program, &[values])?;
-    let expected = clear_values(program, &slots);
+    let expected = interpret_all(&program.steps, slots.clone());
     let shapes = program.validate().map_err(scuro_client::Error::from)?;
     let primes = session.model().context().parameters().q();
     let scales = program.scales(&shapes, primes);
@@ -93,21 +93,6 @@ pub(crate) fn measure(
         }
     }
     fault.map_or(Ok(probes), Err)
-}
-
-/// The value after each step on plain slots; the query first.
-fn clear_values(program: &Program, query: &[Vec<f64>]) -> Vec<SlotValue> {
-    let mut values = vec![query.to_vec()];
-    for step in &program.steps {
-        let operands: Vec<&SlotValue> = step
-            .inputs
-            .iter()
-            .map(|id| &values[id.0 as usize])
-            .collect();
-        let value = interpret(&step.operation, &operands);
-        values.push(value);
-    }
-    values
 }
 
 fn probe(

@@ -414,7 +414,9 @@ fn settle(
     let (input, output) = (layout(0), layout(network.output));
     let calibration = &prepared.calibration;
     let (extremes, margin) = (&prepared.extremes, options.range_margin);
-    let mut ranges = ranges::run(&skeleton.steps, &input, calibration, extremes, margin)?;
+    let exact = options.arithmetic == Arithmetic::Exact;
+    let steps = &skeleton.steps;
+    let mut ranges = ranges::run(steps, &input, calibration, extremes, margin, exact)?;
     for (_, step, feedback) in prepared.feedback(&skeleton) {
         let exposures = ranges.exposures[step].iter_mut();
         exposures.for_each(|exposure| *exposure *= feedback.gain);
@@ -429,11 +431,9 @@ fn settle(
     });
     let bounds = bounds(options, degree, spread(&output, images, &ranges.results));
     let result = skeleton.value_of[network.output].0 as usize;
-    let edges = match options.arithmetic {
-        Arithmetic::Approximate => {
-            sensitivity::run(&skeleton.steps, &input, result, &output, calibration)
-        }
-        Arithmetic::Exact => Vec::new(),
+    let edges = match exact {
+        true => Vec::new(),
+        false => sensitivity::run(steps, &input, result, &output, calibration),
     };
     let chain = Chain::new(&skeleton, &ranges, &edges, worst.as_ref(), result, bounds);
     let chosen = levels::choose(&chain, limit);

@@ -18,8 +18,8 @@ pub(crate) struct Range {
 /// Ranges of all values (the query first), and the slots of the result for every example.
 pub(crate) struct Ranges {
     pub(crate) values: Vec<Range>,
-    /// Per linear step and operand: the largest exposure of a slot to the rounding of diagonals,
-    /// after the fold that follows, if one does.
+    /// Per linear step and operand of an exact program: the largest exposure of a slot to the
+    /// rounding of diagonals, after the fold that follows, if one does.
     pub(crate) exposures: Vec<Vec<f64>>,
     pub(crate) results: Vec<SlotValue>,
 }
@@ -41,7 +41,7 @@ pub(crate) fn with_margin(margin: f64, usual: f64, extreme: f64) -> f64 {
 }
 
 /// Runs the steps on calibration examples; `extremes` are those with the largest values of all, the
-/// most extreme first.
+/// most extreme first; programs whose weights are `rounded` to integers have exposures.
 ///
 /// # Errors
 /// Values that are not finite.
@@ -51,6 +51,7 @@ pub(crate) fn run(
     calibration: &[Tensor],
     extremes: &[Tensor],
     margin: f64,
+    rounded: bool,
 ) -> Result<Ranges, CompileError> {
     let exposures = steps.iter().map(|step| vec![0.0; step.inputs.len()]);
     let mut ranges = Ranges {
@@ -66,7 +67,7 @@ pub(crate) fn run(
         let (values, exposures) = (&mut ranges.values, &mut ranges.exposures);
         let result = trace(steps, query, |value, operands, result| {
             note(&mut values[value], result);
-            if let Some(index) = value.checked_sub(1) {
+            if let Some(index) = value.checked_sub(1).filter(|_| rounded) {
                 expose(steps, index, operands, &mut exposures[index]);
             }
         })?;
@@ -225,7 +226,7 @@ mod tests {
         let example = |value: f32| Tensor::new(vec![4], vec![value; 4]).unwrap();
         let usual = [example(1.0), example(0.5)];
         let extremes = [example(8.0), example(4.0), example(16.0)];
-        let found = run(&steps, &input, &usual, &extremes, 2.0).unwrap();
+        let found = run(&steps, &input, &usual, &extremes, 2.0, false).unwrap();
         // The last one comes too late.
         assert_eq!(found.values[1].max_abs, EXTREME_MARGIN * 8.0);
         assert_eq!(found.values[1].live_square, 1.0);

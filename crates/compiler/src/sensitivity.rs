@@ -11,7 +11,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
 use scuro_nn::tensor::Tensor;
-use scuro_program::{Diagonal, Linear, Operation, SlotValue, Step, exposure, interpret};
+use scuro_program::{
+    Diagonal, Linear, Operation, SlotValue, Step, ValueId, exposure, interpret_all,
+};
 
 use crate::layout::Layout;
 use crate::ranges;
@@ -50,28 +52,13 @@ pub(crate) fn run(
         .collect::<Vec<_>>()
         .par_iter()
         .map(|example| {
-            let values = values(steps, ranges::fill(input, example));
+            let values = interpret_all(steps, ranges::fill(input, example));
             let mut squares = Squares::new(steps);
             (0..DRAWS).for_each(|draw| squares.add(steps, &values, result, signs(output, draw)));
             squares
         })
         .collect();
     Squares::typical(&found).edges(steps)
-}
-
-/// All values, the query first.
-fn values(steps: &[Step], query: SlotValue) -> Vec<SlotValue> {
-    let mut values = vec![query];
-    for step in steps {
-        let operands: Vec<&SlotValue> = step
-            .inputs
-            .iter()
-            .map(|id| &values[id.0 as usize])
-            .collect();
-        let result = interpret(&step.operation, &operands);
-        values.push(result);
-    }
-    values
 }
 
 /// The gradient of a sum of the outputs with random signs, for the value that holds them.
@@ -120,11 +107,7 @@ impl Squares {
                 continue;
             };
             self.values[index + 1] += energy(&gradient);
-            let operands: Vec<&SlotValue> = step
-                .inputs
-                .iter()
-                .map(|id| &values[id.0 as usize])
-                .collect();
+            let operands = step.operands(values);
             for (i, id) in step.inputs.iter().enumerate() {
                 let (edge, part) = back(&step.operation, i, &operands, &gradient);
                 let sums = &mut self.uses[index][i];
@@ -173,7 +156,7 @@ impl Squares {
         }
         let edges = |(index, (step, uses)): (usize, (&Step, &Vec<Edge>))| {
             let result = self.values[index + 1].max(NOTHING);
-            let edge = |(id, edge): (&scuro_program::ValueId, &Edge)| {
+            let edge = |(id, edge): (&ValueId, &Edge)| {
                 let value = id.0 as usize;
                 Edge {
                     moved: edge.moved / through[value].max(NOTHING) * self.values[value] / result,
@@ -303,7 +286,7 @@ fn back_linear(
 
 #[cfg(test)]
 mod tests {
-    use scuro_program::{Estimate, SlotVector, ValueId};
+    use scuro_program::{Estimate, SlotVector, interpret};
 
     use super::*;
     use crate::layout::{Grid, ZERO};
@@ -388,8 +371,7 @@ mod tests {
                 values[index][0][slot] += by;
             }
             let Some(step) = steps.get(index) else { break };
-            let operands = step.inputs.iter().map(|id| &values[id.0 as usize]);
-            let result = interpret(&step.operation, &operands.collect::<Vec<_>>());
+            let result = interpret(&step.operation, &step.operands(&values));
             values.push(result);
         }
         values[steps.len()][0][0]

@@ -41,11 +41,7 @@ impl Worst {
         let mut values: Vec<SlotValue> = vec![query.cells.iter().map(filled).collect()];
         let (mut linear, mut constants) = (Vec::new(), Vec::new());
         for step in steps {
-            let operands: Vec<&SlotValue> = step
-                .inputs
-                .iter()
-                .map(|id| &values[id.0 as usize])
-                .collect();
+            let operands = step.operands(&values);
             let absolute = absolute(&step.operation);
             linear.push(match &absolute {
                 Operation::Linear(map) => Some(WorstLinear::of(&absolute, map, &operands)),

@@ -1,7 +1,7 @@
 //! What each operation means on plain slot vectors: the definition that every backend is held to.
 
 use crate::slots::SlotVector;
-use crate::step::{Linear, Operation, ScalarLinear};
+use crate::step::{Linear, Operation, ScalarLinear, Step};
 
 /// The slot vectors of one value, one per ciphertext.
 pub type SlotValue = Vec<Vec<f64>>;
@@ -37,6 +37,18 @@ pub fn interpret(operation: &Operation, operands: &[&SlotValue]) -> SlotValue {
         Operation::Combine { factors, .. } => apply_combine(factors, operands),
         Operation::ScalarLinear(matrix) => apply_scalar_linear(matrix, operands),
     }
+}
+
+/// Every value of a chain of steps on plain slots, the query first.
+///
+/// Shape: as [`interpret`] has them, value by value
+pub fn interpret_all(steps: &[Step], query: SlotValue) -> Vec<SlotValue> {
+    let mut values = vec![query];
+    for step in steps {
+        let result = interpret(&step.operation, &step.operands(&values));
+        values.push(result);
+    }
+    values
 }
 
 fn zip(a: &SlotValue, b: &SlotValue, f: impl Fn(f64, f64) -> f64) -> SlotValue {

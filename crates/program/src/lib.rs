@@ -30,7 +30,7 @@ mod weights;
 
 pub use codec::{FORMAT_VERSION, MAGIC, MAX_PROGRAM_BYTES};
 pub use error::{KeyName, ProgramError};
-pub use interpret::{SlotValue, exposure, interpret};
+pub use interpret::{SlotValue, exposure, interpret, interpret_all};
 pub use parameters::{ParameterPlan, Ring, Scheme, SecurityTable};
 pub use program::{
     LIMIT_CIPHERTEXTS, LIMIT_DECRYPTIONS, LIMIT_DIAGONALS, LIMIT_FLOODING_BITS, LIMIT_STEPS,

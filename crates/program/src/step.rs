@@ -191,3 +191,11 @@ pub struct Step {
     /// Predictions about the result.
     pub estimate: Estimate,
 }
+
+impl Step {
+    /// The step's operands among all values, which are numbered as [`ValueId`]s are.
+    pub fn operands<'a, T>(&self, values: &'a [T]) -> Vec<&'a T> {
+        let ids = self.inputs.iter();
+        ids.map(|id| &values[id.0 as usize]).collect()
+    }
+}
