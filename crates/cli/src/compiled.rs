@@ -107,6 +107,13 @@ impl EncryptChoice {
     }
 }
 
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("a share between 0 and 1".into()),
+    }
+}
+
 /// Arguments of a compilation.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct CompileArguments {
@@ -137,6 +144,10 @@ pub(crate) struct CompileArguments {
     /// How many times more precise than usual the scores must be: larger parameters where needed.
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = positive)]
     pub(crate) precision: f64,
+    /// Exact scheme: share of the calibration images that must keep their answer when the network
+    /// is rounded to integers; larger parameters where needed.
+    #[arg(long, value_name = "SHARE", default_value_t = Options::default().agreement, value_parser = share)]
+    pub(crate) agreement: f64,
     /// Replace ReLU, sigmoid and tanh by polynomials of this degree, fitted on the calibration
     /// data.
     #[arg(long, value_name = "DEGREE")]
@@ -155,6 +166,9 @@ pub(crate) struct CompileArguments {
     #[arg(long, value_name = "COUNT", default_value_t = CALIBRATION_IMAGES)]
     pub(crate) calibration: usize,
 }
+
+/// With fewer answers kept than this, people are told.
+const USUAL_AGREEMENT: f64 = 0.99;
 
 fn security_level(text: &str) -> Result<u32, String> {
     match text {
@@ -185,6 +199,7 @@ impl CompileArguments {
             log_n: None,
             margin: None,
             precision: 1.0,
+            agreement: Options::default().agreement,
             approximate: None,
             encrypt: None,
             decryptor: DecryptorChoice::default(),
@@ -197,7 +212,7 @@ impl CompileArguments {
     pub(crate) fn options(&self) -> Options {
         let usual = Options::default();
         let flooding = privacy::flooding(self.decryptor, self.flooding);
-        // Flooding costs approximate numbers their precision, integers nothing.
+        // Flooding costs approximate numbers their precision; integers have only been rounded.
         let scheme = self.scheme.unwrap_or(match flooding {
             Some(_) => SchemeChoice::Bgv,
             None => SchemeChoice::Ckks,
@@ -224,6 +239,7 @@ impl CompileArguments {
             log_n: self.log_n,
             range_margin: self.margin.unwrap_or(usual.range_margin),
             tolerance: usual.tolerance / self.precision,
+            agreement: self.agreement,
             weights: match self.encrypt {
                 Some(_) => Weights::Private,
                 None => Weights::Plain,
@@ -402,6 +418,17 @@ pub(crate) fn compile(
     }
     let mut compilation = scuro_compiler::compile(&graph, &options, &tensors)?;
     drop(spinner);
+    if let Some(share) = compilation
+        .report
+        .agreement
+        .filter(|&share| share < USUAL_AGREEMENT)
+    {
+        context.note(&format!(
+            "rounded to integers, the network keeps its answer on {:.1} % of the calibration \
+             images; --precision or --agreement ask for more, --scheme ckks does not round",
+            100.0 * share
+        ));
+    }
     note_preprocess(&mut compilation.program, &preprocess, &images);
     let compiled = Compiled::new(compilation, graph)?;
     Ok(Compiled {

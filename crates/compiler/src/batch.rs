@@ -21,6 +21,7 @@ use crate::compile::{self, Compilation, Dump, Prepared, dimensions};
 use crate::error::CompileError;
 use crate::normalise::{Network, StageKind};
 use crate::options::Options;
+use crate::report::Report;
 use crate::sparse::Sparse;
 use emit::BatchPlan;
 use statistics::Statistics;
@@ -160,10 +161,6 @@ fn finish(prepared: Prepared, plan: BatchPlan) -> Result<Compilation, CompileErr
         },
         keys: plan.keys,
     };
-    compile::conclude(
-        program,
-        prepared.graph,
-        prepared.friendliness,
-        prepared.dumps,
-    )
+    let report = Report::new(&program, prepared.friendliness, None);
+    compile::conclude(program, prepared.graph, report, prepared.dumps)
 }

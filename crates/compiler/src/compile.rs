@@ -12,6 +12,7 @@ use scuro_program::{
     Weights,
 };
 
+use crate::agreement::Rounded;
 use crate::cost::CostModel;
 use crate::error::CompileError;
 use crate::friendliness::{self, Friendliness};
@@ -44,6 +45,9 @@ const PRECISION_COST: f64 = 1.6;
 const SPENT_BITS: f64 = 8.0;
 /// A level less for pools does not make up for a larger error, in tolerances.
 const REACH: f64 = 64.0;
+
+/// What an exact program is made more precise by, in turn, until it keeps enough answers.
+const FINER_INTEGERS: [f64; 4] = [1.0, 4.0, 16.0, 64.0];
 
 /// Examples that say how large values usually are.
 const TYPICAL_EXAMPLES: usize = 64;
@@ -274,14 +278,45 @@ fn single_image(mut prepared: Prepared, options: &Options) -> Result<Compilation
     let images = options.images_per_query;
     prepared.calibration = interleave::groups(&prepared.calibration, images);
     prepared.extremes = interleave::groups(&prepared.extremes, images);
+    match options.arithmetic {
+        Arithmetic::Approximate => finish(&prepared, options, search(&prepared, options)?),
+        Arithmetic::Exact => exact(&prepared, options),
+    }
+}
+
+/// The coarsest exact program that keeps enough answers of the network.
+fn exact(prepared: &Prepared, options: &Options) -> Result<Compilation, CompileError> {
+    let mut best: f64 = 0.0;
+    for finer in FINER_INTEGERS {
+        let options = Options {
+            tolerance: options.tolerance / finer,
+            ..options.clone()
+        };
+        let attempt = match search(prepared, &options) {
+            Err(_) if finer > 1.0 => break,
+            found => found?,
+        };
+        let compilation = finish(prepared, &options, attempt)?;
+        match compilation.report.agreement {
+            Some(found) if found < options.agreement => best = best.max(found),
+            _ => return Ok(compilation),
+        }
+    }
+    Err(CompileError::Rounding {
+        found: best,
+        least: options.agreement,
+    })
+}
+
+/// The plan at the smallest degree that serves.
+fn search(prepared: &Prepared, options: &Options) -> Result<Attempt, CompileError> {
     let depth = prepared.network.depth();
     let (mut last_error, mut near) = (None, None);
     for degree in parameters::degrees(options, depth)? {
-        match attempt(&prepared, options, degree) {
+        match attempt(prepared, options, degree) {
             Ok(found) => {
                 let limit = found.levels.micros;
-                let chosen = in_place(&prepared, options, near, limit).unwrap_or(found);
-                return finish(prepared, options, chosen);
+                return Ok(in_place(prepared, options, near, limit).unwrap_or(found));
             }
             Err(error) if is_final(&error) => return Err(error),
             Err(error) => {
@@ -290,8 +325,8 @@ fn single_image(mut prepared: Prepared, options: &Options) -> Result<Compilation
             }
         }
     }
-    if let Some(found) = in_place(&prepared, options, near, f64::INFINITY) {
-        return finish(prepared, options, found);
+    if let Some(found) = in_place(prepared, options, near, f64::INFINITY) {
+        return Ok(found);
     }
     // `degrees` never returns an empty list.
     Err(last_error.unwrap_or(CompileError::SecurityLevel {
@@ -525,12 +560,12 @@ fn variance(outputs: &[f64]) -> f64 {
 }
 
 fn finish(
-    prepared: Prepared,
+    prepared: &Prepared,
     options: &Options,
     mut attempt: Attempt,
 ) -> Result<Compilation, CompileError> {
     if options.arithmetic == Arithmetic::Exact {
-        attempt.skeleton = rounded(&prepared, options, &attempt)?;
+        attempt.skeleton = rounded(prepared, options, &attempt)?;
     }
     let Attempt {
         degree,
@@ -588,9 +623,22 @@ fn finish(
         pass: "layout",
         text: plan.dump(network),
     };
-    let mut dumps = prepared.dumps;
+    let mut dumps = prepared.dumps.clone();
     dumps.push(layouts);
-    conclude(program, prepared.graph, prepared.friendliness, dumps)
+    let agreement = match options.arithmetic {
+        Arithmetic::Approximate => None,
+        Arithmetic::Exact => {
+            let rounded = Rounded {
+                program: &program,
+                input: &query,
+                output: &output,
+            };
+            rounded.agreement(&prepared.graph, &prepared.calibration)?
+        }
+    };
+    let (graph, friendliness) = (prepared.graph.clone(), prepared.friendliness.clone());
+    let report = Report::new(&program, friendliness, agreement);
+    conclude(program, graph, report, dumps)
 }
 
 /// A shape as programs write it.
@@ -623,15 +671,14 @@ fn query_map(cells: &[u32]) -> Vec<u32> {
         .collect()
 }
 
-/// Validates the program and writes the report.
+/// Validates the program and writes down what is told of it.
 pub(crate) fn conclude(
     program: Program,
     graph: Graph,
-    friendliness: Friendliness,
+    report: Report,
     mut dumps: Vec<Dump>,
 ) -> Result<Compilation, CompileError> {
     program.validate()?;
-    let report = Report::new(&program, friendliness);
     dumps.push(Dump {
         pass: "levels",
         text: dump_steps(&program.steps),

@@ -87,6 +87,20 @@ pub enum CompileError {
         /// Tolerance.
         tolerance: f64,
     },
+    /// An exact program whose rounding changes too many answers.
+    #[error(
+        "rounded to integers, the network keeps its answer on {:.1} % of the calibration examples, \
+         {:.1} % are asked for; fine-tune it for a smaller range of values, or use the approximate \
+         scheme (ckks)",
+        100.0 * .found,
+        100.0 * .least
+    )]
+    Rounding {
+        /// Best share of answers kept.
+        found: f64,
+        /// What was asked for.
+        least: f64,
+    },
     /// An approximate reply that cannot bear the noise that hides how it was computed.
     #[error(
         "a reply with {flooding} of flooding would be off by {predicted:.2e}, {tolerance:.2e} is \

@@ -433,7 +433,10 @@ pub(crate) fn failure(chain: &Chain<'_>, refusal: Refusal, depth: u32) -> Compil
             }
         }
         (_, Refusal::TooNoisy(predicted)) => {
-            let tolerance = bounds.tolerance;
+            let tolerance = match bounds.arithmetic {
+                Arithmetic::Approximate => bounds.tolerance,
+                Arithmetic::Exact => exact::ROUNDING_TOLERANCES_MAX * bounds.tolerance,
+            };
             match bounds.flooding {
                 Some(flooding) if bounds.arithmetic == Arithmetic::Approximate => {
                     CompileError::TooNoisyToFlood {

@@ -15,6 +15,7 @@
 //! the same program.
 
 pub mod activations;
+mod agreement;
 mod batch;
 mod check;
 mod compile;

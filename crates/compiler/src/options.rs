@@ -48,6 +48,10 @@ pub struct Options {
     /// How strongly replies hide the weights from whoever decrypts them; nothing if that is the
     /// model owner.
     pub flooding: Option<Flooding>,
+    /// Smallest share of the calibration examples to which a program of
+    /// [`Arithmetic::Exact`] must give the answer of the network; it is made more precise until it
+    /// does.
+    pub agreement: f64,
     /// Replace operators that ciphertexts cannot compute.
     pub replace: Option<Replacement>,
 }
@@ -67,6 +71,7 @@ impl Default for Options {
             tolerance: 1.0 / 384.0,
             weights: Weights::Plain,
             flooding: None,
+            agreement: 0.9,
             replace: None,
         }
     }

@@ -59,7 +59,7 @@ pub(crate) fn run(
         exposures: exposures.collect(),
         results: Vec::new(),
     };
-    let affordable = affordable(steps);
+    let affordable = affordable(steps, EXAMPLES_LIMIT);
     let count = calibration.len().clamp(1, affordable);
     // Spread over the calibration data, which may be ordered by class.
     for example in (0..count).map(|i| i * calibration.len() / count) {
@@ -93,8 +93,8 @@ fn largest(steps: &[Step], input: &Layout, examples: &[Tensor]) -> Result<Vec<f6
     Ok(largest)
 }
 
-/// How many examples are run.
-fn affordable(steps: &[Step]) -> usize {
+/// How many examples are run, `most` at most.
+pub(crate) fn affordable(steps: &[Step], most: usize) -> usize {
     let work = |step: &Step| match &step.operation {
         Operation::Linear(linear) => linear
             .diagonals
@@ -105,7 +105,7 @@ fn affordable(steps: &[Step]) -> usize {
         _ => 0u64,
     };
     let work: u64 = steps.iter().map(work).sum();
-    (WORK_LIMIT / work.max(1)).clamp(2, EXAMPLES_LIMIT as u64) as usize
+    (WORK_LIMIT / work.max(1)).clamp(2, most as u64) as usize
 }
 
 /// The query's slots for one example.

@@ -27,6 +27,8 @@ pub struct Report {
     pub examples_per_query: usize,
     /// Predicted standard deviation of the output error.
     pub output_error: f64,
+    /// Share of the calibration examples to which an exact program gives the answer of the network.
+    pub agreement: Option<f64>,
     /// Multiplicative depth: products and weighted sums in sequence that use modulus.
     pub levels_used: u32,
     /// What the friendliness pass found.
@@ -34,7 +36,11 @@ pub struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(program: &Program, friendliness: Friendliness) -> Report {
+    pub(crate) fn new(
+        program: &Program,
+        friendliness: Friendliness,
+        agreement: Option<f64>,
+    ) -> Report {
         let plan = &program.parameters;
         let degree = 1u64 << plan.log_n;
         let query = program.input.ciphertexts() as u64;
@@ -58,6 +64,7 @@ impl Report {
             reply_bytes: reply * bytes(plan.log_q(reply_level), 2),
             examples_per_query: program.input.examples as usize,
             output_error: result.map_or(0.0, |step| step.estimate.error) * program.output.factor,
+            agreement,
             levels_used: plan.level_max() - reply_level,
             friendliness,
         }
@@ -169,6 +176,14 @@ impl fmt::Display for Report {
             out,
             "output error     {:.2e} (standard deviation)",
             self.output_error
-        )
+        )?;
+        match self.agreement {
+            Some(share) => writeln!(
+                out,
+                "answers          {:.2} % of the calibration examples as in clear",
+                100.0 * share
+            ),
+            None => Ok(()),
+        }
     }
 }

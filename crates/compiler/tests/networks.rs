@@ -8,7 +8,7 @@ use scuro_compiler::{Arithmetic, Compilation, CompileError, Options, compile};
 use scuro_nn::graph::{Graph, GraphBuilder, Op, Padding, Window};
 use scuro_nn::reference;
 use scuro_nn::tensor::Tensor;
-use scuro_program::{Flooding, Operation, Packing, Scheme, Step, Weights};
+use scuro_program::{Flooding, Operation, Packing, Program, Scheme, Step, Weights};
 
 /// Compiles and compares with the reference; every reply slot must be an output or zero.
 fn check(graph: &Graph, options: &Options, random: &mut Random) -> Compilation {
@@ -465,4 +465,61 @@ fn the_largest_of_many_examples_has_to_fit_a_batch() {
         provided > 1.2 * f64::from(largest),
         "{largest} in room for {provided}"
     );
+}
+
+/// The bits of the plaintext prime of an exact program.
+fn plain_bits(program: &Program) -> u32 {
+    match program.parameters.scheme {
+        Scheme::Bgv { plain_bits } => plain_bits,
+        Scheme::Ckks => panic!("the program is approximate"),
+    }
+}
+
+#[test]
+fn exact_programs_keep_as_many_answers_as_are_asked_for() {
+    let mut random = Random::new(13);
+    let mut net = GraphBuilder::new("classifier", [30]);
+    net.then(dense(&mut random, 20, 30)).then(Op::Square);
+    net.then(dense(&mut random, 8, 20));
+    let graph = net.finish().unwrap();
+    let images: Vec<_> = (0..400).map(|_| random.image(&[30])).collect();
+    let compiled = |agreement: f64| {
+        let options = Options {
+            arithmetic: Arithmetic::Exact,
+            agreement,
+            ..Options::default()
+        };
+        compile(&graph, &options, &images)
+    };
+    let coarse = compiled(0.0).unwrap();
+    let found = coarse.report.agreement.unwrap();
+    assert!((0.5..0.999).contains(&found), "{found}");
+    // What the report says is what the program does.
+    let kept = |image: &&Tensor| {
+        let scale = coarse.program.input.scale_log2.exp2() as f32;
+        let rounded: Vec<f32> = image
+            .data
+            .iter()
+            .map(|x| (x * scale).round() / scale)
+            .collect();
+        let result = run(&coarse.program, query(&coarse.program, &rounded));
+        let expected = reference::run(&coarse.graph, image).unwrap().data;
+        let expected: Vec<f64> = expected.into_iter().map(f64::from).collect();
+        largest(&outputs(&coarse.program, &result)) == largest(&expected)
+    };
+    let share = images.iter().filter(kept).count() as f64 / images.len() as f64;
+    assert!((share - found).abs() < 1e-9, "{share} and {found}");
+    let fine = compiled(0.999).unwrap();
+    assert!(fine.report.agreement.unwrap() >= 0.999);
+    assert!(plain_bits(&fine.program) > plain_bits(&coarse.program));
+    let error = compiled(2.0).unwrap_err();
+    let CompileError::Rounding { found, least } = error else {
+        panic!("{error}")
+    };
+    assert!(least == 2.0 && found >= 0.999);
+}
+
+fn largest(scores: &[f64]) -> usize {
+    let order = |&a: &usize, &b: &usize| scores[a].total_cmp(&scores[b]);
+    (0..scores.len()).max_by(order).unwrap()
 }

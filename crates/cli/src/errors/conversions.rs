@@ -144,9 +144,13 @@ impl From<CompileError> for Failure {
             CompileError::TooNoisy { .. } => {
                 ("compile.too-noisy", "a larger --log-n, or fewer layers")
             }
+            CompileError::Rounding { .. } => (
+                "compile.rounding",
+                "`scuro train --from` fine-tunes; --agreement asks for less",
+            ),
             CompileError::TooNoisyToFlood { .. } => (
                 "compile.flooding",
-                "leave --scheme out: integers lose nothing; or ask for fewer bits",
+                "leave --scheme out: integers bear any flooding; or ask for fewer bits",
             ),
             CompileError::NoRoomToFlood { log_n, .. } => {
                 ("compile.flooding", no_room_to_flood_hint(log_n))

@@ -74,6 +74,10 @@ pub(crate) fn summary(context: &Context, compiled: &Compiled) -> String {
             "predicted score error",
             &format!("{:.1e}", report.output_error),
         ]);
+        if let Some(share) = report.agreement {
+            let kept = format!("{:.2} % of the calibration images", 100.0 * share);
+            table.row(["answers as in clear", &kept]);
+        }
     }
     table.render(context.style)
 }
@@ -96,7 +100,7 @@ pub(crate) fn to_json(compiled: &Compiled) -> Value {
             "evaluator_bytes": report.evaluator_bytes,
             "key_bytes": report.key_bytes, "key_bytes_seeded": report.key_bytes_seeded,
             "query_bytes": report.query_bytes, "reply_bytes": report.reply_bytes,
-            "score_error": report.output_error,
+            "score_error": report.output_error, "agreement": report.agreement,
         });
     }
     data

@@ -31,8 +31,8 @@ const WEIGHT_SCALE_STEP: f64 = 0.25;
 /// Rounding may err by this many tolerances of an approximate program, a third of the spread of the
 /// outputs: it is the same for every run and shows in the clear accuracy.
 const ROUNDING_TOLERANCES: f64 = 128.0;
-/// With the largest plaintext prime it may err by this many.
-const ROUNDING_TOLERANCES_MAX: f64 = 1024.0;
+/// With the largest plaintext prime it may err by this many; whether answers bear it is seen later.
+pub(super) const ROUNDING_TOLERANCES_MAX: f64 = 1024.0;
 /// With less error than this many there is no need for a larger plaintext prime.
 const ROUNDING_TOLERANCES_FINE: f64 = 12.0;
 /// A larger plaintext prime may take so many times the time, and encrypted weights so many times
