@@ -23,6 +23,10 @@ demo:
 bench *group:
     cargo run --release -- bench {{group}}
 
+# the networks that `scuro bench gomez --models DIR` measures, an hour on two cores
+bench-models dir:
+    xtask/bench-models.sh {{dir}}
+
 # laws of the house
 tidy:
     cargo xtask tidy

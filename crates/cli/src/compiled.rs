@@ -423,7 +423,7 @@ pub(crate) fn compile(
         .agreement
         .filter(|&share| share < USUAL_AGREEMENT)
     {
-        context.note(&format!(
+        context.note(format!(
             "rounded to integers, the network keeps its answer on {:.1} % of the calibration \
              images; --precision or --agreement ask for more, --scheme ckks does not round",
             100.0 * share

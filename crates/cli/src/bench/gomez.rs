@@ -18,7 +18,7 @@ use crate::errors::Failure;
 use crate::scoring::Mode;
 use crate::verbs::accuracy::Score;
 use measure::{decryption, latency, latency_plain, memory, size, throughput};
-use score::{Data, agreement, exact, loss, whole, whole_loss};
+use score::{Data, Integers, agreement, exact, exact_loss, loss, whole, whole_loss};
 use subject::Network::{self, Classifier, CryptoNets, LastLayer, NoActivation, WholeCifar10};
 use subject::{Point, Scheme, Subject};
 
@@ -28,8 +28,14 @@ pub(crate) use tables::{KIND, Tables, measure_all};
 
 /// Name of the group.
 pub(crate) const GROUP: &str = "gomez";
-/// Cases of another group that say how fast the machine is.
-pub(super) const REFERENCES: [&str; 2] = ["he.ntt.n8192", "he.rotate.n8192"];
+/// Cases of another group that say how fast the machine is, and those of its figures that are asked
+/// for here.
+pub(super) const REFERENCES: [&str; 4] = [
+    "he.ntt.n8192",
+    "he.rotate.n8192",
+    "he.bfv-multiply.n8192",
+    "he.bfv-multiply.n16384",
+];
 
 /// What cases share: compiling takes seconds, scoring minutes.
 #[derive(Debug, Default)]
@@ -38,6 +44,8 @@ pub(crate) struct Shared {
     subject: RefCell<Option<(Point, Rc<Subject>)>>,
     /// Encrypted scorings of classifiers.
     scores: RefCell<Vec<(Data, Score)>>,
+    /// Scorings of the integer reference.
+    integers: RefCell<Vec<(Data, Integers)>>,
     /// The run of vault and device as processes.
     edge: OnceCell<Result<edge::Run, Failure>>,
 }
@@ -469,6 +477,13 @@ pub(super) const CASES: &[Case] = &[
         1.0,
         |s| exact(s, Data::Mnist),
     ),
+    Case::lower(
+        "gomez.mnist.bgv.128.loss",
+        "accuracy below the float network",
+        "points",
+        0.5,
+        |s| exact_loss(s, Data::Mnist),
+    ),
     Case::higher(
         "gomez.cifar10.ckks.128.agreement",
         "encrypted classifier = clear answer",
@@ -491,11 +506,39 @@ pub(super) const CASES: &[Case] = &[
         |s| exact(s, Data::Cifar10),
     ),
     Case::lower(
+        "gomez.cifar10.bgv.128.loss",
+        "accuracy below the float network",
+        "points",
+        2.0,
+        |s| exact_loss(s, Data::Cifar10),
+    ),
+    Case::lower(
         "gomez.cifar10-cnn.plain.latency",
         "whole network, image encrypted",
         "ms",
         400.0,
         |s| latency(s, WHOLE_PLAIN),
+    ),
+    Case::lower(
+        "gomez.cifar10-cnn.plain.memory",
+        "evaluator, peak",
+        "MB",
+        6000.0,
+        |s| memory(s, WHOLE_PLAIN),
+    ),
+    Case::higher(
+        "gomez.cifar10-cnn.plain.agreement",
+        "= clear answer; 1000 images with --full",
+        "share",
+        1.0,
+        |s| whole(s, WHOLE_PLAIN, Mode::Encrypted),
+    ),
+    Case::higher(
+        "gomez.cifar10-cnn.plain.simulated",
+        "= clear answer; all images with --full",
+        "share",
+        1.0,
+        |s| whole(s, WHOLE_PLAIN, Mode::Simulate),
     ),
     Case::lower(
         "gomez.cifar10-cnn.encrypted.latency",
@@ -516,14 +559,14 @@ pub(super) const CASES: &[Case] = &[
         "= clear answer; 1000 images with --full",
         "share",
         1.0,
-        |s| whole(s, Mode::Encrypted),
+        |s| whole(s, WHOLE, Mode::Encrypted),
     ),
     Case::higher(
-        "gomez.cifar10-cnn.simulated.agreement",
+        "gomez.cifar10-cnn.encrypted.simulated",
         "= clear answer; all images with --full",
         "share",
-        0.999,
-        |s| whole(s, Mode::Simulate),
+        1.0,
+        |s| whole(s, WHOLE, Mode::Simulate),
     ),
     Case::lower(
         "gomez.cifar10-cnn.loss",

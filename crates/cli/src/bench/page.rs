@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::case::Outcome;
+use super::gomez::Tables;
 use crate::html;
 use crate::machine::Machine;
 
@@ -16,6 +17,9 @@ pub(crate) struct Results {
     pub(crate) method: String,
     /// All cases.
     pub(crate) cases: Vec<Outcome>,
+    /// The tables of the group that has some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tables: Option<Tables>,
 }
 
 /// The page of a result file.

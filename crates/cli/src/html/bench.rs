@@ -4,6 +4,7 @@ use crate::bench::{Case, Outcome, Results};
 
 use super::charts::{Bar, WIDE, bars};
 use super::page::{MARK, footer, page};
+use super::tables::tables_body;
 use super::{escape, sections};
 
 /// A page with a section for each group.
@@ -22,9 +23,10 @@ pub(crate) fn bench_page(results: &Results) -> String {
         .iter()
         .map(|name| group_section(results, name))
         .collect();
+    let tables = results.tables.as_ref().map_or(String::new(), tables_body);
     page(
         "Scuro: benchmark",
-        &format!("{hero}{sections}"),
+        &format!("{hero}{sections}{tables}"),
         &footer(&results.header),
     )
 }

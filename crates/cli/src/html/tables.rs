@@ -8,6 +8,15 @@ use super::{escape, sections, table};
 
 /// A page with a section for each table.
 pub(crate) fn tables_page(tables: &Tables) -> String {
+    page(
+        "Scuro: encrypted model",
+        &format!("{}{}", hero(tables), tables_body(tables)),
+        &footer(&tables.header),
+    )
+}
+
+/// The sections.
+pub(super) fn tables_body(tables: &Tables) -> String {
     let body: String = gomez::sheets(tables)
         .iter()
         .map(|sheet| {
@@ -26,11 +35,7 @@ pub(crate) fn tables_page(tables: &Tables) -> String {
         true => String::new(),
         false => sections::section("Not measured", "", &format!("<ul>{missing}</ul>")),
     };
-    page(
-        "Scuro: encrypted model",
-        &format!("{}{body}{missing}", hero(tables)),
-        &footer(&tables.header),
-    )
+    body + &missing
 }
 
 fn hero(tables: &Tables) -> String {

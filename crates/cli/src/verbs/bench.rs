@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::bench::{self, Case, Outcome, Results, Settings, gomez};
+use crate::bench::gomez::{self, Tables};
+use crate::bench::{self, Case, Outcome, Results, Settings};
 use crate::context::Context;
 use crate::errors::Failure;
 use crate::machine::Machine;
@@ -26,8 +27,8 @@ pub(crate) struct Arguments {
     /// Samples of each case.
     #[arg(long, value_name = "COUNT")]
     samples: Option<usize>,
-    /// With `gomez`, or one of its networks (`gomez.last-layer`): the tables of the paper instead
-    /// of the cases.
+    /// With `gomez`, which prints them after the cases, or one of its networks
+    /// (`gomez.last-layer`): only the tables of the paper.
     #[arg(long)]
     tables: bool,
     /// Whole test sets too; takes minutes.
@@ -73,14 +74,21 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
     if arguments.tables {
         return tables(context, &settings, arguments.wanted, arguments.out);
     }
-    let results = Results {
+    let mut results = Results {
         header: Machine::detect(),
         method: METHOD.into(),
         cases: measure(&cases, &settings),
+        tables: None,
     };
+    let mut human = table(context, &results);
+    if arguments.wanted.as_deref() == Some(gomez::GROUP) {
+        let tables = gomez::measure_all(&settings, None)?;
+        human.push_str(&sheets(context, &tables));
+        results.tables = Some(tables);
+    }
     let data = json(&results, arguments.out)?;
     let rows = data["cases"].as_array().cloned().unwrap_or_default();
-    Ok(Reply::new(data, table(context, &results)).with_rows(rows))
+    Ok(Reply::new(data, human).with_rows(rows))
 }
 
 /// The results as JSON, written to a file if one is named.
@@ -108,8 +116,17 @@ fn tables(
     };
     let only = group.strip_prefix('.');
     let tables = gomez::measure_all(settings, only)?;
-    let mut human = format!("{}\n{}\n", tables.header.summary(), tables.method);
-    for sheet in gomez::sheets(&tables) {
+    let header = format!("{}\n{}\n", tables.header.summary(), tables.method);
+    let human = header + &sheets(context, &tables);
+    let data = json(&tables, out)?;
+    let rows = data["rows"].as_array().cloned().unwrap_or_default();
+    Ok(Reply::new(data, human).with_rows(rows))
+}
+
+/// Tables as text, and what is missing in them.
+fn sheets(context: &Context, tables: &Tables) -> String {
+    let mut human = String::new();
+    for sheet in gomez::sheets(tables) {
         let mut table = Table::new(&sheet.heads);
         sheet.rows.into_iter().for_each(|row| {
             table.row(row);
@@ -121,9 +138,7 @@ fn tables(
     for missing in &tables.missing {
         human.push_str(&format!("\n{missing}"));
     }
-    let data = json(&tables, out)?;
-    let rows = data["rows"].as_array().cloned().unwrap_or_default();
-    Ok(Reply::new(data, human + "\n").with_rows(rows))
+    human + "\n"
 }
 
 fn measure(cases: &[&Case], settings: &Settings<'_>) -> Vec<Outcome> {

@@ -1,6 +1,7 @@
 //! The tables as cells, for the terminal and for the page.
 
 use super::published::{self, PAPER_SIZE_FACTOR, SEAL};
+use super::subject::{Network, Scheme};
 use super::tables::{Processing, Row, Tables, Usage};
 use crate::units::significant;
 
@@ -120,7 +121,8 @@ fn processing(tables: &Tables, features: Features) -> Sheet {
         cells.push(format!("{:.1}", ours.room_bits));
         cells.push(format!("{:.1}", ours.precision_bits));
         cells.extend((0..3).map(|i| optional(paper.map(|paper| paper[i]))));
-        let faster = paper.map(|paper| paper[0] * 1e3 / ours.usage.milliseconds);
+        let same = paper.filter(|_| row.network != Network::NoActivation.name());
+        let faster = same.map(|paper| paper[0] * 1e3 / ours.usage.milliseconds);
         cells.push(faster.map_or(NONE.into(), |factor| format!("{factor:.0}")));
         cells
     };
@@ -130,7 +132,8 @@ fn processing(tables: &Tables, features: Features) -> Sheet {
     };
     let lead = format!(
         "{lead}Room: bits of modulus that the reply leaves free before it overflows, the budget of \
-         approximate arithmetic. The paper's budget is that of BGV, on another machine."
+         approximate arithmetic. The paper's budget is that of BGV, on another machine. It computes \
+         both layers without an activation, we their product: no factor is given."
     );
     Sheet {
         title,
@@ -165,6 +168,14 @@ fn decryption(tables: &Tables) -> Sheet {
     }
 }
 
+/// The noise budget of exact replies; approximate ones have none.
+fn budget(row: &Row) -> String {
+    match row.scheme == Scheme::Bgv.name() {
+        true => format!("{:.1}", row.sealed.room_bits),
+        false => NONE.into(),
+    }
+}
+
 fn seal(tables: &Tables) -> Sheet {
     let mut rows: Vec<Vec<String>> = Vec::new();
     let at_128 = |row: &&Row| row.security == 128 && row.network != "no-activation";
@@ -174,7 +185,7 @@ fn seal(tables: &Tables) -> Sheet {
             significant(row.sealed.usage.milliseconds),
             significant(row.weights_mb),
             optional(row.sealed.usage.memory_mb),
-            NONE.into(),
+            budget(row),
         ]);
     }
     let megabytes = |mebibytes: Option<f64>| optional(mebibytes.map(|m| m * 1.048_576));

@@ -20,7 +20,9 @@ use crate::privacy::DecryptorChoice;
 /// Seed of random weights and inputs.
 const SEED: u64 = 2019;
 /// Random inputs that ranges are calibrated on.
-const RANDOM_INPUTS: usize = 64;
+const RANDOM_INPUTS: usize = 256;
+/// Random numbers behind the features of one input.
+const CAUSES: usize = 32;
 /// Inputs that a subject keeps.
 const INPUTS: usize = 32;
 
@@ -154,6 +156,8 @@ pub(super) struct Subject {
     pub(super) inputs: Vec<Vec<f32>>,
     /// Where weights and inputs are from.
     pub(super) origin: String,
+    /// Whether the layers are one affine map, which alone is encrypted.
+    affine: bool,
 }
 
 impl Subject {
@@ -172,19 +176,29 @@ impl Subject {
 
     fn new(settings: &Settings<'_>, point: Point) -> Result<Self, Failure> {
         let arguments = point.arguments();
-        match (point.network, trained(settings, point.network)) {
+        let subject = match (point.network, trained(settings, point.network)) {
             (Network::CryptoNets, _) => Self::cryptonets(settings, &arguments),
             (_, Some(path)) => Self::trained(settings, path, &arguments),
             (network, None) => Self::random(network, &arguments),
-        }
+        };
+        Ok(Self {
+            affine: point.network == Network::NoActivation,
+            ..subject?
+        })
     }
 
-    /// 32-bit floats of the weights that are compiled.
+    /// 32-bit floats of the weights that are encrypted.
     pub(super) fn float_bytes(&self) -> Result<f64, Failure> {
+        let program = self.compiled.model.program();
+        let (inputs, outputs) = (program.input.elements(), program.output.addresses.len());
         let graph = self.compiled.graph.as_ref();
         let graph =
             graph.ok_or_else(|| Failure::internal("a subject is compiled from a network"))?;
-        Ok((4 * graph.totals()?.parameters) as f64)
+        let floats = match self.affine {
+            true => (inputs + 1) * outputs / program.input.examples as usize,
+            false => graph.totals()?.parameters,
+        };
+        Ok((4 * floats) as f64)
     }
 
     /// Parameters and origin, for notes.
@@ -242,6 +256,7 @@ impl Subject {
             inputs: (0..examples.len()).map(|i| examples.input(i)).collect(),
             compiled,
             origin,
+            affine: false,
         })
     }
 
@@ -254,6 +269,7 @@ impl Subject {
             inputs: inputs.collect(),
             compiled: Compiled::new(compilation, graph)?,
             origin: "a network of this form with random weights".into(),
+            affine: false,
         })
     }
 }
@@ -283,17 +299,27 @@ fn untrained(network: Network) -> Result<Graph, Failure> {
     Ok(graph.split(cut)?.1)
 }
 
-/// Pixels in `[0, 1]`, or what a ReLU leaves of values in `[-1, 1]`.
+/// Pixels in `[0, 1]`, or what a ReLU leaves of a few causes that show in all features: those of
+/// images go together too, and the compiler makes use of it.
 fn random_inputs(network: Network, shape: &[usize]) -> Result<Vec<Tensor>, Failure> {
     let mut rng = ChaCha20Rng::seed_from_u64(SEED);
-    let mut unit = || rng.next_u32() as f32 / u32::MAX as f32;
-    let mut value = || match network {
-        Network::WholeCifar10 => unit(),
-        _ => (2.0 * unit() - 1.0).max(0.0),
-    };
     let count: usize = shape.iter().product();
+    let mut values = |count: usize, lowest: f32| -> Vec<f32> {
+        let unit = |_| rng.next_u32() as f32 / u32::MAX as f32;
+        let unit = (0..count).map(unit);
+        unit.map(|unit| lowest + (1.0 - lowest) * unit).collect()
+    };
+    let mixing = values(count * CAUSES, -1.0);
     let mut input = |_| {
-        let data = (0..count).map(|_| value()).collect();
+        let data = match network {
+            Network::WholeCifar10 => values(count, 0.0),
+            _ => {
+                let causes = values(CAUSES, -1.0);
+                let mixed = |row: &[f32]| row.iter().zip(&causes).map(|(m, c)| m * c).sum();
+                let mixed = mixing.chunks(CAUSES).map(|row| f32::max(mixed(row), 0.0));
+                mixed.collect()
+            }
+        };
         Ok(Tensor::new(shape.to_vec(), data)?)
     };
     (0..RANDOM_INPUTS).map(&mut input).collect()
