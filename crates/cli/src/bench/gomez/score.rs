@@ -150,7 +150,10 @@ pub(super) fn exact(settings: &Settings<'_>, data: Data) -> Result<Sampling, Fai
     let (context, model) = (settings.context, &compiled.model);
     let reference = scoring::clear_program(context, model, &examples)?;
     let encrypted = scoring::encrypted(context, model, &examples)?;
-    let equal = reference.iter().zip(&encrypted).filter(|(a, b)| a == b);
+    let equal = reference
+        .iter()
+        .zip(&encrypted)
+        .filter(|(a, b)| **a == b.scores);
     let share = equal.count() as f64 / examples.len() as f64;
     let note = format!("{} images", examples.len());
     Ok(Sampling::single(share, settings.threads).note(note))
