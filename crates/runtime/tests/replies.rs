@@ -1,8 +1,8 @@
-//! What a reply tells: whether it can be believed.
+//! What a reply tells: whether it can be believed, and nothing of the features to who has no key.
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
-use scuro_client::{Client, KeySet, Model, Prediction};
+use scuro_client::{Client, KeySet, Model, Prediction, Protected, gather};
 use scuro_compiler::{Arithmetic, Options, compile};
 use scuro_fhe::bgv::{BgvContext, Evaluator};
 use scuro_fhe::keys::EvaluationKeys;
@@ -10,9 +10,11 @@ use scuro_fhe::{AnyCiphertext, AnyContext};
 use scuro_nn::graph::{Graph, GraphBuilder, Op};
 use scuro_nn::tensor::Tensor;
 use scuro_program::{Flooding, Program, Weights};
+use scuro_runtime::RuntimeError;
 use scuro_runtime::encrypted::Prepared;
 
 const INPUTS: usize = 70;
+const BOTH: [Arithmetic; 2] = [Arithmetic::Approximate, Arithmetic::Exact];
 
 struct Random(ChaCha20Rng);
 
@@ -183,4 +185,69 @@ fn an_exact_answer_without_noise_budget_is_known_for_it() {
         in_range += usize::from(!deployment.client.model().out_of_range(&answer.scores));
     }
     assert!(in_range > 0, "scores alone give some of them away, not all");
+}
+
+/// A protected classifier: client, evaluator, keys without and with the public one.
+fn protected(program: &Program) -> (Client, Prepared, EvaluationKeys, EvaluationKeys) {
+    let mut rng = ChaCha20Rng::seed_from_u64(5);
+    let protected = Protected::new(program, &mut rng).unwrap();
+    let (model, keys) = (protected.model, protected.keys);
+    let weights = model.open_weights(protected.weights).unwrap();
+    let scheme = model.scheme().clone();
+    let prepared = Prepared::with_weights(model.program(), scheme, weights).unwrap();
+    let client = Client::new(&model, keys.secret).unwrap();
+    let bare = keys.evaluation.clone();
+    let other = KeySet::generate(&model, &mut rng).unwrap().public;
+    let refused = bare.clone().with_public_key(other);
+    assert!(matches!(refused, Err(scuro_fhe::Error::KeyMismatch { .. })));
+    let whole = keys.evaluation.with_public_key(keys.public).unwrap();
+    (client, prepared, bare, whole)
+}
+
+#[test]
+fn replies_to_the_same_features_differ_and_decrypt_to_the_same_answer() {
+    for arithmetic in BOTH {
+        let mut random = Random::new(79);
+        let graph = random.classifier(4);
+        let images = random.images(8, 1.0);
+        let options = Options {
+            weights: Weights::Private,
+            arithmetic,
+            ..Options::default()
+        };
+        let compilation = compile(&graph, &options, &images).unwrap();
+        let tolerance = 12.0 * compilation.report.output_error;
+        let (client, prepared, bare, whole) = protected(&compilation.program);
+        let features = gather(client.model().program(), &[&images[0].data]).unwrap();
+        let refused = prepared.evaluate_features(&bare, &features, 1, &mut |_| {});
+        assert_eq!(refused, Err(RuntimeError::MissingPublicKey));
+        let mut before = Vec::new();
+        let last = compilation.program.steps.len() - 1;
+        let mut reply = || {
+            let mut watch = |event: scuro_runtime::Observation<'_>| {
+                if event.step == last {
+                    before.push(event.result.to_vec());
+                }
+            };
+            prepared
+                .evaluate_features(&whole, &features, 1, &mut watch)
+                .unwrap()
+        };
+        let (one, other) = (reply(), reply());
+        assert_ne!(one, other, "{arithmetic:?}");
+        assert_eq!(before[0], before[1], "only the fresh zero differs");
+        let scores = |reply| {
+            let reply = client.model().reply(1, &[reply]).unwrap();
+            let answer = client.decrypt(&reply).unwrap().remove(0);
+            assert!(!answer.overflowed);
+            answer.scores
+        };
+        let tolerance = match arithmetic {
+            Arithmetic::Exact => 0.0,
+            Arithmetic::Approximate => tolerance,
+        };
+        for (a, b) in scores(one).iter().zip(scores(other)) {
+            assert!((a - b).abs() <= tolerance, "{arithmetic:?}: {a} and {b}");
+        }
+    }
 }

@@ -159,8 +159,11 @@ impl Deployment {
         let scheme = model.scheme().clone();
         Self {
             client: Client::new(&model, keys.secret).unwrap(),
+            keys: keys
+                .evaluation
+                .with_public_key(keys.public.clone())
+                .unwrap(),
             public: Some(PublicClient::new(&model, keys.public)),
-            keys: keys.evaluation,
             prepared: Prepared::with_weights(model.program(), scheme, weights).unwrap(),
             rng,
         }

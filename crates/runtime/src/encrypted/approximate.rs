@@ -287,6 +287,15 @@ impl Arithmetic for Approximate {
             .flood(x, operand, public, flooding(flood), rng)
     }
 
+    fn rerandomize(
+        &self,
+        x: &Ciphertext,
+        keys: &EvaluationKeys,
+        rng: &mut Generator,
+    ) -> Result<Ciphertext, Error> {
+        self.evaluator.rerandomize(x, keys.public_key()?, rng)
+    }
+
     fn combine(
         &self,
         combination: &Combination,

@@ -194,6 +194,13 @@ pub(crate) trait Arithmetic: Send + Sync {
         keys: &EvaluationKeys,
         rng: &mut Generator,
     ) -> Result<Self::Ciphertext, scuro_fhe::Error>;
+    /// Plus a fresh encryption of zero under the public key.
+    fn rerandomize(
+        &self,
+        x: &Self::Ciphertext,
+        keys: &EvaluationKeys,
+        rng: &mut Generator,
+    ) -> Result<Self::Ciphertext, scuro_fhe::Error>;
     /// Ciphertext `index` of a sum of multiples.
     fn combine(
         &self,

@@ -246,6 +246,15 @@ impl Arithmetic for Exact {
         self.evaluator.flood(x, noise, public, how, rng)
     }
 
+    fn rerandomize(
+        &self,
+        x: &Ciphertext,
+        keys: &EvaluationKeys,
+        rng: &mut Generator,
+    ) -> Result<Ciphertext, Error> {
+        self.evaluator.rerandomize(x, keys.public_key()?, rng)
+    }
+
     fn combine(
         &self,
         combination: &Combination,
