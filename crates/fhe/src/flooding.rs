@@ -17,7 +17,8 @@
 //! bit of noise is a bit of the result.
 //!
 //! B must be a worst-case bound for the declared inputs, not a measurement. The bounds of
-//! [`crate::noise::NoiseModel`] hold except with a probability below 2^-60 per ciphertext.
+//! [`crate::noise::NoiseModel`] hold except with a probability below 2^-52 per ciphertext (2^-55 at
+//! N = 2^13) for each random error that they sum.
 //!
 //! Source: Gentry 2009, section 4 (drowning); Li, Micciancio, Schultz, Sorrell 2022, "Securing
 //!     approximate homomorphic encryption using differential privacy", Theorem 2 (Relaxed).
