@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use crate::errors::{Exit, Failure};
 
 /// Largest file that any verb reads: encrypted batches and key sets stay far below.
@@ -43,6 +45,8 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     };
     let mut bytes = Vec::new();
     if metadata.len() <= limit {
+        // No copy is left behind by a vector that grows: it may be a key.
+        bytes.reserve_exact(metadata.len() as usize);
         let read = file.take(limit + 1).read_to_end(&mut bytes);
         read.map_err(|error| Failure::io("read", path, &error))?;
     }
@@ -53,6 +57,11 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
         );
     }
     Ok(bytes)
+}
+
+/// Reads a whole file that holds a secret.
+pub(crate) fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    read(path).map(Zeroizing::new)
 }
 
 /// Writes through a temporary file in the same folder and a rename; a link stays a link, and a

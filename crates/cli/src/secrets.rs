@@ -1,20 +1,10 @@
-//! Randomness for keys and ciphertexts: a fast generator seeded by the operating system.
+//! Randomness for keys and ciphertexts.
 
-use rand_chacha::ChaCha20Rng;
-use rand_core::SeedableRng;
+use scuro_runtime::random::Generator;
 
-use crate::errors::{Exit, Failure};
+use crate::errors::Failure;
 
 /// A generator fit for keys.
-pub(crate) fn generator() -> Result<ChaCha20Rng, Failure> {
-    let mut seed = [0u8; 32];
-    getrandom::fill(&mut seed).map_err(|error| {
-        Failure::new(
-            Exit::JobFailed,
-            "random.unavailable",
-            format!("no system randomness: {error}"),
-        )
-        .hint("keys cannot be made on this machine")
-    })?;
-    Ok(ChaCha20Rng::from_seed(seed))
+pub(crate) fn generator() -> Result<Generator, Failure> {
+    Ok(Generator::new()?)
 }

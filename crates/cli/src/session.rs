@@ -41,10 +41,12 @@ impl Session {
             weights,
             keys,
         } = protected;
+        // Replies to features in clear are re-randomised.
+        let evaluation = keys.evaluation.with_public_key(keys.public.clone())?;
         Ok(Self {
             client: Client::new(&model, keys.secret)?,
             public: Some(PublicClient::new(&model, keys.public)),
-            evaluator: Evaluator::with_weights(model, keys.evaluation, weights, threads)?,
+            evaluator: Evaluator::with_weights(model, evaluation, weights, threads)?,
         })
     }
 

@@ -214,6 +214,13 @@ fn features_in_clear_meet_encrypted_weights() {
     let account = desk.data(&[&evaluate[..], &device].concat());
     let steps = account["steps"].as_array().map_or(0, Vec::len);
     assert!(steps > 5, "{account}");
+    let reply = desk.read("reply.ct");
+    desk.data(&[&evaluate[..], &device].concat());
+    assert_ne!(
+        reply,
+        desk.read("reply.ct"),
+        "guesses could be tested against it"
+    );
     let answer = desk.data(&["decrypt", program, "reply.ct", "--key", "p/owner"]);
     let scores = &answer["predictions"][0]["scores"];
     for (i, want) in expected.data.iter().enumerate() {
@@ -230,6 +237,10 @@ fn features_in_clear_meet_encrypted_weights() {
             refused.stderr
         );
     }
+    std::fs::remove_file(desk.path("p/device/public.key")).expect("removed");
+    let refused = desk.run(&[&evaluate[..], &device].concat());
+    assert_eq!(refused.code, 4, "{}", refused.stderr);
+    assert!(refused.stderr.contains("public.key"), "{}", refused.stderr);
 }
 
 #[test]

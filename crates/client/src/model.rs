@@ -10,6 +10,7 @@ use scuro_program::{GaloisStep, ParameterPlan, Program, Ring, Scheme};
 
 use crate::bundle::{Bundle, BundleKind};
 use crate::error::Error;
+use crate::scheme::plain_modulus;
 
 /// A compiled model, checked, with its encryption parameters.
 #[derive(Debug, Clone)]
@@ -18,6 +19,7 @@ pub struct Model {
     digest: [u8; 32],
     scheme: AnyContext,
     reply_scale: f64,
+    score_limit: f64,
 }
 
 impl Model {
@@ -46,10 +48,12 @@ impl Model {
         };
         let shapes = program.validate()?;
         let scales = program.scales(&shapes, scheme.core().parameters().q());
+        let reply_scale = scales[program.result.0 as usize];
         Ok(Self {
+            score_limit: score_limit(&program, reply_scale, plain_modulus(&scheme)),
             digest,
             scheme,
-            reply_scale: scales[program.result.0 as usize],
+            reply_scale,
             program: Arc::new(program),
         })
     }
@@ -77,6 +81,13 @@ impl Model {
     /// Scale of the reply, with the primes as they are.
     pub(crate) fn reply_scale(&self) -> f64 {
         self.reply_scale
+    }
+
+    /// Whether a score of an exact program lies beyond what it was planned for: it may have wrapped
+    /// modulo the plaintext prime, and the scores then mean nothing. Those of an approximate
+    /// program are judged by their slots, when they are decrypted.
+    pub fn out_of_range(&self, scores: &[f64]) -> bool {
+        scores.iter().any(|score| score.abs() > self.score_limit)
     }
 
     /// Most images of one run of the program.
@@ -193,6 +204,12 @@ impl Model {
         }
         Ok(())
     }
+}
+
+/// Largest magnitude of a score.
+fn score_limit(program: &Program, reply_scale: f64, plain: Option<u64>) -> f64 {
+    let limit = plain.map(|plain| program.exact_limit(reply_scale, plain));
+    limit.map_or(f64::INFINITY, |limit| limit * program.output.factor.abs())
 }
 
 /// The numbers of a program as a request to the homomorphic library, which makes the primes and

@@ -32,22 +32,35 @@ pub(crate) fn seal(
     }
 }
 
-/// The slots of a ciphertext; those of an exact one divided by `scale`.
-pub(crate) fn reveal(
+/// What a ciphertext decrypts to.
+pub(crate) struct Opened {
+    /// Its slots; those of an exact one divided by their scale.
+    pub(crate) slots: Vec<f64>,
+    /// As [`noise_budget`] says.
+    pub(crate) budget: Option<f64>,
+}
+
+/// Decrypts a ciphertext; the slots of an exact one are divided by `scale`.
+pub(crate) fn open(
     scheme: &AnyContext,
     secret: &SecretKey,
     ciphertext: &AnyCiphertext,
     scale: f64,
-) -> Result<Vec<f64>, Error> {
+) -> Result<Opened, Error> {
     match (ciphertext, scheme) {
         (AnyCiphertext::Approximate(ciphertext), AnyContext::Approximate(context)) => {
             let decryptor = Decryptor::new(context, secret)?;
-            Ok(ckks::Encoder::new(context).decode(&decryptor.decrypt(ciphertext)?)?)
+            let plain = decryptor.decrypt(ciphertext)?;
+            let slots = ckks::Encoder::new(context).decode(&plain)?;
+            let budget = None;
+            Ok(Opened { slots, budget })
         }
         (AnyCiphertext::Exact(ciphertext), AnyContext::Exact(context)) => {
             let decryptor = bgv::Decryptor::new(context, secret)?;
-            let integers = decryptor.decrypt(ciphertext)?;
-            Ok(integers.into_iter().map(|v| v as f64 / scale).collect())
+            let (integers, budget) = decryptor.decrypt_measured(ciphertext)?;
+            let slots = integers.into_iter().map(|v| v as f64 / scale).collect();
+            let budget = Some(budget);
+            Ok(Opened { slots, budget })
         }
         _ => Err(Error::WrongScheme),
     }

@@ -11,8 +11,9 @@ pub struct Prediction {
     pub label: usize,
     /// Softmax of the scores at `label`: how sure the network is.
     pub confidence: f64,
-    /// Whether values grew beyond the modulus: the scores then mean nothing. It happens to inputs
-    /// far from the calibration data.
+    /// Whether values grew beyond the modulus, or in an exact program beyond the range that outputs
+    /// were planned for: the scores then mean nothing. It happens to inputs far from the
+    /// calibration data.
     pub overflowed: bool,
 }
 

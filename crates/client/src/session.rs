@@ -16,6 +16,10 @@ use crate::prediction::Prediction;
 use crate::public::{encode, query};
 use crate::scheme::Encoder;
 
+/// Bits of noise budget that an exact reply has: the compiler leaves more than one, and among the
+/// coefficients of noise that wrapped some leave less.
+const LEAST_BUDGET: f64 = 0.5;
+
 /// Fresh keys for a model.
 #[derive(Debug)]
 pub struct KeySet {
@@ -98,9 +102,9 @@ impl Client {
         for run in reply.runs() {
             let images = left.min(per_run);
             left -= images;
-            let (slots, overflowed) = self.decrypt_run(run)?;
-            let answer = |scores| Prediction {
-                overflowed,
+            let (slots, broken) = self.decrypt_run(run)?;
+            let answer = |scores: Vec<f64>| Prediction {
+                overflowed: broken || self.model.out_of_range(&scores),
                 ..Prediction::from_scores(scores)
             };
             let scores = scatter(program, &slots, images)?;
@@ -121,7 +125,8 @@ impl Client {
     /// # Errors
     /// [`Error::Fhe`] for a ciphertext under another key.
     pub fn reveal(&self, ciphertext: &AnyCiphertext, scale: f64) -> Result<Vec<f64>, Error> {
-        owner::reveal(self.model.scheme(), &self.secret, ciphertext, scale)
+        let scheme = self.model.scheme();
+        Ok(owner::open(scheme, &self.secret, ciphertext, scale)?.slots)
     }
 
     /// Bits that the noise of an exact program's ciphertext may still grow by; nothing for an
@@ -133,21 +138,36 @@ impl Client {
         owner::noise_budget(self.model.scheme(), &self.secret, ciphertext)
     }
 
-    /// The slots of a run's reply, and whether a value overflowed.
-    ///
+    /// The slots of a run's reply, and whether they mean nothing.
+    fn decrypt_run(&self, run: &[Vec<u8>]) -> Result<(Vec<Vec<f64>>, bool), Error> {
+        let (scheme, scale) = (self.model.scheme(), self.model.reply_scale());
+        let (mut all, mut broken) = (Vec::new(), false);
+        for ciphertext in self.model.decode_run(run)? {
+            let opened = owner::open(scheme, &self.secret, &ciphertext, scale)?;
+            broken |= match opened.budget {
+                Some(budget) => budget < self.least_budget(),
+                None => self.exceeds_modulus(&opened.slots, ciphertext.level()),
+            };
+            all.push(opened.slots);
+        }
+        Ok((all, broken))
+    }
+
     /// Slots of a message that fits the modulus Q are below Q/2. One that does not comes out as
     /// coefficients all over Q, whose slots deviate by sqrt(N/6) Q or so.
-    fn decrypt_run(&self, run: &[Vec<u8>]) -> Result<(Vec<Vec<f64>>, bool), Error> {
-        let scale = self.model.reply_scale();
-        let parameters = self.model.context().parameters();
-        let (mut all, mut overflowed) = (Vec::new(), false);
-        for ciphertext in self.model.decode_run(run)? {
-            let slots = self.reveal(&ciphertext, scale)?;
-            let limit = (parameters.log_q(ciphertext.level()) - 1.0).exp2() / scale;
-            let approximate = matches!(ciphertext, AnyCiphertext::Approximate(_));
-            overflowed |= approximate && slots.iter().any(|slot| slot.abs() > limit);
-            all.push(slots);
+    fn exceeds_modulus(&self, slots: &[f64], level: usize) -> bool {
+        let log_q = self.model.context().parameters().log_q(level);
+        let limit = (log_q - 1.0).exp2() / self.model.reply_scale();
+        // Not written as `>`: a NaN means nothing as well.
+        !slots.iter().all(|slot| slot.abs() <= limit)
+    }
+
+    /// What is left of the noise budget of a reply that can be believed. Noise that wrapped modulo
+    /// Q is all over it and leaves next to nothing, and so does noise that floods a reply.
+    fn least_budget(&self) -> f64 {
+        match self.model.program().flood() {
+            Some(_) => 0.0,
+            None => LEAST_BUDGET,
         }
-        Ok((all, overflowed))
     }
 }

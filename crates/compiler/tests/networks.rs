@@ -8,7 +8,7 @@ use scuro_compiler::{Arithmetic, Compilation, CompileError, Options, compile};
 use scuro_nn::graph::{Graph, GraphBuilder, Op, Padding, Window};
 use scuro_nn::reference;
 use scuro_nn::tensor::Tensor;
-use scuro_program::{Flooding, Operation, Packing, Program, Scheme, Step, Weights};
+use scuro_program::{Diagonal, Flooding, Operation, Packing, Program, Scheme, Step, Weights};
 
 /// Compiles and compares with the reference; every reply slot must be an output or zero.
 fn check(graph: &Graph, options: &Options, random: &mut Random) -> Compilation {
@@ -522,4 +522,83 @@ fn exact_programs_keep_as_many_answers_as_are_asked_for() {
 fn largest(scores: &[f64]) -> usize {
     let order = |&a: &usize, &b: &usize| scores[a].total_cmp(&scores[b]);
     (0..scores.len()).max_by(order).unwrap()
+}
+
+/// What a program shows of its layers: operations and diagonals, without scales, primes and levels.
+fn structure(compilation: &Compilation) -> Vec<String> {
+    let of = |step: &Step| match &step.operation {
+        Operation::Rescale | Operation::ModDrop { .. } => None,
+        Operation::Linear(linear) => {
+            let place = |d: &Diagonal| (d.output, d.operand, d.ciphertext, d.giant, d.baby);
+            let places: Vec<_> = linear.diagonals.iter().map(place).collect();
+            Some(format!("linear {} {places:?}", linear.outputs))
+        }
+        Operation::Fold { stages } => Some(format!("fold {stages:?}")),
+        Operation::AddConstant { values } => Some(format!("add {}", values.len())),
+        operation => Some(operation.name().to_string()),
+    };
+    compilation.program.steps.iter().filter_map(of).collect()
+}
+
+/// The graph with `tenths` of ten weights and biases of its dense layers set to zero.
+fn pruned(graph: &Graph, random: &mut Random, tenths: usize) -> Graph {
+    let mut graph = graph.clone();
+    for node in &mut graph.nodes {
+        if let Op::Dense { weight, bias } = &mut node.op {
+            let values = weight
+                .data
+                .iter_mut()
+                .chain(bias.iter_mut().flat_map(|b| &mut b.data));
+            for value in values.filter(|_| random.below(10) < tenths) {
+                *value = 0.0;
+            }
+        }
+    }
+    graph
+}
+
+#[test]
+fn a_private_program_of_pruned_weights_has_the_structure_of_any_others() {
+    let mut random = Random::new(31);
+    let mut net = GraphBuilder::new("classifier", [144]);
+    net.then(dense(&mut random, 32, 144)).then(Op::Square);
+    net.then(dense(&mut random, 5, 32));
+    let graph = net.finish().unwrap();
+    let images: Vec<_> = (0..8).map(|_| random.image(&[144])).collect();
+    for arithmetic in [Arithmetic::Approximate, Arithmetic::Exact] {
+        let compiled = |graph: &Graph, weights| {
+            let options = Options {
+                weights,
+                arithmetic,
+                // The ring degree may follow the weights, and the layout follows it.
+                log_n: Some(14),
+                ..Options::default()
+            };
+            compile(graph, &options, &images).unwrap()
+        };
+        let private = Weights::Private;
+        let whole = compiled(&graph, private);
+        for tenths in [5, 9] {
+            let other = compiled(&pruned(&graph, &mut random, tenths), private);
+            assert_eq!(
+                structure(&whole),
+                structure(&other),
+                "{arithmetic:?}, {tenths}"
+            );
+        }
+        // Without a place for zeros it would show.
+        let mut empty = graph.clone();
+        for node in &mut empty.nodes {
+            if let Op::Dense { weight, .. } = &mut node.op {
+                weight
+                    .data
+                    .iter_mut()
+                    .skip(1)
+                    .for_each(|value| *value = 0.0);
+            }
+        }
+        let [shown, hidden] = [Weights::Plain, private].map(|w| structure(&compiled(&empty, w)));
+        assert_ne!(shown, structure(&compiled(&graph, Weights::Plain)));
+        assert_eq!(hidden, structure(&whole), "{arithmetic:?}");
+    }
 }

@@ -17,7 +17,8 @@
 //! bit of noise is a bit of the result.
 //!
 //! B must be a worst-case bound for the declared inputs, not a measurement. The bounds of
-//! [`crate::noise::NoiseModel`] hold except with a probability below 2^-60 per ciphertext.
+//! [`crate::noise::NoiseModel`] hold except with a probability below 2^-52 per ciphertext (2^-55 at
+//! N = 2^13) for each random error that they sum.
 //!
 //! Source: Gentry 2009, section 4 (drowning); Li, Micciancio, Schultz, Sorrell 2022, "Securing
 //!     approximate homomorphic encryption using differential privacy", Theorem 2 (Relaxed).
@@ -176,6 +177,41 @@ impl NoiseModel {
 }
 
 impl ckks::Evaluator {
+    /// Adds a fresh encryption of zero: without the secret key nobody can tell any more what the
+    /// ciphertext was computed from. It hides nothing from who decrypts: see [`crate::flooding`].
+    ///
+    /// Level, scale: unchanged     Noise: + [`NoiseModel::fresh_public`]
+    /// Timing: independent of the ciphertext
+    ///
+    /// # Errors
+    /// [`Error::PartCount`] unless relinearised, [`Error::KeyMismatch`],
+    /// [`Error::ParameterMismatch`].
+    pub fn rerandomize(
+        &self,
+        ciphertext: &ckks::Ciphertext,
+        public: &PublicKey,
+        rng: &mut impl CryptoRng,
+    ) -> Result<ckks::Ciphertext, Error> {
+        self.check_rerandomizable(ciphertext, public)?;
+        let context = &**self.context();
+        let fresh = public.zero(context, ciphertext.level, rng)?;
+        let mut out = ciphertext.clone();
+        for (part, fresh) in out.parts.iter_mut().zip(&fresh) {
+            part.add_assign(context.ring(), fresh);
+        }
+        Ok(out)
+    }
+
+    fn check_rerandomizable(
+        &self,
+        ciphertext: &ckks::Ciphertext,
+        public: &PublicKey,
+    ) -> Result<(), Error> {
+        self.context().check_digest(ciphertext.digest)?;
+        ciphertext.check_parts(2)?;
+        ciphertext.check_key(public.key_id())
+    }
+
     /// Re-randomises a ciphertext and drowns its error: see [`crate::flooding`].
     ///
     /// `operand` bounds the message (times the scale) and the error of the ciphertext.
@@ -211,9 +247,7 @@ impl ckks::Evaluator {
         rng: &mut impl CryptoRng,
     ) -> Result<ckks::Ciphertext, Error> {
         let context = &**self.context();
-        context.check_digest(ciphertext.digest)?;
-        ciphertext.check_parts(2)?;
-        ciphertext.check_key(public.key_id())?;
+        self.check_rerandomizable(ciphertext, public)?;
         flooding.check()?;
         let model = NoiseModel::new(context.parameters());
         let (error, distribution) = model.drowned(operand.noise, flooding);
@@ -225,14 +259,10 @@ impl ckks::Evaluator {
                 room_bits,
             });
         }
-        let fresh = public.zero(context, ciphertext.level, rng)?;
+        let mut out = self.rerandomize(ciphertext, public, rng)?;
         let noise = distribution.sample(context, rng);
         let noise = noise.to_poly(context.ring(), context.basis(ciphertext.level));
         let mut noise = noise.into_ntt(context.ring());
-        let mut out = ciphertext.clone();
-        for (part, fresh) in out.parts.iter_mut().zip(&fresh) {
-            part.add_assign(context.ring(), fresh);
-        }
         out.parts[0].add_assign(context.ring(), &noise);
         noise.zeroize();
         Ok(out)

@@ -125,6 +125,27 @@ impl EvaluationKeys {
         self.public.as_ref().ok_or(Error::MissingPublicKey)
     }
 
+    /// The same with the public key, for who re-randomises results that need no such key.
+    ///
+    /// # Errors
+    /// [`Error::KeyMismatch`] for the key of another owner, [`Error::ParameterMismatch`].
+    pub fn with_public_key(mut self, public: PublicKey) -> Result<Self, Error> {
+        if public.key_id != self.key_id {
+            return Err(Error::KeyMismatch {
+                found: public.key_id,
+                expected: self.key_id,
+            });
+        }
+        if public.digest != self.digest {
+            return Err(Error::ParameterMismatch {
+                found: public.digest,
+                expected: self.digest,
+            });
+        }
+        self.public = Some(public);
+        Ok(self)
+    }
+
     pub(crate) fn relinearization_key(&self, level: usize) -> Result<&SwitchingKey, Error> {
         let key = self
             .relinearization

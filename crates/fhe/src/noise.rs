@@ -2,8 +2,10 @@
 //!
 //! Figures are slot values of the error polynomial, in units of the *scaled* message: divide by a
 //! ciphertext's scale to get the error of the values. `std` is a standard deviation per slot;
-//! `bound` holds for every slot except with a probability below 2^-60, keys and encryption
-//! randomness drawn honestly. Secret-dependent measurement is in `owner`.
+//! `bound` is passed in one slot, by one of the random errors that it sums, with a probability
+//! below 2^-68, keys and encryption randomness drawn honestly: in any of the N real slots below
+//! 2^-55 at N = 2^13 and 2^-52 at 2^16 (complex slots: below 2^-111), for each of these errors.
+//! Secret-dependent measurement is in `owner`.
 //!
 //! Maths: an error polynomial with independent coefficients of deviation s has slots of deviation
 //! s·E, with E = sqrt(2N) in the conjugate-invariant ring, where every X^i comes with X^-i, and
@@ -14,10 +16,10 @@ use scuro_polyring::RingKind;
 
 use crate::params::{ERROR_SIGMA, Parameters};
 
-/// Deviations from zero of a sum of many independent terms that are passed with probability <
-/// 2^-64.
+/// Deviations from zero of a sum of many independent terms that a real slot passes with probability
+/// 2^-68.7, a complex one with 2^-130.
 const GAUSSIAN_TAIL: f64 = 9.5;
-/// The same for a sum of products of two such: exponential tail, so 2^-64 is at 45 deviations.
+/// The same for products of two such, whose tail is exponential: 2^-68.0, and 2^-126.
 const PRODUCT_TAIL: f64 = 45.0;
 /// Deviation of a rounding error, uniform in [-1/2, 1/2].
 const ROUNDING_STD: f64 = 0.288_675_134_594_812_9;
@@ -31,7 +33,7 @@ const TERNARY_STD: f64 = 0.816_496_580_927_726;
 pub struct Noise {
     /// Standard deviation per slot.
     pub std: f64,
-    /// Largest magnitude in any slot, except with probability < 2^-60.
+    /// Largest magnitude in any slot, but for the probability that the module's words give.
     pub bound: f64,
 }
 

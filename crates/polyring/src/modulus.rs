@@ -84,23 +84,24 @@ impl Modulus {
     /// x mod q, in [0, q), for a signed x.
     #[inline(always)]
     pub fn reduce_signed(self, x: i64) -> u64 {
-        let magnitude = self.reduce(x.unsigned_abs());
-        if x < 0 {
-            self.neg(magnitude)
-        } else {
-            magnitude
-        }
+        // Masks, not branches: the coefficients of secrets and errors come this way.
+        let sign = (x >> 63) as u64;
+        let magnitude = self.reduce((x as u64 ^ sign).wrapping_sub(sign));
+        self.neg_if(magnitude, sign)
     }
 
     /// x mod q, in [0, q), for a signed 128-bit x.
     #[inline(always)]
     pub fn reduce_signed_wide(self, x: i128) -> u64 {
-        let magnitude = self.reduce_wide(x.unsigned_abs());
-        if x < 0 {
-            self.neg(magnitude)
-        } else {
-            magnitude
-        }
+        let sign = (x >> 127) as u128;
+        let magnitude = self.reduce_wide((x as u128 ^ sign).wrapping_sub(sign));
+        self.neg_if(magnitude, sign as u64)
+    }
+
+    /// -x mod q if all bits of `mask` are set, x if none is.
+    #[inline(always)]
+    fn neg_if(self, x: u64, mask: u64) -> u64 {
+        x ^ ((x ^ self.neg(x)) & mask)
     }
 
     /// The representative of x in (-q/2, q/2).
@@ -249,4 +250,41 @@ impl Multiplier {
 #[inline(always)]
 pub(crate) fn subtract_once(x: u64, bound: u64) -> u64 {
     x.min(x.wrapping_sub(bound))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signed_words_have_the_residues_of_their_integers() {
+        for q in [3, 12_289, (1 << 50) - 27] {
+            let q = Modulus::new(q).unwrap();
+            let expected = |x: i128| x.rem_euclid(i128::from(q.value())) as u64;
+            for x in [
+                0,
+                1,
+                -1,
+                2,
+                -2,
+                3,
+                -3,
+                12_289,
+                -12_289,
+                i64::MAX,
+                i64::MIN,
+                i64::MIN + 1,
+            ] {
+                assert_eq!(
+                    q.reduce_signed(x),
+                    expected(x.into()),
+                    "{x} mod {}",
+                    q.value()
+                );
+                for wide in [i128::from(x), i128::from(x) << 60, i128::from(x) << 63] {
+                    assert_eq!(q.reduce_signed_wide(wide), expected(wide), "{wide}");
+                }
+            }
+        }
+    }
 }

@@ -1,8 +1,11 @@
 //! The scale of every value, with the primes as they are.
 
 use crate::parameters::Scheme;
-use crate::program::{Program, ValueShape};
+use crate::program::{Program, ValueShape, Weights};
 use crate::step::{Operation, Step};
+
+/// What half a plaintext prime is divided by for the largest number that is believed.
+const EXACT_GUARD: f64 = 1.25;
 
 impl Program {
     /// Scales of all values, the query's first. They follow from the program alone, so weights can
@@ -17,6 +20,22 @@ impl Program {
             scales.push(scale);
         }
         scales
+    }
+
+    /// Largest magnitude of a number that an exact program answers with, in units of its result,
+    /// whose scale is `scale`, under the plaintext prime `plain`.
+    ///
+    /// Larger ones may have wrapped modulo the prime: the compiler lets outputs fill it, and keeps
+    /// this share free above the most extreme calibration data. How large results were planned
+    /// bounds them too, unless whoever decrypts is not told: see [`Program::published`].
+    pub fn exact_limit(&self, scale: f64, plain: u64) -> f64 {
+        let room = plain as f64 / 2.0 / EXACT_GUARD / scale;
+        let last = (self.result.0 as usize).checked_sub(1);
+        let planned = last.and_then(|step| self.steps.get(step));
+        match planned.map(|step| step.estimate.max_abs) {
+            Some(planned) if planned > 0.0 && self.weights == Weights::Plain => room.min(planned),
+            _ => room,
+        }
     }
 
     fn scale_of(&self, step: &Step, scales: &[f64], shapes: &[ValueShape], primes: &[u64]) -> f64 {

@@ -26,6 +26,12 @@ pub(crate) fn query_slots(program: &Program, query: &[Vec<f64>]) -> Result<(), R
     }
 }
 
+/// The public key is there, with which replies are re-randomised.
+pub(crate) fn public_key(keys: &EvaluationKeys) -> Result<(), RuntimeError> {
+    let found = keys.public_key().map(drop);
+    found.map_err(|_| RuntimeError::MissingPublicKey)
+}
+
 /// The weights are in the program, not encrypted beside it.
 pub(crate) fn weights_present(program: &Program) -> Result<(), RuntimeError> {
     match program.weights {

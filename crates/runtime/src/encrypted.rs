@@ -18,9 +18,10 @@ use scuro_fhe::keys::EvaluationKeys;
 use scuro_fhe::{AnyCiphertext, AnyContext, Context};
 use scuro_program::{Flood, Packing, Program, Weights};
 
+use crate::check;
 use crate::error::RuntimeError;
 use crate::observe::{Observation, Observer};
-use crate::{check, flood};
+use crate::random::Generator;
 use approximate::Approximate;
 use arithmetic::Arithmetic;
 use batch::BatchPlan;
@@ -381,7 +382,7 @@ impl<A: Arithmetic> Run<'_, A> {
         magnitude: f64,
     ) -> Result<Vec<A::Ciphertext>, RuntimeError> {
         self.workers.map(reply.len(), |i| {
-            let (mut rng, keys) = (flood::generator()?, self.keys);
+            let (mut rng, keys) = (Generator::new()?, self.keys);
             let flooded = self
                 .arithmetic
                 .flood(&reply[i], flood, magnitude, keys, &mut rng);

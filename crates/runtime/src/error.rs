@@ -219,7 +219,8 @@ pub enum RuntimeError {
         /// Its own words.
         reason: String,
     },
-    /// A simulated value does not fit the modulus.
+    /// A simulated value does not fit the modulus, or a score of an exact program the range that it
+    /// was planned for.
     #[error(
         "layer {layer} (step {step}): a value of {magnitude_log2:.1} bits does not fit the \
          modulus of {modulus_log2:.1} bits; compile with calibration data like the input"

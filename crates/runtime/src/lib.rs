@@ -13,6 +13,7 @@ pub mod encrypted;
 mod error;
 mod flood;
 mod observe;
+pub mod random;
 pub mod simulate;
 
 pub use error::RuntimeError;

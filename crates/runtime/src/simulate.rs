@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
+use scuro_fhe::bgv::plain_prime;
 use scuro_fhe::noise::NoiseModel;
 use scuro_fhe::params::Parameters;
 use scuro_program::{
@@ -31,6 +32,8 @@ pub struct Simulator<'a> {
     shapes: Vec<ValueShape>,
     scales: Vec<f64>,
     modulus_log2: Vec<f64>,
+    /// Largest number that an exact program answers with.
+    exact_limit: Option<f64>,
     noise: NoiseModel,
 }
 
@@ -38,7 +41,7 @@ impl<'a> Simulator<'a> {
     /// Checks the program and works out the scale of every value.
     ///
     /// # Errors
-    /// [`RuntimeError::Program`].
+    /// [`RuntimeError::Program`]; [`RuntimeError::Fhe`] if there is no plaintext prime.
     pub fn new(program: &'a Program, parameters: &Parameters) -> Result<Self, RuntimeError> {
         let shapes = program.validate()?;
         check::weights_present(program)?;
@@ -46,13 +49,16 @@ impl<'a> Simulator<'a> {
         let modulus_log2 = (0..=parameters.max_level())
             .map(|l| parameters.log_q(l))
             .collect();
-        let noise = NoiseModel::new(parameters);
+        let result_scale = scales[program.result.0 as usize];
+        let exact_limit = plain_modulus(program, parameters)?
+            .map(|plain| program.exact_limit(result_scale, plain));
         Ok(Self {
             program,
             shapes,
             scales,
             modulus_log2,
-            noise,
+            exact_limit,
+            noise: NoiseModel::new(parameters),
         })
     }
 
@@ -64,8 +70,8 @@ impl<'a> Simulator<'a> {
     /// [`RuntimeError::QueryLength`], [`RuntimeError::QuerySlots`], [`RuntimeError::Overflow`].
     pub fn run(&self, query: &[Vec<f64>], seed: u64) -> Result<SlotValue, RuntimeError> {
         check::query_slots(self.program, query)?;
-        if let Scheme::Bgv { plain_bits } = self.program.parameters.scheme {
-            return self.exact(query, plain_bits);
+        if let Some(limit) = self.exact_limit {
+            return self.exact(query, limit);
         }
         let mut normal = Normal::new(seed);
         let mut fresh = query.to_vec();
@@ -84,25 +90,24 @@ impl<'a> Simulator<'a> {
         Ok(values.swap_remove(self.program.result.0 as usize))
     }
 
-    /// An exact program computes what the clear one does, as long as its outputs are smaller than
-    /// half the plaintext prime.
-    fn exact(&self, query: &[Vec<f64>], plain_bits: u32) -> Result<SlotValue, RuntimeError> {
+    /// An exact program computes what the clear one does, as long as its outputs stay in the range
+    /// that they were planned for.
+    fn exact(&self, query: &[Vec<f64>], limit: f64) -> Result<SlotValue, RuntimeError> {
         let result = clear::run(self.program, query)?;
-        let value = self.program.result.0 as usize;
         let addresses = self.program.output.addresses.iter();
         let outputs = addresses.map(|a| result[a.ciphertext as usize][a.slot as usize].abs());
-        let magnitude_log2 = (outputs.fold(0.0, f64::max) * self.scales[value]).log2();
-        let modulus_log2 = f64::from(plain_bits);
-        if magnitude_log2 < modulus_log2 - 1.0 {
+        let largest = outputs.fold(0.0, f64::max);
+        if largest <= limit {
             return Ok(result);
         }
+        let value = self.program.result.0 as usize;
         let step = value.saturating_sub(1);
         let layer = self.program.steps.get(step).map(|s| s.layer.clone());
         Err(RuntimeError::Overflow {
             step,
             layer: layer.unwrap_or_default(),
-            magnitude_log2,
-            modulus_log2,
+            magnitude_log2: (largest * self.scales[value]).log2(),
+            modulus_log2: (limit * self.scales[value]).log2() + 1.0,
         })
     }
 
@@ -257,6 +262,16 @@ impl<'a> Simulator<'a> {
             modulus_log2,
         })
     }
+}
+
+/// The plaintext prime of an exact program.
+fn plain_modulus(program: &Program, parameters: &Parameters) -> Result<Option<u64>, RuntimeError> {
+    let Scheme::Bgv { plain_bits } = program.parameters.scheme else {
+        return Ok(None);
+    };
+    let used = [parameters.q(), parameters.p()].concat();
+    let (ring, log_n) = (parameters.ring(), parameters.log_n());
+    Ok(Some(plain_prime(ring, log_n, plain_bits, &used)?))
 }
 
 fn fold(stages: &[Vec<u32>], x: &[f64], deviation: f64, normal: &mut Normal) -> Vec<f64> {

@@ -65,7 +65,7 @@ fn disagreements(score: &Score) -> String {
     if score.mode == "clear" {
         return String::new();
     }
-    let lead = "Images whose label is not the clear model's.";
+    let lead = "Images whose label is not the clear model's, or that have no answer.";
     let listed = score.disagreements.iter().take(LISTED);
     let mut text: Vec<String> = listed.map(usize::to_string).collect();
     if score.disagreements.len() > LISTED {

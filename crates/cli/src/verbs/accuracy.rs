@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use scuro_client::Prediction;
 use serde_json::json;
 
 use crate::compiled::{self, CompileArguments, Compiled, ModelArguments, Source};
@@ -56,9 +57,12 @@ pub(crate) struct Score {
     pub(crate) clear_accuracy: f64,
     /// Share of images with the clear model's answer.
     pub(crate) agreement: f64,
-    /// Images with another answer than the clear model's.
+    /// Images with another answer than the clear model's, or none.
     pub(crate) disagreements: Vec<usize>,
-    /// Largest |score - clear score|.
+    /// Images without an answer: their values grew beyond the modulus.
+    #[serde(default)]
+    pub(crate) overflowed: Vec<usize>,
+    /// Largest |score - clear score| of the images with an answer.
     pub(crate) worst_logit_error: f64,
     /// Seconds it took.
     pub(crate) seconds: f64,
@@ -111,7 +115,7 @@ fn score_network(
         &graph.name,
         &examples,
         Mode::Clear,
-        &scores,
+        &answers(scores.clone()),
         &scores,
         seconds,
         context,
@@ -133,8 +137,8 @@ pub(crate) fn score_compiled(
     };
     check_classes(&clear, &examples)?;
     let start = Instant::now();
-    let scores = match mode {
-        Mode::Clear => scoring::clear_program(context, model, &examples)?,
+    let found = match mode {
+        Mode::Clear => answers(scoring::clear_program(context, model, &examples)?),
         Mode::Simulate => scoring::simulated(context, model, &examples)?,
         Mode::Encrypted => scoring::encrypted(context, model, &examples)?,
     };
@@ -143,7 +147,7 @@ pub(crate) fn score_compiled(
         &model.program().name,
         &examples,
         mode,
-        &scores,
+        &found,
         &clear,
         seconds,
         context,
@@ -163,42 +167,55 @@ fn check_classes(scores: &Scores, examples: &Examples) -> Result<(), Failure> {
         .hint("choose the data set it was trained on"))
 }
 
+fn answers(scores: Scores) -> Vec<Prediction> {
+    scores.into_iter().map(Prediction::from_scores).collect()
+}
+
 fn count(
     model: &str,
     examples: &Examples,
     mode: Mode,
-    scores: &Scores,
+    answers: &[Prediction],
     clear: &Scores,
     seconds: f64,
     context: &Context,
 ) -> Score {
-    let right = |scores: &Scores| {
-        (0..examples.len())
-            .filter(|&i| argmax(&scores[i]) == examples.label(i))
-            .count()
-    };
-    let disagreements: Vec<usize> = (0..examples.len())
-        .filter(|&i| argmax(&scores[i]) != argmax(&clear[i]))
-        .collect();
     let images = examples.len();
+    let which = |holds: &dyn Fn(usize) -> bool| (0..images).filter(|&i| holds(i)).collect();
+    let answer = |i: usize| (!answers[i].overflowed).then_some(answers[i].label);
+    let overflowed: Vec<usize> = which(&|i| answer(i).is_none());
+    let disagreements: Vec<usize> = which(&|i| answer(i) != Some(argmax(&clear[i])));
+    let right: Vec<usize> = which(&|i| answer(i) == Some(examples.label(i)));
+    let right_in_clear: Vec<usize> = which(&|i| argmax(&clear[i]) == examples.label(i));
     let share = |part: usize| part as f64 / images.max(1) as f64;
-    let errors = scores
-        .iter()
-        .zip(clear)
-        .map(|(a, b)| worst_difference(a, b));
+    let answered = answers.iter().zip(clear).filter(|(a, _)| !a.overflowed);
+    let errors = answered.map(|(a, b)| worst_difference(&a.scores, b));
     Score {
         model: model.to_string(),
         data: examples.data.name.to_string(),
         mode: mode.to_string(),
         images,
-        correct: right(scores),
-        accuracy: share(right(scores)),
-        clear_accuracy: share(right(clear)),
+        correct: right.len(),
+        accuracy: share(right.len()),
+        clear_accuracy: share(right_in_clear.len()),
         agreement: share(images - disagreements.len()),
         disagreements,
+        overflowed,
         worst_logit_error: errors.fold(0.0, f64::max),
         seconds,
         threads: context.thread_count(),
+    }
+}
+
+/// Says that images have no answer, and what to do about it.
+pub(crate) fn note_overflow(context: &Context, score: &Score) {
+    let lost = score.overflowed.len();
+    if lost > 0 {
+        context.note(format!(
+            "note: {lost} of {} images have no answer, as their values grew beyond the modulus: \
+             compile with more --calibration data like them, or a larger --margin",
+            score.images
+        ));
     }
 }
 
@@ -216,7 +233,9 @@ fn reply(context: &Context, score: &Score) -> Result<Reply, Failure> {
             "worst score error",
             &units::significant(score.worst_logit_error),
         ]);
+        table.row(["without an answer", &score.overflowed.len().to_string()]);
     }
+    note_overflow(context, score);
     let rate = score.images as f64 / score.seconds.max(1e-9);
     table.row([
         "time",

@@ -43,7 +43,8 @@ pub(crate) fn open_client(model: &Model, key: &Path) -> Result<Client, Failure> 
     } else {
         key.to_path_buf()
     };
-    let secret = SecretKey::from_bytes(&files::read(&file)?, model.context()).at(file.display())?;
+    let bytes = files::read_secret(&file)?;
+    let secret = SecretKey::from_bytes(&bytes, model.context()).at(file.display())?;
     Client::new(model, Arc::new(secret)).at(file.display())
 }
 

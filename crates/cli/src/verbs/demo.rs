@@ -121,7 +121,7 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
             ciphertext_head: cards::ciphertext_head(&sealed[i].bytes),
             label: examples.label(i),
             clear: clear[i].clone(),
-            simulated: simulated[i].clone(),
+            simulated: simulated[i].scores.clone(),
             encrypted: decrypted[i].0.scores.clone(),
             encrypt_ms: sealed[i].milliseconds,
             evaluate_ms: account.queries[i].evaluate_ms,

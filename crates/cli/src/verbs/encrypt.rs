@@ -104,7 +104,7 @@ enum Sealer {
 impl Sealer {
     fn open(model: &Model, keys: &Path) -> Result<Self, Failure> {
         let file = key_file(keys);
-        let bytes = files::read(&file)?;
+        let bytes = files::read_secret(&file)?;
         let kind = scuro_fhe::codec::describe(&bytes).map_err(scuro_fhe::Error::from);
         match kind.at(file.display())?.kind {
             scuro_fhe::codec::Kind::PublicKey => {

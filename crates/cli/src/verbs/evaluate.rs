@@ -1,10 +1,10 @@
 //! `scuro evaluate model.scuro --keys evaluation.keys query.ct -o reply.ct`: the untrusted side.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use scuro_client::{Bundle, Model, gather};
-use scuro_fhe::keys::EvaluationKeys;
+use scuro_fhe::keys::{EvaluationKeys, PublicKey};
 use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
@@ -26,7 +26,8 @@ pub(crate) struct Arguments {
     /// one, `--out` is a folder.
     #[arg(required = true)]
     queries: Vec<PathBuf>,
-    /// Evaluation keys, or the folder of `scuro keygen`.
+    /// Evaluation keys, or the folder of `scuro keygen`; features in clear need the public key
+    /// beside them.
     #[arg(long, value_name = "FILE|DIR")]
     keys: PathBuf,
     /// Encrypted weights of `scuro protect`.
@@ -73,10 +74,10 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
         true => arguments.keys.join(keygen::EVALUATION),
         false => arguments.keys.clone(),
     };
-    let key_bytes = files::read(&file)?;
-    let keys = EvaluationKeys::from_bytes(&key_bytes, compiled.model.context());
-    let keys = keys.at(file.display())?;
-    drop(key_bytes);
+    let mut keys = evaluation_keys(&compiled.model, &file)?;
+    if arguments.queries.iter().any(|query| in_clear(query)) {
+        keys = with_public_key(keys, &compiled.model, &file)?;
+    }
     let mut evaluator = evaluator(compiled.model, keys, &arguments, context.thread_count())?;
     let load_ms = start.elapsed().as_secs_f64() * 1e3;
     let progress = Progress::bar(context, "evaluating", arguments.queries.len());
@@ -96,6 +97,36 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
     answer(context, &account)
 }
 
+fn evaluation_keys(model: &Model, file: &Path) -> Result<EvaluationKeys, Failure> {
+    let keys = EvaluationKeys::from_bytes(&files::read(file)?, model.context());
+    keys.at(file.display())
+}
+
+/// The keys with the public one, which re-randomises replies to features in clear; unless it is
+/// among them, it lies beside them.
+fn with_public_key(
+    keys: EvaluationKeys,
+    model: &Model,
+    file: &Path,
+) -> Result<EvaluationKeys, Failure> {
+    if keys.public_key().is_ok() {
+        return Ok(keys);
+    }
+    let file = file.with_file_name(keygen::PUBLIC);
+    let bytes = files::read(&file).map_err(|failure| {
+        failure.hint(
+            "replies to features in clear are re-randomised with the public key: put it there",
+        )
+    })?;
+    let public = PublicKey::from_bytes(&bytes, model.context()).at(file.display())?;
+    keys.with_public_key(public).at(file.display())
+}
+
+/// Whether a query is features in clear.
+fn in_clear(query: &Path) -> bool {
+    query.extension().is_some_and(|ending| ending == "json")
+}
+
 fn evaluator(
     model: Model,
     keys: EvaluationKeys,
@@ -110,21 +141,16 @@ fn evaluator(
 }
 
 /// `--out` itself, or the query's name in it if there are several.
-fn reply_path(arguments: &Arguments, query: &std::path::Path) -> PathBuf {
+fn reply_path(arguments: &Arguments, query: &Path) -> PathBuf {
     match query.file_name() {
         Some(name) if arguments.queries.len() > 1 => arguments.out.join(name),
         _ => arguments.out.clone(),
     }
 }
 
-fn one(
-    evaluator: &mut Evaluator,
-    query: &std::path::Path,
-    out: &std::path::Path,
-) -> Result<QueryAccount, Failure> {
+fn one(evaluator: &mut Evaluator, query: &Path, out: &Path) -> Result<QueryAccount, Failure> {
     let bytes = files::read(query)?;
-    let clear = query.extension().is_some_and(|ending| ending == "json");
-    let (reply, evaluate_ms) = match clear {
+    let (reply, evaluate_ms) = match in_clear(query) {
         true => features(evaluator, &bytes),
         false => sealed(evaluator, &bytes),
     }

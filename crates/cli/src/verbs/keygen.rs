@@ -57,10 +57,13 @@ fn write(
     paths: &[PathBuf; 3],
     overwrite: Overwrite,
 ) -> Result<[u64; 3], Failure> {
+    let secret = keys.secret.to_bytes();
+    let evaluation = keys.evaluation.to_bytes(model.context());
+    let public = keys.public.to_bytes(model.context());
     let contents = [
-        (keys.secret.to_bytes().to_vec(), Access::Secret),
-        (keys.evaluation.to_bytes(model.context()), Access::Shared),
-        (keys.public.to_bytes(model.context()), Access::Shared),
+        (&*secret, Access::Secret),
+        (&evaluation, Access::Shared),
+        (&public, Access::Shared),
     ];
     for (i, (bytes, access)) in contents.iter().enumerate() {
         if let Err(failure) = files::write_with(&paths[i], bytes, overwrite, *access) {

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use scuro_client::{Model, Prediction, gather, scatter};
 use scuro_nn::data::{digit_photo, picture};
+use scuro_program::Program;
 use scuro_runtime::simulate::Simulator;
 use serde_json::json;
 
@@ -14,7 +15,7 @@ use crate::errors::{At, Failure};
 use crate::inputs::InputArguments;
 use crate::output::Reply;
 use crate::progress::Progress;
-use crate::scoring::Mode;
+use crate::scoring::{self, Mode};
 use crate::session::Session;
 use crate::terminal::Picture;
 use crate::units;
@@ -110,19 +111,22 @@ fn predict(
     let program = model.program();
     let simulator = Simulator::new(program, model.context().parameters())?;
     let query = |images: &[&[f32]]| {
-        let query = gather(program, images)?;
         let start = Instant::now();
-        let slots = match mode {
-            Mode::Simulate => simulator.run(&query, 0)?,
-            _ => scuro_runtime::clear::run(program, &query)?,
+        let answers = match mode {
+            Mode::Simulate => scoring::simulate(model, &simulator, images, 0)?,
+            _ => clear(program, images)?,
         };
         let milliseconds = start.elapsed().as_secs_f64() * 1e3;
-        let scores = scatter(program, &slots, images.len())?.into_iter();
-        let answers = scores.map(Prediction::from_scores);
-        Ok(timed(answers, milliseconds))
+        Ok(timed(answers.into_iter(), milliseconds))
     };
     let queries = queries(model, images).map(|images| query(&images));
     Ok(queries.collect::<Result<Vec<_>, Failure>>()?.concat())
+}
+
+fn clear(program: &Program, images: &[&[f32]]) -> Result<Vec<Prediction>, Failure> {
+    let slots = scuro_runtime::clear::run(program, &gather(program, images)?)?;
+    let scores = scatter(program, &slots, images.len())?.into_iter();
+    Ok(scores.map(Prediction::from_scores).collect())
 }
 
 fn timed(answers: impl Iterator<Item = Prediction>, milliseconds: f64) -> Vec<Timed> {

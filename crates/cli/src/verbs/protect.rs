@@ -9,6 +9,7 @@ use scuro_vault::registry::{ModelRecord, NewModel};
 use scuro_wire::Name;
 use scuro_wire::manifest::EncryptedScope;
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::compiled::{self, CompileArguments, Compiled, EncryptChoice, ModelArguments};
 use crate::context::Context;
@@ -72,8 +73,8 @@ pub(crate) struct Arguments {
 pub(crate) struct File {
     /// Folder and name.
     pub(crate) place: [&'static str; 2],
-    /// Content.
-    pub(crate) bytes: Vec<u8>,
+    /// Content: of some files a secret.
+    pub(crate) bytes: Zeroizing<Vec<u8>>,
     /// Who may read it.
     pub(crate) access: Access,
     /// For people.
@@ -168,7 +169,7 @@ pub(crate) fn protected_files(
     let (model, keys) = (&protected.model, &protected.keys);
     let shared = |name, bytes, meaning| File {
         place: [DEVICE, name],
-        bytes,
+        bytes: Zeroizing::new(bytes),
         access: Access::Shared,
         meaning,
     };
@@ -187,13 +188,13 @@ pub(crate) fn protected_files(
     let public = keys.public.to_bytes(model.context());
     let program = model.program().to_bytes();
     let weights = protected.weights.to_bytes();
-    let key = keys.secret.to_bytes().to_vec();
+    let (key, private) = (keys.secret.to_bytes(), Zeroizing::new(private.to_bytes()));
     files.extend([
         shared(PROGRAM, program, "steps, layouts and parameters"),
         shared(WEIGHTS, weights, "encrypted weights"),
         shared(keygen::PUBLIC, public, "encrypts inputs"),
         shared(keygen::EVALUATION, evaluation, "computes, cannot decrypt"),
-        secret(PRIVATE, private.to_bytes(), "weights in clear: keep it"),
+        secret(PRIVATE, private, "weights in clear: keep it"),
         secret(keygen::SECRET, key, "reads answers and weights: keep it"),
     ]);
     Ok(files)

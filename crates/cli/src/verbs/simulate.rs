@@ -68,6 +68,8 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
     table.row(["simulated accuracy", &units::percent(score.accuracy)]);
     table.row(["clear accuracy", &units::percent(score.clear_accuracy)]);
     table.row(["agreement", &units::percent(score.agreement)]);
+    table.row(["without an answer", &score.overflowed.len().to_string()]);
+    accuracy::note_overflow(context, &score);
     table.row([
         "worst score error",
         &units::significant(score.worst_logit_error),

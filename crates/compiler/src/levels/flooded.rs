@@ -1,9 +1,9 @@
 //! The worst error of a reply, and the noise that drowns it.
 //!
 //! Approximate programs: errors in units of the values, bounded slot by slot for every input in the
-//! declared range. Bounds of random errors hold except with a probability below 2^-60 each, as in
-//! `scuro_fhe::noise`. The rounding of weights counts as an error too, so that nothing but the
-//! values of the network is left.
+//! declared range. Bounds of random errors hold but for the probabilities that `scuro_fhe::noise`
+//! gives. The rounding of weights counts as an error too, so that nothing but the values of the
+//! network is left.
 
 use scuro_fhe::flooding::{DECRYPTIONS_MAX, FLOODING_BITS_MAX, Flooding};
 use scuro_fhe::noise::{Noise, NoiseModel};

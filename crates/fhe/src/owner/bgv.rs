@@ -78,9 +78,18 @@ impl<'a> Decryptor<'a> {
     /// # Errors
     /// [`Error::KeyMismatch`] for a ciphertext under another key, [`Error::ParameterMismatch`].
     pub fn decrypt(&self, ciphertext: &Ciphertext) -> Result<Vec<i64>, Error> {
+        self.slots(ciphertext, self.phase(ciphertext)?)
+    }
+
+    /// What [`Decryptor::decrypt`] and [`Decryptor::noise_budget`] give, for little more than the
+    /// time of one.
+    ///
+    /// # Errors
+    /// As [`Decryptor::decrypt`].
+    pub fn decrypt_measured(&self, ciphertext: &Ciphertext) -> Result<(Vec<i64>, f64), Error> {
         let phase = self.phase(ciphertext)?;
-        let row = self.context.residues(phase, ciphertext.level());
-        self.encoder.slots_of(row, ciphertext.factor)
+        let budget = self.budget(ciphertext, phase.clone());
+        Ok((self.slots(ciphertext, phase)?, budget))
     }
 
     /// log2(Q/2) less log2 of the largest coefficient of factor * message + t * error: the bits
@@ -89,10 +98,19 @@ impl<'a> Decryptor<'a> {
     /// # Errors
     /// As [`Decryptor::decrypt`].
     pub fn noise_budget(&self, ciphertext: &Ciphertext) -> Result<f64, Error> {
-        let (core, phase) = (self.context.context(), self.phase(ciphertext)?);
+        Ok(self.budget(ciphertext, self.phase(ciphertext)?))
+    }
+
+    fn slots(&self, ciphertext: &Ciphertext, phase: Poly<Ntt>) -> Result<Vec<i64>, Error> {
+        let row = self.context.residues(phase, ciphertext.level());
+        self.encoder.slots_of(row, ciphertext.factor)
+    }
+
+    fn budget(&self, ciphertext: &Ciphertext, phase: Poly<Ntt>) -> f64 {
+        let core = self.context.context();
         let coefficients = crate::ckks::centred_coefficients(core, phase);
         let largest = coefficients.iter().fold(1.0f64, |max, x| max.max(x.abs()));
-        Ok(core.parameters().log_q(ciphertext.level()) - 1.0 - largest.log2())
+        core.parameters().log_q(ciphertext.level()) - 1.0 - largest.log2()
     }
 
     /// factor * message + t * error.

@@ -90,7 +90,9 @@ impl Field {
     /// The residue in [0, q) of an x with |x| < q.
     #[inline(always)]
     fn residue(self, x: f64) -> u64 {
-        to_word(if x < 0.0 { x + self.q } else { x })
+        // A mask, not a branch: secrets are transformed too.
+        let below = u64::from(x < 0.0).wrapping_neg();
+        to_word(x + f64::from_bits(self.q.to_bits() & below))
     }
 }
 

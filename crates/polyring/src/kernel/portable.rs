@@ -357,9 +357,9 @@ pub(super) fn lift_centred(q: Modulus, out: &mut [u64], x: &[u64], source: Modul
     // centred(x) + source is in (0, 3/2·source), and taking source mod q away again centres it.
     let offset = q.reduce(source.value());
     for (out, &x) in out.iter_mut().zip(x) {
-        let lifted = q.reduce(x);
-        let centred = q.sub(lifted, offset);
-        *out = if x > half { centred } else { lifted };
+        // A mask, not a branch: messages come this way.
+        let above = u64::from(x > half).wrapping_neg();
+        *out = q.sub(q.reduce(x), offset & above);
     }
 }
 

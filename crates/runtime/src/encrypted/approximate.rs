@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use rand_chacha::ChaCha20Rng;
 use scuro_fhe::circuits::linear::encrypted::{EncryptedDiagonal, EncryptedTransform};
 use scuro_fhe::circuits::linear::{Diagonal, LinearTransform, PreparedTransform, SlotValues};
 use scuro_fhe::ckks::{Ciphertext, Encoder, Evaluator, Plaintext};
@@ -17,6 +16,7 @@ use super::arithmetic::{Arithmetic, Combination, ConstantPlace, LinearPlace};
 use crate::error::RuntimeError;
 use crate::flood::{flooding, worst_case};
 use crate::observe::Observed;
+use crate::random::Generator;
 
 /// Real or complex numbers with a small error.
 pub(crate) struct Approximate {
@@ -276,7 +276,7 @@ impl Arithmetic for Approximate {
         flood: &Flood,
         magnitude: f64,
         keys: &EvaluationKeys,
-        rng: &mut ChaCha20Rng,
+        rng: &mut Generator,
     ) -> Result<Ciphertext, Error> {
         let operand = Operand {
             magnitude,
@@ -285,6 +285,15 @@ impl Arithmetic for Approximate {
         let public = keys.public_key()?;
         self.evaluator
             .flood(x, operand, public, flooding(flood), rng)
+    }
+
+    fn rerandomize(
+        &self,
+        x: &Ciphertext,
+        keys: &EvaluationKeys,
+        rng: &mut Generator,
+    ) -> Result<Ciphertext, Error> {
+        self.evaluator.rerandomize(x, keys.public_key()?, rng)
     }
 
     fn combine(

@@ -1,6 +1,5 @@
 //! What a scheme has to offer, so that one runner serves them all.
 
-use rand_chacha::ChaCha20Rng;
 use scuro_fhe::AnyCiphertext;
 use scuro_fhe::keys::EvaluationKeys;
 use scuro_program::{Diagonal, Flood, Linear, SlotVector};
@@ -8,6 +7,7 @@ use scuro_program::{Diagonal, Flood, Linear, SlotVector};
 use super::Workers;
 use crate::error::RuntimeError;
 use crate::observe::Observed;
+use crate::random::Generator;
 
 /// A linear step with what its place in the program says about it.
 pub(crate) struct LinearPlace<'a> {
@@ -192,7 +192,14 @@ pub(crate) trait Arithmetic: Send + Sync {
         flood: &Flood,
         magnitude: f64,
         keys: &EvaluationKeys,
-        rng: &mut ChaCha20Rng,
+        rng: &mut Generator,
+    ) -> Result<Self::Ciphertext, scuro_fhe::Error>;
+    /// Plus a fresh encryption of zero under the public key.
+    fn rerandomize(
+        &self,
+        x: &Self::Ciphertext,
+        keys: &EvaluationKeys,
+        rng: &mut Generator,
     ) -> Result<Self::Ciphertext, scuro_fhe::Error>;
     /// Ciphertext `index` of a sum of multiples.
     fn combine(

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use rand_chacha::ChaCha20Rng;
 use scuro_fhe::bgv::{BgvContext, Ciphertext, Encoder, Evaluator, Plaintext};
 use scuro_fhe::circuits::linear::exact::{
     EncryptedDiagonal, EncryptedTransform, LinearTransform, PreparedTransform,
@@ -17,6 +16,7 @@ use super::arithmetic::{Arithmetic, Combination, ConstantPlace, LinearPlace};
 use crate::error::RuntimeError;
 use crate::flood::{flooding, worst_case};
 use crate::observe::Observed;
+use crate::random::Generator;
 
 /// Integers without an error.
 pub(crate) struct Exact {
@@ -239,11 +239,20 @@ impl Arithmetic for Exact {
         flood: &Flood,
         _: f64,
         keys: &EvaluationKeys,
-        rng: &mut ChaCha20Rng,
+        rng: &mut Generator,
     ) -> Result<Ciphertext, Error> {
         let public = keys.public_key()?;
         let (noise, how) = (worst_case(flood), flooding(flood));
         self.evaluator.flood(x, noise, public, how, rng)
+    }
+
+    fn rerandomize(
+        &self,
+        x: &Ciphertext,
+        keys: &EvaluationKeys,
+        rng: &mut Generator,
+    ) -> Result<Ciphertext, Error> {
+        self.evaluator.rerandomize(x, keys.public_key()?, rng)
     }
 
     fn combine(

@@ -9,10 +9,11 @@ use scuro_fhe::keys::EvaluationKeys;
 
 use super::arithmetic::Arithmetic;
 use super::plan::{Action, Task};
-use super::{Plan, Prepared, Single, Workers};
+use super::{Plan, Prepared, Single, Workers, own};
 use crate::check;
 use crate::error::RuntimeError;
 use crate::observe::{Observation, Observer};
+use crate::random::Generator;
 
 /// A product of the query: the step of its value, its weights, whether it is rescaled.
 type First<'a, A> = (usize, &'a <A as Arithmetic>::Private, bool);
@@ -27,12 +28,17 @@ impl Prepared {
     /// of plaintexts with ciphertexts have two parts, so nothing of the first layer needs
     /// relinearising.
     ///
+    /// The reply is re-randomised: all that comes before is computed from the features without a
+    /// coin being tossed, so that whoever has the weights and the keys, and saw the reply, could
+    /// test guesses of the features against it.
+    ///
     /// Shape: query `[ciphertexts][slots]`
     ///
     /// # Errors
     /// [`RuntimeError::PlainQuery`] unless encrypted linear steps, and only they, read the query
     /// and it alone; [`RuntimeError::QueryLength`], [`RuntimeError::QuerySlots`], and as
-    /// [`Prepared::evaluate`] for keys and threads.
+    /// [`Prepared::evaluate`] for keys, among which the public one is needed in any case, threads
+    /// and randomness.
     pub fn evaluate_features(
         &self,
         keys: &EvaluationKeys,
@@ -59,6 +65,7 @@ impl<A: Arithmetic> Single<A> {
         observer: &mut Observer<'_>,
     ) -> Result<Vec<AnyCiphertext>, RuntimeError> {
         let (first, rest) = self.split_at_query()?;
+        check::public_key(keys)?;
         let workers = Workers::new(threads)?;
         let run = self.start(keys, &workers);
         let mut values = self.no_values();
@@ -73,7 +80,12 @@ impl<A: Arithmetic> Single<A> {
             });
             values[step + 1] = Some(result);
         }
-        self.perform(&run, rest, values, observer)
+        let reply = own::<A>(self.perform(&run, rest, values, observer)?)?;
+        workers.map(reply.len(), |i| {
+            let rng = &mut Generator::new()?;
+            let fresh = self.arithmetic.rerandomize(&reply[i], keys, rng)?;
+            Ok(A::any(fresh))
+        })
     }
 
     /// The products that read the query, and all other tasks.

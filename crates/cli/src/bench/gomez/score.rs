@@ -171,7 +171,8 @@ fn integers(settings: &Settings<'_>, data: Data) -> Result<Integers, Failure> {
     };
     let examples = compiled.examples(data.test(settings, limit)?)?;
     let encrypted = scoring::encrypted(context, model, &examples)?;
-    let equal = reference.iter().zip(&encrypted).filter(|(a, b)| a == b);
+    let pairs = reference.iter().zip(&encrypted);
+    let equal = pairs.filter(|(a, b)| **a == b.scores);
     let found = Integers {
         accuracy,
         equal: equal.count() as f64 / examples.len() as f64,

@@ -289,6 +289,21 @@ impl Evaluator {
         Ok(with(ciphertext, rlwe))
     }
 
+    /// As [`ckks::Evaluator::rerandomize`].
+    ///
+    /// Level, factor: unchanged     Noise: + t times that of an encryption of zero
+    ///
+    /// # Errors
+    /// As [`ckks::Evaluator::rerandomize`].
+    pub fn rerandomize(
+        &self,
+        ciphertext: &Ciphertext,
+        public: &PublicKey,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Ciphertext, Error> {
+        self.keep_factor(ciphertext, |rlwe| self.core.rerandomize(rlwe, public, rng))
+    }
+
     /// An operation of the ring that leaves the factor as it is.
     fn keep_factor(
         &self,
