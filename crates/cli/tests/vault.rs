@@ -133,6 +133,8 @@ fn devices_are_enrolled_and_revoked(desk: &Desk) {
     desk.data(&["vault", "revoke", "cam-8"]);
     let reserved = desk.failure(&["vault", "enroll", "scuro-vault", "-o", "never"]);
     assert_eq!(reserved, (4, "peer.reserved-name".into()));
+    let number = desk.failure(&["vault", "enroll", "42", "-o", "never"]);
+    assert_eq!(number, (4, "peer.numeric-name".into()));
     assert_eq!(
         desk.failure(&["vault", "revoke", "cam-9"]),
         (4, "vault.not-found".into())

@@ -16,6 +16,11 @@ impl From<WireError> for Failure {
                 "arguments.invalid",
                 "write it as the message says",
             ),
+            E::NumericName { .. } => (
+                Exit::BadInput,
+                "peer.numeric-name",
+                "add a letter, for example `cam-` before the number",
+            ),
             E::File { .. } => (
                 Exit::BadInput,
                 "file.not-found",
