@@ -92,6 +92,13 @@ impl Source {
         Ok(())
     }
 
+    /// Counts what waits for a sink that fails; its own failure is a line in the log.
+    async fn note_waiting(&self, sink: &'static str) {
+        if let Err(error) = self.measure(sink).await {
+            tracing::error!(%error, sink, "waiting results could not be counted");
+        }
+    }
+
     /// Waits for news; false once the vault stops.
     async fn wait(&mut self) -> bool {
         match timeout(IDLE, self.news.changed()).await {
@@ -134,6 +141,7 @@ pub async fn to_file(mut source: Source, path: PathBuf) {
             }
             Err(error) => {
                 tracing::error!(path = %path.display(), %error, "results are not written");
+                source.note_waiting(FILE_SINK).await;
                 true
             }
         };
@@ -280,9 +288,7 @@ impl Outage {
     async fn begin(&mut self, source: &Source, topic: &Topic, error: &VaultError) {
         source.metrics.add(BROKER_LOST_METRIC, &[], 1);
         source.metrics.set(BROKER_UP_METRIC, &[], 0.0);
-        if let Err(error) = source.measure(MQTT_SINK).await {
-            tracing::error!(%error, "waiting results could not be counted");
-        }
+        source.note_waiting(MQTT_SINK).await;
         let reason = Some(error.to_string());
         if self.told != reason {
             let (topic, user) = (topic.name(), topic.user());

@@ -84,7 +84,7 @@ fn open_or_init(
     source: &KeySource,
     context: &Context,
 ) -> Result<Vault, Failure> {
-    if Vault::exists(&arguments.dir) {
+    if Vault::exists(&arguments.dir)? {
         return Ok(Vault::open(&arguments.dir, source)?);
     }
     let vault = Vault::init(&arguments.dir, source, scuro_vault::now())?;
