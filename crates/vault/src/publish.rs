@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::error::VaultError;
+use crate::results::keep_labels_only;
 use crate::vault::Vault;
 
 /// Counter of published results by sink.
@@ -57,7 +58,8 @@ pub struct Source {
     pub metrics: Arc<Metrics>,
     /// Changes when results are added.
     pub news: watch::Receiver<u64>,
-    /// Leaves the scores out: exact decrypted values can help whoever has the ciphertexts too.
+    /// Leaves the scores out, and all but three decimals of the confidence: exact decrypted values
+    /// can help whoever has the ciphertexts too.
     pub labels_only: bool,
 }
 
@@ -67,8 +69,7 @@ impl Source {
         let page = move || vault.results(cursor, PAGE);
         let mut results = blocking(page).await?.results;
         if self.labels_only {
-            let answers = results.iter_mut().flat_map(|result| &mut result.answers);
-            answers.for_each(|answer| answer.scores.clear());
+            keep_labels_only(&mut results);
         }
         Ok(results)
     }

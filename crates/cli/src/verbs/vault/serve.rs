@@ -39,7 +39,7 @@ pub(crate) struct ServeArguments {
     mqtt: Option<String>,
     #[command(flatten)]
     broker: BrokerArguments,
-    /// Publish labels and confidences without the scores; the vault's database keeps them.
+    /// Publish labels and rounded confidences without the scores; the vault's database keeps them.
     #[arg(long)]
     labels_only: bool,
 }
