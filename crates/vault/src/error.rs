@@ -134,6 +134,17 @@ pub enum VaultError {
         /// Key id of the secret key.
         expected: String,
     },
+    /// Weights that the device could read.
+    #[error("the weights of the program are to be encrypted and still are in the clear")]
+    WeightsInClear,
+    /// Encrypted weights where there must be none, or none where there must be some.
+    #[error("the program {program}, and {given} file of encrypted weights was given")]
+    WeightsFile {
+        /// Where its weights are.
+        program: &'static str,
+        /// `a` or `no`.
+        given: &'static str,
+    },
     /// An artefact with other bytes than it was stored with.
     #[error("artefact {} is damaged: its digest is {}", .expected.short(), .found.short())]
     Tampered {

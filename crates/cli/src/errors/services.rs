@@ -113,7 +113,17 @@ fn describe(error: &VaultError) -> (Exit, &'static str, &'static str) {
         E::Expired { .. } => (
             Exit::Refused,
             "model.key-expired",
-            "protect it again: a new version has a new key",
+            "make a version with a new key: `scuro vault rotate NAME MODEL`",
+        ),
+        E::WeightsInClear => (
+            Exit::Refused,
+            "model.weights-in-clear",
+            "encrypt them: `scuro protect` takes this file too, with --vault DIR --name NAME",
+        ),
+        E::WeightsFile { .. } => (
+            Exit::BadInput,
+            "model.weights-file",
+            "pass --weights weights.ct with the program.scuro beside it, and only then",
         ),
         E::ReservedName { .. } => (Exit::BadInput, "peer.reserved-name", "choose another name"),
         E::WrongRole { .. } => (

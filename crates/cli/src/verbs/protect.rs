@@ -7,7 +7,6 @@ use scuro_client::Protected;
 use scuro_vault::Vault;
 use scuro_vault::registry::{ModelRecord, NewModel};
 use scuro_wire::Name;
-use scuro_wire::manifest::EncryptedScope;
 use serde_json::json;
 
 use crate::compiled::{self, CompileArguments, Compiled, EncryptChoice, ModelArguments};
@@ -112,7 +111,7 @@ pub(crate) fn run(mut arguments: Arguments, context: &Context) -> Result<Reply, 
         write_all(out, &files, overwrite)?;
     }
     if let (Some(vault), Some(name)) = (vault, arguments.name) {
-        let record = store(&vault, name, &files, choice, arguments.expires)?;
+        let record = store(&vault, name, &files, arguments.expires)?;
         reply.data["stored"] = json!({
             "model": record.reference(), "deployment": record.deployment.to_string(),
         });
@@ -124,13 +123,7 @@ pub(crate) fn run(mut arguments: Arguments, context: &Context) -> Result<Reply, 
 }
 
 /// Stores the files as the next version of a name.
-fn store(
-    vault: &Vault,
-    name: Name,
-    files: &[File],
-    choice: EncryptChoice,
-    days: u64,
-) -> Result<ModelRecord, Failure> {
+fn store(vault: &Vault, name: Name, files: &[File], days: u64) -> Result<ModelRecord, Failure> {
     let file = |folder, name| {
         let found = files.iter().find(|file| file.place == [folder, name]);
         found.map(|file| file.bytes.as_slice())
@@ -146,11 +139,6 @@ fn store(
         evaluation_keys: needed(DEVICE, keygen::EVALUATION),
         secret_key: needed(OWNER, keygen::SECRET),
         labels: Vec::new(),
-        encrypted: match choice {
-            EncryptChoice::Last => EncryptedScope::Last,
-            EncryptChoice::Classifier => EncryptedScope::Classifier,
-            EncryptChoice::All => EncryptedScope::All,
-        },
         expires: now.saturating_add(days.saturating_mul(SECONDS_A_DAY)),
     };
     Ok(vault.store(&new, now)?)

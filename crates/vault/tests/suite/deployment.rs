@@ -7,7 +7,7 @@ use scuro_vault::VaultError;
 use scuro_vault::devices::PeerRole;
 use scuro_wire::{ModelReference, Role, limits};
 
-use crate::common::{DAY, Desk, OURS, STRANGER, name, today};
+use crate::common::{DAY, Desk, HIDDEN, OURS, STRANGER, name, today};
 use crate::intake::{deploy, device};
 
 fn digits(version: u32) -> ModelReference {
@@ -19,7 +19,7 @@ fn digits(version: u32) -> ModelReference {
 #[tokio::test]
 async fn a_model_arrives_whole_and_only_once() {
     let desk = Desk::new(today());
-    let record = OURS.store(&desk.vault, today()).expect("stored");
+    let record = HIDDEN.store(&desk.vault, today()).expect("stored");
     let (device, _files) = device(&desk, "cam-7").await;
     let seen = Mutex::new(Vec::new());
     let note = |bytes| seen.lock().expect("lock").push(bytes);
@@ -61,8 +61,8 @@ async fn a_deployment_that_was_cut_off_goes_on_where_it_stopped() {
         .expect("there")
         .clone();
     let (device, _files) = device(&desk, "cam-7").await;
-    // Program, weights and public key are a piece each; the device dies after them.
-    device.state.pieces_left.store(3, Ordering::SeqCst);
+    // Program and public key are a piece each; the device dies after them.
+    device.state.pieces_left.store(2, Ordering::SeqCst);
     let cut = desk
         .vault
         .deploy(&digits(1), &name("cam-7"), None, today(), |_| ())
@@ -107,7 +107,7 @@ async fn an_artefact_that_arrives_damaged_is_sent_again() {
 #[tokio::test]
 async fn a_tampered_artefact_never_leaves_the_vault() {
     let desk = Desk::new(today());
-    let record = OURS.store(&desk.vault, today()).expect("stored");
+    let record = HIDDEN.store(&desk.vault, today()).expect("stored");
     let (device, _files) = device(&desk, "cam-7").await;
     let digest = record
         .manifest

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use scuro_nn::reference::Executor;
+use scuro_program::Program;
 use scuro_vault::registry::{ModelRecord, NewModel};
 use scuro_vault::{KeySource, Vault};
 use scuro_wire::https::Client;
-use scuro_wire::manifest::EncryptedScope;
 use scuro_wire::results::{InferenceResult, ResultPage};
 use scuro_wire::tls::{Identity, VAULT_NAME};
 use scuro_wire::{ModelReference, Name, paths};
@@ -13,10 +14,10 @@ use serde_json::{Value, json};
 
 use super::{KeyArguments, Place, open};
 use crate::context::Context;
-use crate::errors::{Exit, Failure};
+use crate::errors::{At, Exit, Failure};
 use crate::output::Reply;
 use crate::table::Table;
-use crate::verbs::keygen;
+use crate::verbs::{keygen, protect};
 use crate::{files, services, units};
 
 const DAY: u64 = 86_400;
@@ -45,13 +46,13 @@ pub(crate) struct AddArguments {
     name: Name,
     /// Compiled model.
     program: PathBuf,
-    /// Folder of `scuro keygen`.
+    /// Folder of `scuro keygen` or `scuro protect`.
     #[arg(long, value_name = "DIR")]
     keys: PathBuf,
     /// ONNX file of a clear feature extractor.
     #[arg(long, value_name = "FILE")]
     features: Option<PathBuf>,
-    /// Encrypted weights.
+    /// Encrypted weights of a program without any: `weights.ct` of `scuro protect`.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// Names of the classes, with commas between.
@@ -68,21 +69,24 @@ pub(crate) struct AddArguments {
 pub(crate) fn add(arguments: &AddArguments) -> Result<Reply, Failure> {
     let vault = open(&arguments.place)?;
     let read = |path: &Option<PathBuf>| path.as_deref().map(files::read).transpose();
-    let key = |name| files::read(&arguments.keys.join(name));
     let (features, weights) = (read(&arguments.features)?, read(&arguments.weights)?);
     let program = files::read(&arguments.program)?;
+    if let (Some(path), Some(onnx)) = (&arguments.features, &features) {
+        check_features(&program, onnx).at(path.display())?;
+    }
     let now = scuro_vault::now();
-    let secret_key = zeroize::Zeroizing::new(key(keygen::SECRET)?);
+    let secret_file = key_file(&arguments.keys, protect::OWNER, keygen::SECRET);
+    let secret_key = zeroize::Zeroizing::new(files::read(&secret_file)?);
+    let shared = |name| files::read(&key_file(&arguments.keys, protect::DEVICE, name));
     let new = NewModel {
         name: arguments.name.clone(),
         program: &program,
         features: features.as_deref(),
         weights: weights.as_deref(),
-        public_key: &key(keygen::PUBLIC)?,
-        evaluation_keys: &key(keygen::EVALUATION)?,
+        public_key: &shared(keygen::PUBLIC)?,
+        evaluation_keys: &shared(keygen::EVALUATION)?,
         secret_key: &secret_key,
         labels: arguments.labels.clone(),
-        encrypted: EncryptedScope::None,
         expires: now + arguments.days * DAY,
     };
     let record = vault.store(&new, now)?;
@@ -90,9 +94,30 @@ pub(crate) fn add(arguments: &AddArguments) -> Result<Reply, Failure> {
         "stored {} ({}); its secret key is sealed in the vault: remove {}\n",
         record.reference(),
         units::bytes(record.manifest.bytes()),
-        arguments.keys.join(keygen::SECRET).display()
+        secret_file.display()
     );
     Ok(Reply::new(row(&record), human))
+}
+
+/// Where a key lies: `scuro protect` writes two folders, `scuro keygen` one.
+fn key_file(keys: &Path, folder: &str, name: &str) -> PathBuf {
+    match keys.join(protect::OWNER).is_dir() {
+        true => keys.join(folder).join(name),
+        false => keys.join(name),
+    }
+}
+
+/// A device reads features as ONNX, and gives the program what comes out.
+fn check_features(program: &[u8], onnx: &[u8]) -> Result<(), Failure> {
+    let expected = Program::from_bytes(program)?.input.elements();
+    let graph = scuro_nn::import::onnx::from_bytes(onnx)?;
+    let found: usize = Executor::new(&graph)?.output_shape().iter().product();
+    if found == expected {
+        return Ok(());
+    }
+    let message = format!("the layers in clear give {found} values; the program takes {expected}");
+    Err(Failure::bad_input("model.features", message)
+        .hint("pass the features.onnx that `scuro protect` wrote beside this program"))
 }
 
 /// Lists protected models.
