@@ -200,6 +200,12 @@ pub enum VaultError {
         /// Its reason.
         problem: Problem,
     },
+    /// A device without a deployment to go back to.
+    #[error("{device} has no deployment before the present one")]
+    NothingBefore {
+        /// Which.
+        device: String,
+    },
     /// A device that answers for something else.
     #[error("{device} activated {}, not {}", .found.short(), .expected.short())]
     WrongDeployment {

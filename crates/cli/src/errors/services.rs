@@ -141,6 +141,11 @@ fn describe(error: &VaultError) -> (Exit, &'static str, &'static str) {
             "deploy.no-address",
             "pass --address HOST:PORT, or enrol the device with it",
         ),
+        E::NothingBefore { .. } => (
+            Exit::Refused,
+            "deploy.nothing-before",
+            "deploy the version that you want: `scuro deploy NAME:VERSION --device ...`",
+        ),
         E::WrongDeployment { .. } => (
             Exit::Refused,
             "deploy.wrong-deployment",
