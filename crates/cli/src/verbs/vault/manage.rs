@@ -222,10 +222,10 @@ pub(crate) fn rekey(arguments: &RekeyArguments) -> Result<Reply, Failure> {
 pub(crate) struct ResultsArguments {
     #[command(flatten)]
     place: Place,
-    /// Only results after this number.
+    /// Only results after this number: the oldest come first.
     #[arg(long, default_value_t = 0, value_name = "SEQ")]
     after: u64,
-    /// At most so many.
+    /// At most so many; whether more follow is said.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
     limit: u16,
     /// Ask a running vault over the network instead of the folder.
@@ -238,11 +238,11 @@ pub(crate) struct ResultsArguments {
 
 /// Prints results.
 pub(crate) fn results(arguments: &ResultsArguments, context: &Context) -> Result<Reply, Failure> {
-    let page = match (&arguments.from, &arguments.identity) {
+    let (page, more) = match (&arguments.from, &arguments.identity) {
         (Some(address), Some(identity)) => {
             services::runtime()?.block_on(fetch(arguments, address, identity))?
         }
-        _ => open(&arguments.place)?.results(arguments.after, arguments.limit.into())?,
+        _ => read(arguments)?,
     };
     let mut table = Table::new(&["seq", "device", "model", "label", "confidence", "query"]);
     for result in &page.results {
@@ -259,23 +259,37 @@ pub(crate) fn results(arguments: &ResultsArguments, context: &Context) -> Result
         }
     }
     let rows: Vec<Value> = page.results.iter().map(value).collect();
-    let data = json!({ "results": rows, "next_after": page.next_after });
-    Ok(Reply::new(data, table.render(context.style)).with_rows(rows))
+    let data = json!({ "results": rows, "next_after": page.next_after, "more": more });
+    let mut human = table.render(context.style);
+    if more {
+        human.push_str(&format!("more follow: --after {}\n", page.next_after));
+    }
+    Ok(Reply::new(data, human).with_rows(rows))
 }
 
+/// The page asked for, and whether more follow.
+fn read(arguments: &ResultsArguments) -> Result<(ResultPage, bool), Failure> {
+    let vault = open(&arguments.place)?;
+    let page = vault.results(arguments.after, arguments.limit.into())?;
+    let more = vault.last_result()? > page.next_after;
+    Ok((page, more))
+}
+
+/// The same from a running vault.
 async fn fetch(
     arguments: &ResultsArguments,
     address: &str,
     identity: &Path,
-) -> Result<ResultPage, Failure> {
+) -> Result<(ResultPage, bool), Failure> {
     let tls = Identity::load(identity)?.client_config()?;
     let mut client = Client::new(address, VAULT_NAME, tls);
-    let path = format!(
-        "{}?after={}&limit={}",
-        paths::RESULTS,
-        arguments.after,
-        arguments.limit
-    );
+    let page = ask(&mut client, arguments.after, arguments.limit).await?;
+    let next = ask(&mut client, page.next_after, 1).await?;
+    Ok((page, !next.results.is_empty()))
+}
+
+async fn ask(client: &mut Client, after: u64, limit: u16) -> Result<ResultPage, Failure> {
+    let path = format!("{}?after={after}&limit={limit}", paths::RESULTS);
     let answer = client.send(hyper::Method::GET, &path, &[], "").await?;
     if !answer.status.is_success() {
         let problem = answer.problem();
