@@ -286,7 +286,7 @@ impl Error {
             Self::ArtefactBytes { .. } | Self::Parameters { .. } | Self::ForeignKey { .. } => {
                 "protect the model again and deploy that version"
             }
-            Self::Expired { .. } => "rotate the model's key and deploy the new version",
+            Self::Expired { .. } => "`scuro vault rotate NAME MODEL`, and deploy the new version",
             Self::Features { .. } | Self::Packing { .. } => {
                 "compile the classifier for the extractor's output, with --packing image"
             }

@@ -108,7 +108,7 @@ fn describe(error: &VaultError) -> (Exit, &'static str, &'static str) {
         E::Retired { .. } => (
             Exit::Refused,
             "model.retired",
-            "protect it again as a new version",
+            "deploy another version, or make a new one: `scuro vault rotate NAME MODEL`",
         ),
         E::Expired { .. } => (
             Exit::Refused,
