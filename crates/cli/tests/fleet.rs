@@ -3,6 +3,8 @@
 
 #[path = "fleet/bad_input.rs"]
 mod bad_input;
+#[path = "fleet/rotation.rs"]
+mod rotation;
 #[path = "../src/bench/gomez/edge/site.rs"]
 mod site;
 mod support;
@@ -16,6 +18,8 @@ use site::{DEPLOY, LOG, Service, Site};
 use support::{Desk, draw_seven};
 
 const NETWORK: &[u8] = include_bytes!("../assets/demo-cryptonets.onnx");
+/// Names of the classes.
+const LABELS: &str = "zero,one,two,three,four,five,six,seven,eight,nine";
 /// Frames of the stream.
 const FRAMES: usize = 24;
 /// Longest wait for the last answer: a busy machine of two cores.
@@ -63,7 +67,7 @@ impl Fleet {
         self.desk.data(&enrol);
         let reply = self
             .desk
-            .data(&[&protect[..], &["--calibration", "32"]].concat());
+            .data(&[&protect[..], &["--calibration", "32", "--labels", LABELS]].concat());
         assert_eq!(reply["stored"]["model"], "digits:1");
     }
 

@@ -18,6 +18,8 @@ fn a_compiled_model_goes_into_a_vault_that_serves_and_guards_it() {
     let desk = Desk::new();
     vaults_are_made_once(&desk);
     models_are_stored_listed_and_shown(&desk);
+    protected_models_are_stored_whole_or_not_at_all(&desk);
+    a_full_disk_is_named_at_the_start(&desk);
     devices_are_enrolled_and_revoked(&desk);
     deployments_are_refused_before_they_start(&desk);
     a_vault_serves_users_and_refuses_others(&desk);
@@ -122,6 +124,59 @@ fn models_are_stored_listed_and_shown(desk: &Desk) {
     );
 }
 
+/// The files of `scuro protect` by hand: what a device may not see does not get as far.
+fn protected_models_are_stored_whole_or_not_at_all(desk: &Desk) {
+    let protect = ["protect", "model.onnx", "--calibration", "32", "-o", "p"];
+    desk.data(&[&protect[..], &["--encrypt", "last"]].concat());
+    let add = ["vault", "add", "hidden", "--keys", "p"];
+    let refused = |program, more: &[&str]| desk.failure(&[&add[..], &[program], more].concat());
+    let (program, weights) = ("p/device/program.scuro", "p/device/weights.ct");
+    let in_clear = (6, "model.weights-in-clear".to_string());
+    assert_eq!(refused("p/owner/private.scuro", &[]), in_clear);
+    let with = ["--weights", weights];
+    assert_eq!(refused("p/owner/private.scuro", &with), in_clear);
+    let no_file = (4, "model.weights-file".to_string());
+    assert_eq!(refused(program, &[]), no_file);
+    assert_eq!(refused("model.scuro", &with).0, 6, "keys of another model");
+    let other = [&with[..], &["--features", "model.onnx"]].concat();
+    assert_eq!(refused(program, &other), (4, "model.features".to_string()));
+    let right = [&with[..], &["--features", "p/device/features.onnx"]].concat();
+    desk.data(&[&add[..], &[program], &right].concat());
+    let shown = desk.data(&["vault", "show", "hidden"]);
+    assert_eq!(shown["manifest"]["encrypted"], "last");
+    let plain = desk.data(&["vault", "show", "digits"]);
+    assert_eq!(plain["manifest"]["encrypted"], "none");
+    let late = [
+        "protect",
+        "model.onnx",
+        "--vault",
+        "vault",
+        "--name",
+        "late",
+    ];
+    let late = desk.failure(&[&late[..], &["--expires", "0"]].concat());
+    assert_eq!(late, (4, "arguments.invalid".into()));
+}
+
+/// Room for 4096 bytes a file is less than a database needs to be opened.
+fn a_full_disk_is_named_at_the_start(desk: &Desk) {
+    let serve = ["vault", "serve", "vault", "--listen", "127.0.0.1:0"];
+    for words in [&["vault", "list"][..], &serve] {
+        let limited = Command::new("sh")
+            .args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$@\"", "sh"])
+            .arg(env!("CARGO_BIN_EXE_scuro"))
+            .args(words)
+            .args(["--format", "json"])
+            .current_dir(desk.path("."))
+            .output()
+            .expect("runs");
+        let said = String::from_utf8_lossy(&limited.stdout);
+        assert_eq!(limited.status.code(), Some(1), "{said}");
+        assert!(said.contains("\"file.disk-full\""), "{said}");
+    }
+    desk.data(&["vault", "list"]);
+}
+
 fn devices_are_enrolled_and_revoked(desk: &Desk) {
     // Nothing listens on the discard port.
     let address = ["--address", "127.0.0.1:9"];
@@ -133,6 +188,8 @@ fn devices_are_enrolled_and_revoked(desk: &Desk) {
     desk.data(&["vault", "revoke", "cam-8"]);
     let reserved = desk.failure(&["vault", "enroll", "scuro-vault", "-o", "never"]);
     assert_eq!(reserved, (4, "peer.reserved-name".into()));
+    let number = desk.failure(&["vault", "enroll", "42", "-o", "never"]);
+    assert_eq!(number, (4, "peer.numeric-name".into()));
     assert_eq!(
         desk.failure(&["vault", "revoke", "cam-9"]),
         (4, "vault.not-found".into())

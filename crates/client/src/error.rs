@@ -114,6 +114,16 @@ pub enum Error {
     /// A ciphertext of the other scheme.
     #[error("the ciphertext is of another scheme than the program")]
     WrongScheme,
+    /// An encrypted weight at another level than the program reads it.
+    #[error("encrypted weight {index} is at level {found}; the program reads it at {expected}")]
+    WeightLevel {
+        /// Index in the file.
+        index: usize,
+        /// Level found.
+        found: usize,
+        /// Level expected.
+        expected: usize,
+    },
     /// Weights that are not private are not encrypted.
     #[error("the program's weights are not private; compile it with private weights first")]
     NotPrivate,

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use scuro_fhe::bgv::BgvContext;
 use scuro_fhe::keys::KeyManifest;
 use scuro_fhe::params::{ParameterSpec, Parameters, SecurityLevel, SecurityTable};
-use scuro_fhe::{AnyCiphertext, AnyContext, Context};
+use scuro_fhe::{AnyCiphertext, AnyContext, Context, KeyId};
 use scuro_program::{GaloisStep, ParameterPlan, Program, Ring, Scheme};
 
 use crate::bundle::{Bundle, BundleKind};
 use crate::error::Error;
-use crate::scheme::plain_modulus;
+use crate::scheme::{self, plain_modulus};
 
 /// A compiled model, checked, with its encryption parameters.
 #[derive(Debug, Clone)]
@@ -142,6 +142,39 @@ impl Model {
             .into_iter()
             .map(decode)
             .collect::<Result<_, _>>()?)
+    }
+
+    /// The owner's side: that encrypted weights are those of this program, all of them, and under
+    /// `key`. One at a time: all together are gigabytes.
+    ///
+    /// # Errors
+    /// As [`Model::open_weights`]; [`Error::CiphertextCount`], [`Error::WeightLevel`].
+    pub fn check_weights(&self, bundle: &Bundle, key: KeyId) -> Result<(), Error> {
+        self.check(bundle, BundleKind::Weights)?;
+        let primes = self.context().parameters().q();
+        let places = self
+            .program
+            .weight_places(primes, scheme::plain_modulus(&self.scheme))?;
+        let (found, expected) = (bundle.ciphertexts.len(), places.len());
+        if found != expected {
+            return Err(Error::CiphertextCount { found, expected });
+        }
+        for (index, (bytes, place)) in bundle.ciphertexts.iter().zip(&places).enumerate() {
+            let weight = AnyCiphertext::from_bytes(bytes, &self.scheme)?;
+            let (found, expected) = (weight.level(), place.level as usize);
+            if found != expected {
+                return Err(Error::WeightLevel {
+                    index,
+                    found,
+                    expected,
+                });
+            }
+            let (found, expected) = (weight.key_id(), key);
+            if found != expected {
+                return Err(scuro_fhe::Error::KeyMismatch { found, expected }.into());
+            }
+        }
+        Ok(())
     }
 
     /// The evaluator's side: closes its answer to `query`.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use scuro_client::Error as ClientError;
 use scuro_nn::Error as NetworkError;
 use scuro_runtime::RuntimeError;
-use scuro_wire::{Digest, KeyId, Name, WireError};
+use scuro_wire::{Digest, KeyId, Name, WireError, disk};
 
 use crate::edge::frame::FrameFault;
 
@@ -225,11 +225,9 @@ pub enum Error {
 impl Error {
     /// Adds the file to an error of the operating system.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Self::StorageFull { what: "a file" }
-            }
-            _ => Self::Io {
+        move |source| match disk::is_full(&source) {
+            true => Self::StorageFull { what: "a file" },
+            false => Self::Io {
                 action,
                 path: path.to_path_buf(),
                 source,
@@ -288,7 +286,7 @@ impl Error {
             Self::ArtefactBytes { .. } | Self::Parameters { .. } | Self::ForeignKey { .. } => {
                 "protect the model again and deploy that version"
             }
-            Self::Expired { .. } => "rotate the model's key and deploy the new version",
+            Self::Expired { .. } => "`scuro vault rotate NAME MODEL`, and deploy the new version",
             Self::Features { .. } | Self::Packing { .. } => {
                 "compile the classifier for the extractor's output, with --packing image"
             }

@@ -96,10 +96,11 @@ impl Vault {
         })
     }
 
-    /// Takes a device back to the deployment before.
+    /// Takes a device back to the deployment before, once.
     ///
     /// # Errors
-    /// [`VaultError::Device`] with status 409 if there is none.
+    /// [`VaultError::NothingBefore`]; [`VaultError::Retired`] and [`VaultError::Expired`] if the
+    /// one before may not be used any more, [`VaultError::NotFound`] if the vault never gave it.
     pub async fn roll_back(
         &self,
         device: &Name,
@@ -107,12 +108,49 @@ impl Vault {
         now: u64,
     ) -> Result<DeploymentStatus, VaultError> {
         let mut link = self.link(device, address, now)?;
-        let answer = link.send(Method::POST, paths::ROLLBACK, &[], &[]).await?;
-        let status: DeploymentStatus = link.expect("roll back", &answer)?.json()?;
+        let list = link.deployments().await?;
+        let [active, before, ..] = &list.deployments[..] else {
+            let device = device.to_string();
+            return Err(VaultError::NothingBefore { device });
+        };
+        // The answer to the roll-back before may have been lost: it is not to be carried out twice.
+        let status = match self.books_say_left(device, &active.deployment)? {
+            true => active.clone(),
+            false => self.leave(&mut link, active, before, now).await?,
+        };
         self.database
             .write(|db| set_active(db, device, &status.deployment, now))?;
         tracing::info!(%device, model = %status.name, version = status.version, "rolled back");
         Ok(status)
+    }
+
+    /// Makes a device leave its active deployment for the one before.
+    async fn leave(
+        &self,
+        link: &mut Link,
+        active: &DeploymentStatus,
+        before: &DeploymentStatus,
+        now: u64,
+    ) -> Result<DeploymentStatus, VaultError> {
+        let find = |db: &Connection| self.model_of(db, &before.deployment);
+        let target = self.database.read(find)?.ok_or_else(|| {
+            VaultError::not_found("model of deployment", before.deployment.short())
+        })?;
+        target.check_usable(now)?;
+        let path = paths::roll_back(&active.deployment);
+        let answer = link.send(Method::POST, &path, &[], &[]).await?;
+        let status: DeploymentStatus = link.expect("roll back", &answer)?.json()?;
+        link.check_active(&status, &target)?;
+        Ok(status)
+    }
+
+    /// Whether the vault believes that the device went from this deployment to another.
+    fn books_say_left(&self, device: &Name, deployment: &Digest) -> Result<bool, VaultError> {
+        let sql = "SELECT count(*) FROM deployments
+                   WHERE device = ?1 AND deployment = ?2 AND state = 'previous'";
+        let values = params![device.as_str(), deployment.0];
+        let count = |db: &Connection| Ok(db.query_row(sql, values, |row| row.get::<_, i64>(0))?);
+        Ok(self.database.read(count)? > 0)
     }
 
     /// What the device itself says that it holds.
@@ -125,9 +163,7 @@ impl Vault {
         address: Option<&str>,
         now: u64,
     ) -> Result<DeploymentList, VaultError> {
-        let mut link = self.link(device, address, now)?;
-        let answer = link.send(Method::GET, paths::DEPLOYMENTS, &[], &[]).await?;
-        Ok(link.expect("list deployments", &answer)?.json()?)
+        self.link(device, address, now)?.deployments().await
     }
 
     /// What the vault deployed, by device, newest first.
@@ -178,7 +214,8 @@ impl Vault {
         self.database.write(|db| {
             db.execute(
                 "INSERT INTO deployments VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT(device, deployment) DO NOTHING",
+                 ON CONFLICT(device, deployment) DO UPDATE
+                 SET state = excluded.state, changed = excluded.changed WHERE state = 'previous'",
                 params![device.as_str(), deployment.0, state, now as i64],
             )?;
             Ok(())
@@ -268,6 +305,28 @@ impl Link {
             action,
             status: answer.status.as_u16(),
             problem: answer.problem(),
+        })
+    }
+
+    /// What the device holds, the active one first.
+    async fn deployments(&mut self) -> Result<DeploymentList, VaultError> {
+        let answer = self.send(Method::GET, paths::DEPLOYMENTS, &[], &[]).await?;
+        Ok(self.expect("list deployments", &answer)?.json()?)
+    }
+
+    /// That the device runs what it was told to run.
+    fn check_active(
+        &self,
+        status: &DeploymentStatus,
+        record: &ModelRecord,
+    ) -> Result<(), VaultError> {
+        if status.deployment == record.deployment && status.state == DeploymentState::Active {
+            return Ok(());
+        }
+        Err(VaultError::WrongDeployment {
+            device: self.device.clone(),
+            found: status.deployment,
+            expected: record.deployment,
         })
     }
 
@@ -362,12 +421,5 @@ async fn activate(link: &mut Link, record: &ModelRecord) -> Result<(), VaultErro
         .send(Method::POST, paths::DEPLOYMENTS, &[], &manifest)
         .await?;
     let status: DeploymentStatus = link.expect("activate a deployment", &answer)?.json()?;
-    if status.deployment != record.deployment || status.state != DeploymentState::Active {
-        return Err(VaultError::WrongDeployment {
-            device: link.device.clone(),
-            found: status.deployment,
-            expected: record.deployment,
-        });
-    }
-    Ok(())
+    link.check_active(&status, record)
 }

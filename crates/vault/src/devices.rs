@@ -76,8 +76,10 @@ impl Vault {
     /// Issues a certificate and enters it; one issued to this name before is worthless then.
     ///
     /// # Errors
-    /// [`VaultError::ReservedName`], [`VaultError::Certificate`].
+    /// [`VaultError::ReservedName`], [`VaultError::Wire`] for a name that TLS cannot carry,
+    /// [`VaultError::Certificate`].
     pub fn enrol(&self, enrolment: &Enrolment, now: u64) -> Result<Bundle, VaultError> {
+        enrolment.name.check_for_certificate()?;
         if enrolment.name.as_str() == VAULT_NAME {
             let name = enrolment.name.to_string();
             return Err(VaultError::ReservedName { name });
@@ -249,6 +251,7 @@ pub(crate) fn text<T: std::str::FromStr>(row: &Row<'_>, column: usize) -> rusqli
 mod tests {
     use super::*;
     use crate::seal::KeySource;
+    use scuro_wire::WireError;
     use scuro_wire::tls::Identity;
 
     const NOW: u64 = 1_800_000_000;
@@ -301,6 +304,22 @@ mod tests {
         };
         assert_eq!(may(&stranger, NOW), "unknown");
         assert!(vault.revoke(&stranger.name).is_err());
+    }
+
+    #[test]
+    fn a_number_is_no_name_for_a_device_as_no_certificate_could_carry_it() {
+        let desk = tempfile::tempdir().expect("folder");
+        let enrolment = Enrolment {
+            name: Name::new("42").expect("a name"),
+            role: PeerRole::Device,
+            days: 1,
+            address: None,
+        };
+        let vault = vault(desk.path());
+        let found = vault.enrol(&enrolment, NOW).map(|bundle| bundle.record);
+        let expected = WireError::NumericName { found: "42".into() };
+        assert!(matches!(found, Err(VaultError::Wire(error)) if error == expected));
+        assert!(vault.peers().expect("list").is_empty());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use scuro_wire::{Digest, Problem, WireError};
+use scuro_wire::{Digest, Problem, WireError, disk};
 
 /// Everything that can go wrong in this crate. No variant holds a secret or a decrypted value.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +134,17 @@ pub enum VaultError {
         /// Key id of the secret key.
         expected: String,
     },
+    /// Weights that the device could read.
+    #[error("the weights of the program are to be encrypted and still are in the clear")]
+    WeightsInClear,
+    /// Encrypted weights where there must be none, or none where there must be some.
+    #[error("the program {program}, and {given} file of encrypted weights was given")]
+    WeightsFile {
+        /// Where its weights are.
+        program: &'static str,
+        /// `a` or `no`.
+        given: &'static str,
+    },
     /// An artefact with other bytes than it was stored with.
     #[error("artefact {} is damaged: its digest is {}", .expected.short(), .found.short())]
     Tampered {
@@ -189,6 +200,12 @@ pub enum VaultError {
         /// Its reason.
         problem: Problem,
     },
+    /// A device without a deployment to go back to.
+    #[error("{device} has no deployment before the present one")]
+    NothingBefore {
+        /// Which.
+        device: String,
+    },
     /// A device that answers for something else.
     #[error("{device} activated {}, not {}", .found.short(), .expected.short())]
     WrongDeployment {
@@ -220,8 +237,7 @@ pub enum VaultError {
 impl VaultError {
     /// An error of a file operation; a full disk has a variant of its own.
     pub(crate) fn file(action: &'static str, path: &Path, source: io::Error) -> Self {
-        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-        if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge) {
+        if disk::is_full(&source) {
             let action = format!("{action} {}", path.display());
             return Self::DiskFull { action };
         }
@@ -241,18 +257,9 @@ impl VaultError {
 
 impl From<rusqlite::Error> for VaultError {
     fn from(error: rusqlite::Error) -> Self {
-        use rusqlite::ffi;
         let message = error.to_string();
-        let Some(fault) = error.sqlite_error() else {
-            return Self::Database { message };
-        };
-        // A write that the system cuts short is reported as an I/O error, not as a full disk.
-        let no_room = fault.code == rusqlite::ErrorCode::DiskFull
-            || matches!(
-                fault.extended_code,
-                ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_TRUNCATE
-            );
-        match no_room {
+        let code = error.sqlite_error().map(|fault| fault.extended_code);
+        match code.is_some_and(disk::is_full_for_sqlite) {
             true => Self::DiskFull { action: message },
             false => Self::Database { message },
         }
@@ -269,5 +276,33 @@ impl From<rcgen::Error> for VaultError {
     fn from(error: rcgen::Error) -> Self {
         let message = error.to_string();
         Self::Certificate { message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::ffi;
+
+    #[test]
+    fn databases_that_find_no_room_are_told_from_broken_ones() {
+        let found = |code| {
+            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            VaultError::from(error)
+        };
+        for code in [
+            ffi::SQLITE_FULL,
+            ffi::SQLITE_IOERR_WRITE,
+            ffi::SQLITE_IOERR_FSYNC,
+            ffi::SQLITE_IOERR_TRUNCATE,
+            ffi::SQLITE_IOERR_SHMOPEN,
+            ffi::SQLITE_IOERR_SHMSIZE,
+            ffi::SQLITE_IOERR_SHMMAP,
+        ] {
+            assert!(matches!(found(code), VaultError::DiskFull { .. }), "{code}");
+        }
+        for code in [ffi::SQLITE_IOERR_READ, ffi::SQLITE_CORRUPT] {
+            assert!(matches!(found(code), VaultError::Database { .. }), "{code}");
+        }
     }
 }

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::error::VaultError;
+use crate::results::keep_labels_only;
 use crate::vault::Vault;
 
 /// Counter of published results by sink.
@@ -57,7 +58,8 @@ pub struct Source {
     pub metrics: Arc<Metrics>,
     /// Changes when results are added.
     pub news: watch::Receiver<u64>,
-    /// Leaves the scores out: exact decrypted values can help whoever has the ciphertexts too.
+    /// Leaves the scores out, and all but three decimals of the confidence: exact decrypted values
+    /// can help whoever has the ciphertexts too.
     pub labels_only: bool,
 }
 
@@ -67,8 +69,7 @@ impl Source {
         let page = move || vault.results(cursor, PAGE);
         let mut results = blocking(page).await?.results;
         if self.labels_only {
-            let answers = results.iter_mut().flat_map(|result| &mut result.answers);
-            answers.for_each(|answer| answer.scores.clear());
+            keep_labels_only(&mut results);
         }
         Ok(results)
     }
@@ -90,6 +91,13 @@ impl Source {
         let labels = [("sink", sink)];
         self.metrics.set(WAITING_METRIC, &labels, waiting as f64);
         Ok(())
+    }
+
+    /// Counts what waits for a sink that fails; its own failure is a line in the log.
+    async fn note_waiting(&self, sink: &'static str) {
+        if let Err(error) = self.measure(sink).await {
+            tracing::error!(%error, sink, "waiting results could not be counted");
+        }
     }
 
     /// Waits for news; false once the vault stops.
@@ -134,6 +142,7 @@ pub async fn to_file(mut source: Source, path: PathBuf) {
             }
             Err(error) => {
                 tracing::error!(path = %path.display(), %error, "results are not written");
+                source.note_waiting(FILE_SINK).await;
                 true
             }
         };
@@ -280,9 +289,7 @@ impl Outage {
     async fn begin(&mut self, source: &Source, topic: &Topic, error: &VaultError) {
         source.metrics.add(BROKER_LOST_METRIC, &[], 1);
         source.metrics.set(BROKER_UP_METRIC, &[], 0.0);
-        if let Err(error) = source.measure(MQTT_SINK).await {
-            tracing::error!(%error, "waiting results could not be counted");
-        }
+        source.note_waiting(MQTT_SINK).await;
         let reason = Some(error.to_string());
         if self.told != reason {
             let (topic, user) = (topic.name(), topic.user());

@@ -1,10 +1,11 @@
 //! The database of protected models: versions, states, artefacts, sealed secret keys.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use scuro_client::Model;
+use scuro_client::{Bundle, Model};
+use scuro_fhe::Error as FheError;
 use scuro_fhe::keys::{EvaluationKeys, PublicKey};
 use scuro_fhe::owner::SecretKey;
-use scuro_program::Program;
+use scuro_program::{Operation, Program, Step, Weights};
 use scuro_wire::manifest::{Decryptor, EncryptedScope};
 use scuro_wire::{Artefact, Digest, KeyId, Manifest, ModelReference, Name, Role};
 use zeroize::Zeroizing;
@@ -21,7 +22,7 @@ pub struct NewModel<'a> {
     pub program: &'a [u8],
     /// ONNX of the clear feature extractor.
     pub features: Option<&'a [u8]>,
-    /// Encrypted weights.
+    /// Encrypted weights: there if the program withholds them, and only then.
     pub weights: Option<&'a [u8]>,
     /// `PublicKey::to_bytes`.
     pub public_key: &'a [u8],
@@ -31,8 +32,6 @@ pub struct NewModel<'a> {
     pub secret_key: &'a [u8],
     /// Names of the classes.
     pub labels: Vec<String>,
-    /// Which weights are encrypted.
-    pub encrypted: EncryptedScope,
     /// When the key expires, seconds since 1970.
     pub expires: u64,
 }
@@ -100,11 +99,13 @@ impl Vault {
     /// Everything is on disk when this returns.
     ///
     /// # Errors
-    /// [`VaultError::Model`] and [`VaultError::KeyMismatch`] if program and keys do not belong
-    /// together; [`VaultError::Wire`] for bad labels or dates; [`VaultError::DiskFull`].
+    /// [`VaultError::Model`] and [`VaultError::KeyMismatch`] if program, weights and keys do not
+    /// belong together; [`VaultError::WeightsInClear`], [`VaultError::WeightsFile`];
+    /// [`VaultError::Wire`] for bad labels or dates; [`VaultError::DiskFull`].
     pub fn store(&self, new: &NewModel<'_>, now: u64) -> Result<ModelRecord, VaultError> {
         let model = Model::open(new.program)?;
         let (parameters, key_id) = check_keys(new, &model)?;
+        check_weights(&model, new.weights, key_id)?;
         let artefacts = self.store_artefacts(new)?;
         self.database.write(|db| {
             let manifest = Manifest {
@@ -116,7 +117,7 @@ impl Vault {
                 created: now,
                 expires: new.expires,
                 labels: new.labels.clone(),
-                encrypted: new.encrypted,
+                encrypted: encrypted(model.program(), new.features.is_some()),
                 decryptor: decryptor(model.program()),
             };
             manifest.validate()?;
@@ -236,6 +237,44 @@ fn check_keys(new: &NewModel<'_>, model: &Model) -> Result<(Digest, KeyId), Vaul
         }
     }
     Ok((Digest(context.digest().0), KeyId(expected.0)))
+}
+
+/// A device gets the program: weights that are to be hidden from it are in a file of their own,
+/// under this key.
+fn check_weights(model: &Model, weights: Option<&[u8]>, key: KeyId) -> Result<(), VaultError> {
+    let wrong = |program, given| Err(VaultError::WeightsFile { program, given });
+    match (model.program().weights, weights) {
+        (Weights::Private, _) => Err(VaultError::WeightsInClear),
+        (Weights::Plain, None) => Ok(()),
+        (Weights::Plain, Some(_)) => wrong("has its weights inside", "a"),
+        (Weights::Withheld, None) => wrong("is without its weights", "no"),
+        (Weights::Withheld, Some(bytes)) => {
+            let bundle = Bundle::from_bytes(bytes).map_err(scuro_client::Error::from)?;
+            let checked = model.check_weights(&bundle, scuro_fhe::KeyId(key.0));
+            checked.map_err(|error| match error {
+                scuro_client::Error::Fhe(FheError::KeyMismatch { found, expected }) => {
+                    VaultError::KeyMismatch {
+                        what: "file of encrypted weights",
+                        found: found.to_string(),
+                        expected: expected.to_string(),
+                    }
+                }
+                error => error.into(),
+            })
+        }
+    }
+}
+
+/// Which weights are encrypted: of what the device gets, the program's alone can be.
+fn encrypted(program: &Program, has_features: bool) -> EncryptedScope {
+    let linear = |step: &&Step| matches!(step.operation, Operation::Linear(_));
+    let layers = program.steps.iter().filter(linear).count();
+    match (program.weights, has_features, layers) {
+        (Weights::Plain, ..) => EncryptedScope::None,
+        (_, false, _) => EncryptedScope::All,
+        (_, true, ..=1) => EncryptedScope::Last,
+        (_, true, _) => EncryptedScope::Classifier,
+    }
 }
 
 /// Who may decrypt the replies of a program: what it does decides, not what was meant.

@@ -8,6 +8,9 @@ use scuro_wire::results::{InferenceResult, ResultPage};
 use crate::error::VaultError;
 use crate::vault::Vault;
 
+/// Confidences are published in thousandths where only labels are.
+const CONFIDENCE_STEPS: f64 = 1e3;
+
 impl Vault {
     /// Results after `after`, in order, at most `limit`; fewer if they are large.
     ///
@@ -74,6 +77,15 @@ impl Vault {
             )?;
             Ok(())
         })
+    }
+}
+
+/// Leaves out of results what helps whoever has the ciphertexts too: the scores, and all of a
+/// confidence but its first decimals.
+pub(crate) fn keep_labels_only(results: &mut [InferenceResult]) {
+    for answer in results.iter_mut().flat_map(|result| &mut result.answers) {
+        answer.scores.clear();
+        answer.confidence = (answer.confidence * CONFIDENCE_STEPS).round() / CONFIDENCE_STEPS;
     }
 }
 

@@ -34,6 +34,7 @@ use crate::devices::{PeerRecord, PeerRole};
 use crate::error::VaultError;
 use crate::intake::Intake;
 use crate::publish::{self, Source, blocking};
+use crate::results::keep_labels_only;
 use crate::vault::Vault;
 
 /// Requests that may be worked on at once; each may hold a body in memory.
@@ -64,7 +65,7 @@ pub struct ServeOptions {
     pub results_file: Option<PathBuf>,
     /// MQTT topic; the model's name is added to it.
     pub mqtt: Option<Topic>,
-    /// Leave the scores out of file and topic.
+    /// Leave the scores out of file, topic and API, and round the confidence.
     pub labels_only: bool,
 }
 
@@ -85,6 +86,7 @@ struct Service {
     requests: Arc<Semaphore>,
     per_device: Arc<Mutex<HashMap<Name, usize>>>,
     news: watch::Sender<u64>,
+    labels_only: bool,
 }
 
 /// Serves until `stop` is ready, then finishes what is under way. Calls `started` once it listens.
@@ -99,7 +101,7 @@ pub async fn serve(
 ) -> Result<(), VaultError> {
     let _lock = vault.lock()?;
     let (news, subscribed) = watch::channel(0);
-    let service = Service::new(&vault, news);
+    let service = Service::new(&vault, news, options.labels_only);
     let tls = vault.identity(now())?.server_config()?;
     let (listener, https) = bind(options.listen).await?;
     let (plain, observed) = match options.metrics {
@@ -142,7 +144,7 @@ pub async fn serve(
 }
 
 impl Service {
-    fn new(vault: &Arc<Vault>, news: watch::Sender<u64>) -> Self {
+    fn new(vault: &Arc<Vault>, news: watch::Sender<u64>, labels_only: bool) -> Self {
         let metrics = Arc::new(Metrics::default());
         let intake = Intake::new(Arc::clone(vault), Arc::clone(&metrics));
         Self {
@@ -152,6 +154,7 @@ impl Service {
             requests: Arc::new(Semaphore::new(REQUESTS)),
             per_device: Arc::default(),
             news,
+            labels_only,
         }
     }
 }
@@ -295,7 +298,10 @@ async fn results(
     Query(page): Query<PageQuery>,
 ) -> Result<Response, Failed> {
     let vault = Arc::clone(&service.vault);
-    let page = blocking(move || vault.results(page.after, page.limit)).await?;
+    let mut page = blocking(move || vault.results(page.after, page.limit)).await?;
+    if service.labels_only {
+        keep_labels_only(&mut page.results);
+    }
     Ok(Json(page).into_response())
 }
 

@@ -62,7 +62,7 @@ impl Vault {
     /// # Errors
     /// [`VaultError::Exists`], or whatever stops it; the next call finishes a half-made vault.
     pub fn init(folder: &Path, source: &KeySource, now: u64) -> Result<Self, VaultError> {
-        if Self::exists(folder) {
+        if Self::exists(folder)? {
             let path = folder.to_path_buf();
             return Err(VaultError::Exists { path });
         }
@@ -98,7 +98,7 @@ impl Vault {
     /// [`VaultError::NotAVault`], [`VaultError::WrongKey`], [`VaultError::KeyKind`],
     /// [`VaultError::KeyFile`], [`VaultError::Format`].
     pub fn open(folder: &Path, source: &KeySource) -> Result<Self, VaultError> {
-        if !Self::exists(folder) {
+        if !Self::exists(folder)? {
             let path = folder.to_path_buf();
             return Err(VaultError::NotAVault { path });
         }
@@ -109,12 +109,19 @@ impl Vault {
     }
 
     /// Whether `folder` holds a vault whose making was finished.
-    pub fn exists(folder: &Path) -> bool {
+    ///
+    /// # Errors
+    /// [`VaultError::DiskFull`]: a database cannot even be opened without some room.
+    pub fn exists(folder: &Path) -> Result<bool, VaultError> {
         let file = folder.join(DATABASE_FILE);
-        file.is_file()
-            && Database::open(&file)
-                .and_then(|database| database.format())
-                .is_ok_and(|format| format > 0)
+        if !file.is_file() {
+            return Ok(false);
+        }
+        match Database::open(&file).and_then(|database| database.format()) {
+            Ok(format) => Ok(format > 0),
+            Err(full @ VaultError::DiskFull { .. }) => Err(full),
+            Err(_) => Ok(false),
+        }
     }
 
     /// The place of the vault key if no other is given.

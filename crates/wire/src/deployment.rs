@@ -10,8 +10,10 @@
 //!    disk is full.
 //! 3. `POST` [`crate::paths::DEPLOYMENTS`] with the canonical bytes of the manifest: 200 and
 //!    [`DeploymentStatus`] once it is active and on disk; 409 if artefacts are missing.
-//! 4. `POST` [`crate::paths::ROLLBACK`]: 200 and the status of the deployment that is active now;
-//!    409 if there is none before.
+//! 4. `POST` [`crate::paths::ROLLBACK`] `?leave=DIGEST` ([`crate::paths::roll_back`]): 200 and the
+//!    status of the deployment that is active now; 409 if there is none before. A device that does
+//!    not run the deployment to be left has left it already and changes nothing, so the request can
+//!    be sent again. Without a digest, whatever is active is left.
 
 use serde::{Deserialize, Serialize};
 
@@ -57,7 +59,14 @@ pub struct DeploymentStatus {
     pub activated: u64,
 }
 
-/// Every deployment that a device still holds, newest first.
+/// What a roll-back is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollBack {
+    /// The deployment to leave; nothing for whichever is active.
+    pub leave: Option<Digest>,
+}
+
+/// Every deployment that a device still holds: the active one, then those before it, newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeploymentList {
     /// At most [`crate::limits::DEPLOYMENTS`].

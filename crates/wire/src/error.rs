@@ -15,6 +15,12 @@ pub enum WireError {
         /// Its start.
         found: String,
     },
+    /// A name that no certificate can carry.
+    #[error("{found:?} cannot be the name in a certificate: it needs at least one letter")]
+    NumericName {
+        /// The name.
+        found: String,
+    },
     /// Not a version.
     #[error("{found:?} is not a version: 1, 2, ...")]
     Version {

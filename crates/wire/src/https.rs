@@ -223,7 +223,7 @@ impl Client {
     ///
     /// # Errors
     /// [`WireError::Connection`], [`WireError::Timeout`]. The request may then have been carried
-    /// out: all requests of Scuro can be sent again.
+    /// out: all requests of Scuro can be sent again (a roll-back names what it leaves).
     pub async fn send(
         &mut self,
         method: Method,

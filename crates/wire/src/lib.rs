@@ -8,13 +8,14 @@
 //! * [`paths`], [`limits`], [`problem`]: endpoints, bounds and the one error body.
 //! * [`tls`], [`https`]: TLS 1.3 with a certificate on both sides; a server loop and a client.
 //! * [`mqtt`]: topics of brokers, and how brokers are entered.
-//! * [`metrics`]: counters in Prometheus' text format.
+//! * [`metrics`]: counters in Prometheus' text format; [`disk`]: what a full disk looks like.
 //!
 //! This is the only crate that derives serialisation for the network. Cryptographic objects travel
 //! inside as bytes of `scuro_fhe::codec`; nothing here opens them, and nothing here can name a
 //! secret key: [`manifest::Role`] has no such role.
 
 pub mod deployment;
+pub mod disk;
 pub mod error;
 pub mod hex;
 pub mod https;

@@ -35,6 +35,20 @@ impl Name {
         Ok(Self(text.to_string()))
     }
 
+    /// An error for a name that no certificate can carry: a domain name whose last label is a
+    /// number is an address to TLS. Models may be called so.
+    ///
+    /// # Errors
+    /// [`WireError::NumericName`].
+    pub fn check_for_certificate(&self) -> Result<(), WireError> {
+        match self.0.bytes().any(|byte| byte.is_ascii_lowercase()) {
+            true => Ok(()),
+            false => Err(WireError::NumericName {
+                found: self.0.clone(),
+            }),
+        }
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -130,6 +144,24 @@ mod tests {
         ] {
             assert!(Name::new(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn names_for_certificates_are_those_that_tls_takes_and_have_a_letter() {
+        for (text, good) in [
+            ("cam-7", true),
+            ("7a", true),
+            ("a", true),
+            ("0", false),
+            ("42", false),
+        ] {
+            let name = Name::new(text).expect("a name");
+            assert_eq!(name.check_for_certificate().is_ok(), good, "{text}");
+            let taken = rustls::pki_types::DnsName::try_from(text).is_ok();
+            assert_eq!(taken, good, "{text}");
+        }
+        let no_letter = Name::new("4-2").expect("a name");
+        assert!(no_letter.check_for_certificate().is_err());
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub const RESULTS: &str = "/v1/results";
 pub const ARTEFACT: &str = "/v1/artefacts/{digest}";
 /// Device: `GET` lists deployments, `POST` with the bytes of a manifest activates one.
 pub const DEPLOYMENTS: &str = "/v1/deployments";
-/// Device: goes back to the deployment before (`POST`).
+/// Device: goes back to the deployment before (`POST ?leave=DIGEST`, [`roll_back`]).
 pub const ROLLBACK: &str = "/v1/deployments/rollback";
 /// Both: Prometheus' text.
 pub const METRICS: &str = "/metrics";
@@ -25,6 +25,11 @@ pub const READY: &str = "/v2/health/ready";
 /// Path of one artefact.
 pub fn artefact(digest: &crate::Digest) -> String {
     format!("/v1/artefacts/{digest}")
+}
+
+/// Path of a roll-back that leaves this deployment.
+pub fn roll_back(leave: &crate::Digest) -> String {
+    format!("{ROLLBACK}?leave={leave}")
 }
 
 /// Header of a `HEAD` answer: bytes that the device holds of an artefact.

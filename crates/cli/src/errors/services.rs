@@ -16,6 +16,11 @@ impl From<WireError> for Failure {
                 "arguments.invalid",
                 "write it as the message says",
             ),
+            E::NumericName { .. } => (
+                Exit::BadInput,
+                "peer.numeric-name",
+                "add a letter, for example `cam-` before the number",
+            ),
             E::File { .. } => (
                 Exit::BadInput,
                 "file.not-found",
@@ -103,12 +108,22 @@ fn describe(error: &VaultError) -> (Exit, &'static str, &'static str) {
         E::Retired { .. } => (
             Exit::Refused,
             "model.retired",
-            "protect it again as a new version",
+            "deploy another version, or make a new one: `scuro vault rotate NAME MODEL`",
         ),
         E::Expired { .. } => (
             Exit::Refused,
             "model.key-expired",
-            "protect it again: a new version has a new key",
+            "make a version with a new key: `scuro vault rotate NAME MODEL`",
+        ),
+        E::WeightsInClear => (
+            Exit::Refused,
+            "model.weights-in-clear",
+            "encrypt them: `scuro protect` takes this file too, with --vault DIR --name NAME",
+        ),
+        E::WeightsFile { .. } => (
+            Exit::BadInput,
+            "model.weights-file",
+            "pass --weights weights.ct with the program.scuro beside it, and only then",
         ),
         E::ReservedName { .. } => (Exit::BadInput, "peer.reserved-name", "choose another name"),
         E::WrongRole { .. } => (
@@ -125,6 +140,11 @@ fn describe(error: &VaultError) -> (Exit, &'static str, &'static str) {
             Exit::BadInput,
             "deploy.no-address",
             "pass --address HOST:PORT, or enrol the device with it",
+        ),
+        E::NothingBefore { .. } => (
+            Exit::Refused,
+            "deploy.nothing-before",
+            "deploy the version that you want: `scuro deploy NAME:VERSION --device ...`",
         ),
         E::WrongDeployment { .. } => (
             Exit::Refused,

@@ -6,7 +6,7 @@ use scuro_wire::{ModelReference, Name};
 use serde_json::json;
 
 use crate::context::Context;
-use crate::errors::{Exit, Failure};
+use crate::errors::Failure;
 use crate::output::Reply;
 use crate::progress::Progress;
 use crate::verbs::vault::{self, Place};
@@ -88,9 +88,7 @@ fn roll_back(target: &Target) -> Result<Reply, Failure> {
     let vault = vault::open(&target.place)?;
     let (device, address) = (&target.device, target.address.as_deref());
     let back = vault.roll_back(device, address, scuro_vault::now());
-    let status = services::runtime()?
-        .block_on(back)
-        .map_err(nothing_before)?;
+    let status = services::runtime()?.block_on(back)?;
     let model = format!("{}:{}", status.name, status.version);
     let data = json!({
         "model": model, "device": device.as_str(), "deployment": status.deployment.to_string(),
@@ -99,20 +97,4 @@ fn roll_back(target: &Target) -> Result<Reply, Failure> {
         data,
         format!("{model} runs on {device} again\n"),
     ))
-}
-
-/// The device's 409 has one meaning here.
-fn nothing_before(error: scuro_vault::VaultError) -> Failure {
-    match error {
-        scuro_vault::VaultError::Device {
-            device,
-            status: 409,
-            ..
-        } => {
-            let message = format!("{device} has no deployment before the present one");
-            Failure::new(Exit::Refused, "deploy.nothing-before", message)
-                .hint("deploy the version that you want: `scuro deploy NAME:VERSION --device ...`")
-        }
-        error => error.into(),
-    }
 }

@@ -7,7 +7,6 @@ use scuro_client::Protected;
 use scuro_vault::Vault;
 use scuro_vault::registry::{ModelRecord, NewModel};
 use scuro_wire::Name;
-use scuro_wire::manifest::EncryptedScope;
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -19,7 +18,7 @@ use crate::inputs::InputArguments;
 use crate::output::Reply;
 use crate::progress::Progress;
 use crate::table::Table;
-use crate::verbs::vault::KeyArguments;
+use crate::verbs::vault::{self, KeyArguments, Place};
 use crate::verbs::{keygen, plan};
 use crate::{machine, secrets, units};
 
@@ -38,9 +37,9 @@ pub(crate) const PRIVATE: &str = "private.scuro";
 
 const SECONDS_A_DAY: u64 = 86_400;
 
-/// Arguments of `scuro protect`.
+/// What is protected, and how.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+struct Recipe {
     #[command(flatten)]
     model: ModelArguments,
     /// Data set for the ranges, its training part unless a part is named [default: what fits].
@@ -50,6 +49,19 @@ pub(crate) struct Arguments {
     input: InputArguments,
     #[command(flatten)]
     compile: CompileArguments,
+    /// Days until a vault lets the key expire.
+    #[arg(
+        long, value_name = "DAYS", default_value_t = 365,
+        value_parser = clap::value_parser!(u64).range(1..=3650)
+    )]
+    expires: u64,
+}
+
+/// Arguments of `scuro protect`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    recipe: Recipe,
     /// Folder for `device/` (goes to the machine that computes) and `owner/` (stays).
     #[arg(long, short, value_name = "DIR", required_unless_present = "vault")]
     out: Option<PathBuf>,
@@ -64,9 +76,23 @@ pub(crate) struct Arguments {
     /// Name in the vault.
     #[arg(long, requires = "vault")]
     name: Option<Name>,
-    /// Days until the key expires.
-    #[arg(long, value_name = "DAYS", default_value_t = 365)]
-    expires: u64,
+    /// Names of the classes for the vault's results, with commas between.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES", requires = "vault")]
+    labels: Vec<String>,
+}
+
+/// Arguments of `scuro vault rotate`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RotateArguments {
+    /// Name in the vault; there must be a version of it.
+    name: Name,
+    #[command(flatten)]
+    recipe: Recipe,
+    /// Names of the classes, with commas between [default: those of the version before].
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    labels: Vec<String>,
+    #[command(flatten)]
+    place: Place,
 }
 
 /// One file of a protected model.
@@ -82,7 +108,7 @@ pub(crate) struct File {
 }
 
 /// Compiles with private weights, encrypts them, and writes both folders.
-pub(crate) fn run(mut arguments: Arguments, context: &Context) -> Result<Reply, Failure> {
+pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Failure> {
     let overwrite = match arguments.force {
         true => Overwrite::Allow,
         false => Overwrite::Refuse,
@@ -95,41 +121,64 @@ pub(crate) fn run(mut arguments: Arguments, context: &Context) -> Result<Reply, 
         Some(folder) => Some(Vault::open(folder, &arguments.key.source(folder)?)?),
         None => None,
     };
-    let choice = arguments
-        .compile
-        .encrypt
-        .unwrap_or(EncryptChoice::Classifier);
-    arguments.compile.encrypt = Some(choice);
-    let compiled = compiled::open(
-        context,
-        &arguments.model.source(),
-        arguments.data.as_deref(),
-        &arguments.input,
-        &arguments.compile,
-    )?;
-    let files = protected_files(context, &compiled)?;
+    let expires = arguments.recipe.expires;
+    let (compiled, files) = arguments.recipe.carry_out(context)?;
     let mut reply = reply(context, arguments.out.as_deref(), &compiled, &files);
     if let Some(out) = &arguments.out {
         write_all(out, &files, overwrite)?;
     }
     if let (Some(vault), Some(name)) = (vault, arguments.name) {
-        let record = store(&vault, name, &files, choice, arguments.expires)?;
-        reply.data["stored"] = json!({
-            "model": record.reference(), "deployment": record.deployment.to_string(),
-        });
-        reply
-            .human
-            .push_str(&format!("stored as {}\n", record.reference()));
+        let record = store(&vault, name, arguments.labels, &files, expires)?;
+        say_stored(&mut reply, &record);
     }
     Ok(reply)
+}
+
+/// Protects a model again, under new keys, as the next version of a name.
+pub(crate) fn rotate(arguments: RotateArguments, context: &Context) -> Result<Reply, Failure> {
+    let vault = vault::open(&arguments.place)?;
+    let name = arguments.name;
+    let mut versions = vault.models()?.into_iter();
+    let Some(before) = versions.find(|record| record.manifest.name == name) else {
+        let message = format!("there is no model {name}");
+        return Err(Failure::bad_input("vault.not-found", message)
+            .hint("see `scuro vault list`; a first version comes from `scuro protect --vault`"));
+    };
+    let labels = match arguments.labels.is_empty() {
+        true => before.manifest.labels,
+        false => arguments.labels,
+    };
+    let expires = arguments.recipe.expires;
+    let (compiled, files) = arguments.recipe.carry_out(context)?;
+    let mut reply = reply(context, None, &compiled, &files);
+    let record = store(&vault, name, labels, &files, expires)?;
+    say_stored(&mut reply, &record);
+    Ok(reply)
+}
+
+impl Recipe {
+    /// Compiles, makes keys, encrypts.
+    fn carry_out(mut self, context: &Context) -> Result<(Compiled, Vec<File>), Failure> {
+        let choice = self.compile.encrypt.unwrap_or(EncryptChoice::Classifier);
+        self.compile.encrypt = Some(choice);
+        let compiled = compiled::open(
+            context,
+            &self.model.source(),
+            self.data.as_deref(),
+            &self.input,
+            &self.compile,
+        )?;
+        let files = protected_files(context, &compiled)?;
+        Ok((compiled, files))
+    }
 }
 
 /// Stores the files as the next version of a name.
 fn store(
     vault: &Vault,
     name: Name,
+    labels: Vec<String>,
     files: &[File],
-    choice: EncryptChoice,
     days: u64,
 ) -> Result<ModelRecord, Failure> {
     let file = |folder, name| {
@@ -146,15 +195,16 @@ fn store(
         public_key: needed(DEVICE, keygen::PUBLIC),
         evaluation_keys: needed(DEVICE, keygen::EVALUATION),
         secret_key: needed(OWNER, keygen::SECRET),
-        labels: Vec::new(),
-        encrypted: match choice {
-            EncryptChoice::Last => EncryptedScope::Last,
-            EncryptChoice::Classifier => EncryptedScope::Classifier,
-            EncryptChoice::All => EncryptedScope::All,
-        },
-        expires: now.saturating_add(days.saturating_mul(SECONDS_A_DAY)),
+        labels,
+        expires: now + days * SECONDS_A_DAY,
     };
     Ok(vault.store(&new, now)?)
+}
+
+fn say_stored(reply: &mut Reply, record: &ModelRecord) {
+    let (model, deployment) = (record.reference(), record.deployment.to_string());
+    reply.data["stored"] = json!({ "model": model, "deployment": deployment });
+    reply.human.push_str(&format!("stored as {model}\n"));
 }
 
 /// Makes keys, encrypts the weights, and gives every file of the protected model.

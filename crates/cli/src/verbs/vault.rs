@@ -12,6 +12,7 @@ use scuro_wire::{ModelReference, Name};
 use crate::context::Context;
 use crate::errors::Failure;
 use crate::output::Reply;
+use crate::verbs::protect;
 
 pub(crate) use open::{KeyArguments, open};
 
@@ -60,6 +61,8 @@ enum Action {
     },
     /// Store a compiled model with its keys as the next version of a name.
     Add(manage::AddArguments),
+    /// Protect a model again under new keys, as the next version of a name that is there.
+    Rotate(Box<protect::RotateArguments>),
     /// List protected models.
     List {
         #[command(flatten)]
@@ -96,6 +99,7 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
         Action::Revoke { name, place } => people::revoke(&name, &place),
         Action::Devices { place } => people::devices(&place, context),
         Action::Add(add) => manage::add(&add),
+        Action::Rotate(rotate) => protect::rotate(*rotate, context),
         Action::List { place } => manage::list(&place, context),
         Action::Show { model, place } => manage::show(&model, &place, context),
         Action::Retire { model, place } => manage::retire(&model, &place),

@@ -6,7 +6,6 @@ use scuro_testkit::mosquitto::{self, Broker};
 use scuro_vault::registry::NewModel;
 use scuro_vault::{KeySource, Vault};
 use scuro_wire::inference::{CONTENT_TYPE, Inference, InferenceBatch, InferenceBatchReply};
-use scuro_wire::manifest::EncryptedScope;
 use scuro_wire::query::{QueryBatch, QueryRegistration};
 use scuro_wire::tls::{Identity, VAULT_NAME};
 use scuro_wire::{QueryId, https, paths};
@@ -115,14 +114,7 @@ fn expired_and_mixed_models_are_refused(desk: &Desk) {
     desk.data(&[&words[..], &["192", "--out", "old"]].concat());
     let compile = ["compile", "model.onnx", "--calibration", "32", "--out"];
     desk.data(&[&compile[..], &["other.scuro"]].concat());
-    std::fs::create_dir(desk.path("mixed")).expect("folder");
-    for folder in ["old/device", "old/owner"] {
-        for name in desk.names(folder) {
-            let from = desk.path(folder).join(&name);
-            std::fs::copy(from, desk.path("mixed").join(&name)).expect("copied");
-        }
-    }
-    let mixed = ["vault", "add", "mixed", "other.scuro", "--keys", "mixed"];
+    let mixed = ["vault", "add", "mixed", "other.scuro", "--keys", "old"];
     assert_eq!(desk.failure(&mixed).0, 6);
     let expires = scuro_vault::now() + KEY_LIFE;
     store_until(desk, expires);
@@ -147,7 +139,6 @@ fn store_until(desk: &Desk, expires: u64) {
         evaluation_keys: &file("device/evaluation.keys"),
         secret_key: &file("owner/secret.key"),
         labels: Vec::new(),
-        encrypted: EncryptedScope::Classifier,
         expires,
     };
     vault.store(&new, scuro_vault::now()).expect("stored");

@@ -78,13 +78,20 @@ impl Deployments {
         self.switch(manifest)
     }
 
-    /// Makes the version that was active before the active one.
+    /// Makes the version that was active before the active one. If another than `leave` is active,
+    /// the request came a second time: nothing changes.
     ///
     /// # Errors
     /// [`Error::NoPrevious`], or as [`Deployments::activate`].
-    pub fn roll_back(&self) -> Result<DeploymentStatus, Error> {
-        let before = self.lock().get(1).map(|entry| entry.manifest.clone());
-        let manifest = before.ok_or(Error::NoPrevious)?;
+    pub fn roll_back(&self, leave: Option<&Digest>) -> Result<DeploymentStatus, Error> {
+        let manifest = {
+            let entries = self.lock();
+            let active = entries.first().ok_or(Error::NoPrevious)?;
+            if leave.is_some_and(|leave| *leave != active.manifest.digest()) {
+                return Ok(status(active, 0));
+            }
+            entries.get(1).ok_or(Error::NoPrevious)?.manifest.clone()
+        };
         check_expiry(&manifest)?;
         self.switch(manifest)
     }

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use scuro_wire::deployment::{ARTEFACT_BYTES_HEADER, ArtefactStatus, DeploymentStatus};
+use scuro_wire::deployment::{ARTEFACT_BYTES_HEADER, ArtefactStatus, DeploymentStatus, RollBack};
 use scuro_wire::metrics::Metrics;
 use scuro_wire::tls::Peer;
 use scuro_wire::{Digest, Problem, limits, paths};
@@ -176,10 +176,11 @@ async fn activate(
 async fn roll_back(
     State(device): State<Device>,
     Extension(peer): Extension<Peer>,
+    Query(RollBack { leave }): Query<RollBack>,
 ) -> Result<Response, Refusal> {
     only_the_vault(&peer)?;
     let deployments = Arc::clone(&device.deployments);
-    let outcome = blocking(move || deployments.roll_back()).await;
+    let outcome = blocking(move || deployments.roll_back(leave.as_ref())).await;
     answer(&device, "rolled-back", outcome)
 }
 

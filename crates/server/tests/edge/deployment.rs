@@ -229,6 +229,31 @@ fn frames_are_answered_by_the_version_that_is_active_and_a_roll_back_returns_the
     });
 }
 
+/// An answer that got lost makes the vault ask again.
+#[test]
+fn a_roll_back_that_is_sent_again_does_not_return_to_the_version_that_was_left() {
+    run(async {
+        let world = World::new();
+        let (edge, mut deployer) = device(&world).await;
+        first().deploy(&mut deployer).await;
+        second().deploy(&mut deployer).await;
+        let path = paths::roll_back(&second().manifest.digest());
+        for _ in 0..2 {
+            let back = deployer.call(Method::POST, &path, Vec::new()).await;
+            let status: DeploymentStatus = back.json().expect("a status");
+            assert_eq!((status.version, status.state), (1, DeploymentState::Active));
+        }
+        let damaged = format!("{}?leave=xyz", paths::ROLLBACK);
+        let answer = deployer.call(Method::POST, &damaged, Vec::new()).await;
+        assert_eq!(answer.status, 400);
+        let list = deployer.get(paths::DEPLOYMENTS).await;
+        let list: DeploymentList = list.json().expect("a list");
+        let versions: Vec<u32> = list.deployments.iter().map(|d| d.version).collect();
+        assert_eq!(versions, [1, 2]);
+        edge.stop().await;
+    });
+}
+
 #[test]
 fn only_the_vault_writes_to_a_device() {
     run(async {

@@ -7,7 +7,7 @@ use scuro_vault::VaultError;
 use scuro_vault::devices::PeerRole;
 use scuro_wire::{ModelReference, Role, limits};
 
-use crate::common::{DAY, Desk, OURS, STRANGER, name, today};
+use crate::common::{DAY, Desk, HIDDEN, OURS, STRANGER, name, today};
 use crate::intake::{deploy, device};
 
 fn digits(version: u32) -> ModelReference {
@@ -19,7 +19,7 @@ fn digits(version: u32) -> ModelReference {
 #[tokio::test]
 async fn a_model_arrives_whole_and_only_once() {
     let desk = Desk::new(today());
-    let record = OURS.store(&desk.vault, today()).expect("stored");
+    let record = HIDDEN.store(&desk.vault, today()).expect("stored");
     let (device, _files) = device(&desk, "cam-7").await;
     let seen = Mutex::new(Vec::new());
     let note = |bytes| seen.lock().expect("lock").push(bytes);
@@ -61,8 +61,8 @@ async fn a_deployment_that_was_cut_off_goes_on_where_it_stopped() {
         .expect("there")
         .clone();
     let (device, _files) = device(&desk, "cam-7").await;
-    // Program, weights and public key are a piece each; the device dies after them.
-    device.state.pieces_left.store(3, Ordering::SeqCst);
+    // Program and public key are a piece each; the device dies after them.
+    device.state.pieces_left.store(2, Ordering::SeqCst);
     let cut = desk
         .vault
         .deploy(&digits(1), &name("cam-7"), None, today(), |_| ())
@@ -107,7 +107,7 @@ async fn an_artefact_that_arrives_damaged_is_sent_again() {
 #[tokio::test]
 async fn a_tampered_artefact_never_leaves_the_vault() {
     let desk = Desk::new(today());
-    let record = OURS.store(&desk.vault, today()).expect("stored");
+    let record = HIDDEN.store(&desk.vault, today()).expect("stored");
     let (device, _files) = device(&desk, "cam-7").await;
     let digest = record
         .manifest
@@ -141,7 +141,7 @@ async fn a_device_goes_back_to_the_version_before() {
     let (_device, _files) = device(&desk, "cam-7").await;
     deploy(&desk, "digits:1", "cam-7").await;
     let none = desk.vault.roll_back(&name("cam-7"), None, today()).await;
-    assert!(matches!(none, Err(VaultError::Device { status: 409, .. })));
+    assert!(matches!(none, Err(VaultError::NothingBefore { .. })));
     deploy(&desk, "digits", "cam-7").await;
     let back = desk
         .vault
@@ -158,6 +158,78 @@ async fn a_device_goes_back_to_the_version_before() {
         (state("digits:1"), state("digits:2")),
         ("active".into(), "previous".into())
     );
+}
+
+/// The answers to the first tries get lost on the way.
+#[tokio::test]
+async fn a_roll_back_whose_answer_was_lost_goes_back_once() {
+    let desk = Desk::new(today());
+    let first = OURS.store(&desk.vault, today()).expect("stored");
+    STRANGER.store(&desk.vault, today()).expect("stored");
+    let (device, _files) = device(&desk, "cam-7").await;
+    deploy(&desk, "digits:1", "cam-7").await;
+    deploy(&desk, "digits:2", "cam-7").await;
+    device.state.answers_lost.store(2, Ordering::SeqCst);
+    let back = desk.vault.roll_back(&name("cam-7"), None, today()).await;
+    assert_eq!(back.expect("back").deployment, first.deployment);
+    assert_eq!(device.state.answers_lost.load(Ordering::SeqCst), 0);
+    let there = desk
+        .vault
+        .device_deployments(&name("cam-7"), None, today())
+        .await;
+    assert_eq!(
+        there.expect("list").deployments[0].deployment,
+        first.deployment
+    );
+}
+
+/// All tries of a command were in vain, and yet the device went back.
+#[tokio::test]
+async fn a_roll_back_that_the_vault_never_heard_of_is_noted_and_not_carried_out_again() {
+    let desk = Desk::new(today());
+    let first = OURS.store(&desk.vault, today()).expect("stored");
+    let second = STRANGER.store(&desk.vault, today()).expect("stored");
+    let (device, _files) = device(&desk, "cam-7").await;
+    for model in ["digits:1", "digits:2"] {
+        deploy(&desk, model, "cam-7").await;
+    }
+    let before = device.state.active.lock().expect("lock")[1].clone();
+    device.state.switch(&before);
+    let back = async || {
+        let back = desk.vault.roll_back(&name("cam-7"), None, today()).await;
+        back.expect("back").deployment
+    };
+    assert_eq!(back().await, first.deployment);
+    let active = || device.state.active.lock().expect("lock")[0].deployment;
+    assert_eq!(active(), first.deployment);
+    // Who asks once more wants the other one.
+    assert_eq!(back().await, second.deployment);
+    deploy(&desk, "digits:1", "cam-7").await;
+    assert_eq!(back().await, second.deployment);
+    assert_eq!(active(), second.deployment);
+}
+
+#[tokio::test]
+async fn no_device_goes_back_to_a_version_that_is_retired_or_expired() {
+    let desk = Desk::new(today());
+    OURS.store(&desk.vault, today()).expect("stored");
+    let mut lasting = STRANGER.as_new(today());
+    lasting.expires += 100 * DAY;
+    let second = desk.vault.store(&lasting, today());
+    let (device, _files) = device(&desk, "cam-7").await;
+    deploy(&desk, "digits:1", "cam-7").await;
+    deploy(&desk, "digits:2", "cam-7").await;
+    let back = async |now| desk.vault.roll_back(&name("cam-7"), None, now).await;
+    let late = back(today() + 100 * DAY).await;
+    assert!(matches!(late, Err(VaultError::Expired { .. })), "{late:?}");
+    desk.vault.retire(&digits(1), today()).expect("retired");
+    let retired = back(today()).await;
+    assert!(
+        matches!(retired, Err(VaultError::Retired { .. })),
+        "{retired:?}"
+    );
+    let active = device.state.active.lock().expect("lock")[0].deployment;
+    assert_eq!(active, second.expect("stored").deployment);
 }
 
 #[tokio::test]

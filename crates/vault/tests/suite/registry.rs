@@ -1,11 +1,16 @@
 //! Versions, states, and secrets at rest.
 
 use proptest::prelude::*;
-use scuro_vault::registry::ModelState;
+use scuro_client::Bundle;
+use scuro_program::Weights;
+use scuro_vault::registry::{ModelRecord, ModelState};
 use scuro_vault::{KeySource, Vault, VaultError};
+use scuro_wire::manifest::EncryptedScope;
 use scuro_wire::{ModelReference, Role};
 
-use crate::common::{DAY, Desk, OTHER, OURS, STRANGER, key_source, today};
+use crate::common::{
+    DAY, Desk, HIDDEN, OTHER, OURS, Protected, ROTATED, STRANGER, key_source, program, today,
+};
 
 fn reference(text: &str) -> ModelReference {
     text.parse().expect("a reference")
@@ -48,7 +53,7 @@ fn a_new_version_supersedes_and_a_retired_one_is_out_of_use() {
 #[test]
 fn a_manifest_names_every_artefact_and_no_secret() {
     let desk = Desk::new(today());
-    let record = OURS.store(&desk.vault, today()).expect("stored");
+    let record = HIDDEN.store(&desk.vault, today()).expect("stored");
     let roles: Vec<Role> = record.manifest.artefacts.iter().map(|a| a.role).collect();
     let expected = [
         Role::Program,
@@ -58,7 +63,7 @@ fn a_manifest_names_every_artefact_and_no_secret() {
     ];
     assert_eq!(roles, expected);
     assert_eq!(record.deployment, record.manifest.digest());
-    let context = OURS.model.context();
+    let context = HIDDEN.model.context();
     assert_eq!(record.manifest.parameters.0, context.digest().0);
     assert!(record.check_usable(today() + 99 * DAY).is_ok());
     let late = record.check_usable(today() + 100 * DAY);
@@ -69,11 +74,80 @@ fn a_manifest_names_every_artefact_and_no_secret() {
 fn keys_that_do_not_belong_together_are_not_stored() {
     let desk = Desk::new(today());
     let foreign = STRANGER.keys.secret.to_bytes();
-    let found = OURS.store_with(&desk.vault, today(), &foreign);
+    let store = |key: &[u8]| {
+        let mut new = OURS.as_new(today());
+        new.secret_key = key;
+        desk.vault.store(&new, today())
+    };
+    let found = store(&foreign);
     assert!(matches!(found, Err(VaultError::KeyMismatch { .. })));
-    let found = OURS.store_with(&desk.vault, today(), b"no key");
+    assert!(matches!(store(b"no key"), Err(VaultError::Model(_))));
+    assert!(desk.vault.models().expect("list").is_empty());
+}
+
+/// What is stored goes to devices that must not read it.
+#[test]
+fn weights_that_are_to_be_encrypted_are_stored_encrypted_or_not_at_all() {
+    let desk = Desk::new(today());
+    let private = program(5, 1, Weights::Private).to_bytes();
+    let store = |program: &[u8], of: &Protected, weights: Option<&[u8]>| {
+        let mut new = of.as_new(today());
+        (new.program, new.weights) = (program, weights);
+        desk.vault.store(&new, today())
+    };
+    let right = HIDDEN.weights.as_deref();
+    for weights in [None, right] {
+        let found = store(&private, &HIDDEN, weights);
+        assert!(matches!(found, Err(VaultError::WeightsInClear)));
+    }
+    let none = store(&HIDDEN.program, &HIDDEN, None);
+    assert!(matches!(none, Err(VaultError::WeightsFile { .. })));
+    let two = store(&OURS.program, &OURS, right);
+    assert!(matches!(two, Err(VaultError::WeightsFile { .. })));
+    let foreign = store(&HIDDEN.program, &HIDDEN, ROTATED.weights.as_deref());
+    assert!(matches!(foreign, Err(VaultError::KeyMismatch { .. })));
+    let whole = right.expect("weights");
+    for damaged in [&b"encrypted weights"[..], &whole[..whole.len() - 1]] {
+        let found = store(&HIDDEN.program, &HIDDEN, Some(damaged));
+        assert!(matches!(found, Err(VaultError::Model(_))));
+    }
+    let mut fewer = Bundle::from_bytes(whole).expect("a bundle");
+    fewer.ciphertexts.pop();
+    fewer.group -= 1;
+    let found = store(&HIDDEN.program, &HIDDEN, Some(&fewer.to_bytes()));
     assert!(matches!(found, Err(VaultError::Model(_))));
     assert!(desk.vault.models().expect("list").is_empty());
+}
+
+#[test]
+fn what_is_encrypted_is_told_by_the_files() {
+    let desk = Desk::new(today());
+    let scope = |of: &Protected, features: Option<&[u8]>| {
+        let mut new = of.as_new(today());
+        new.features = features;
+        let stored = desk.vault.store(&new, today());
+        stored.expect("stored").manifest.encrypted
+    };
+    let features = Some(&b"layers in clear"[..]);
+    assert_eq!(scope(&OURS, None), EncryptedScope::None);
+    assert_eq!(scope(&OURS, features), EncryptedScope::None);
+    assert_eq!(scope(&HIDDEN, None), EncryptedScope::All);
+    assert_eq!(scope(&HIDDEN, features), EncryptedScope::Classifier);
+}
+
+/// Rotation: the same model again, protected under new keys.
+#[test]
+fn the_same_model_under_new_keys_is_a_new_version() {
+    let desk = Desk::new(today());
+    let first = HIDDEN.store(&desk.vault, today()).expect("stored");
+    let second = ROTATED.store(&desk.vault, today() + 1).expect("stored");
+    assert_eq!((first.manifest.version, second.manifest.version), (1, 2));
+    assert_ne!(first.manifest.key_id, second.manifest.key_id);
+    let of = |record: &ModelRecord, role| record.manifest.artefact(role).expect("there").digest;
+    assert_eq!(of(&first, Role::Program), of(&second, Role::Program));
+    for role in [Role::Weights, Role::PublicKey, Role::EvaluationKeys] {
+        assert_ne!(of(&first, role), of(&second, role));
+    }
 }
 
 /// Every file of the store, one after the other.

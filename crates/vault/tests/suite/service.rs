@@ -232,9 +232,42 @@ async fn scores_stay_in_the_database_if_only_labels_are_published() {
     site.send(&[1]).await;
     let file = site.desk.folder.path().join("results.jsonl");
     eventually("a line", || lines(&file).len() == 1).await;
-    assert!(lines(&file)[0].answers[0].scores.is_empty());
-    let page = site.desk.vault.results(0, 1).expect("page");
-    assert_eq!(page.results[0].answers[0].scores.len(), 3);
+    let answer = site.get(&site.alice, paths::RESULTS).await;
+    let page: ResultPage = answer.json().expect("page");
+    let stored = site.desk.vault.results(0, 1).expect("page");
+    let stored = &stored.results[0].answers[0];
+    assert_eq!(stored.scores.len(), 3);
+    for published in [&lines(&file)[0], &page.results[0]] {
+        let published = &published.answers[0];
+        assert!(published.scores.is_empty());
+        assert_eq!(published.label, stored.label);
+        let rounded = (stored.confidence * 1000.0).round() / 1000.0;
+        assert_eq!(published.confidence, rounded);
+        assert_ne!(published.confidence, stored.confidence);
+    }
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_that_wait_for_a_file_that_cannot_be_written_are_counted() {
+    let mut site = Site::new(None).await;
+    let file = site.desk.folder.path().join("results.jsonl");
+    eventually("the file is opened", || file.exists()).await;
+    std::fs::remove_file(&file).expect("removed");
+    std::fs::create_dir(&file).expect("something in the way");
+    site.restart(None).await;
+    site.register(&[1, 2]).await;
+    site.send(&[1, 2]).await;
+    let line = "scuro_vault_publish_waiting{sink=\"file\"} 2\n";
+    let mut found = String::new();
+    for _ in 0..300 {
+        found = site.metrics().await;
+        if found.contains(line) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(found.contains(line), "{found}");
     site.stop().await;
 }
 

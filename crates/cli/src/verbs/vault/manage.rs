@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use scuro_nn::reference::Executor;
+use scuro_program::Program;
 use scuro_vault::registry::{ModelRecord, NewModel};
 use scuro_vault::{KeySource, Vault};
 use scuro_wire::https::Client;
-use scuro_wire::manifest::EncryptedScope;
 use scuro_wire::results::{InferenceResult, ResultPage};
 use scuro_wire::tls::{Identity, VAULT_NAME};
 use scuro_wire::{ModelReference, Name, paths};
@@ -13,10 +14,10 @@ use serde_json::{Value, json};
 
 use super::{KeyArguments, Place, open};
 use crate::context::Context;
-use crate::errors::{Exit, Failure};
+use crate::errors::{At, Exit, Failure};
 use crate::output::Reply;
 use crate::table::Table;
-use crate::verbs::keygen;
+use crate::verbs::{keygen, protect};
 use crate::{files, services, units};
 
 const DAY: u64 = 86_400;
@@ -45,13 +46,13 @@ pub(crate) struct AddArguments {
     name: Name,
     /// Compiled model.
     program: PathBuf,
-    /// Folder of `scuro keygen`.
+    /// Folder of `scuro keygen` or `scuro protect`.
     #[arg(long, value_name = "DIR")]
     keys: PathBuf,
     /// ONNX file of a clear feature extractor.
     #[arg(long, value_name = "FILE")]
     features: Option<PathBuf>,
-    /// Encrypted weights.
+    /// Encrypted weights of a program without any: `weights.ct` of `scuro protect`.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// Names of the classes, with commas between.
@@ -68,21 +69,24 @@ pub(crate) struct AddArguments {
 pub(crate) fn add(arguments: &AddArguments) -> Result<Reply, Failure> {
     let vault = open(&arguments.place)?;
     let read = |path: &Option<PathBuf>| path.as_deref().map(files::read).transpose();
-    let key = |name| files::read(&arguments.keys.join(name));
     let (features, weights) = (read(&arguments.features)?, read(&arguments.weights)?);
     let program = files::read(&arguments.program)?;
+    if let (Some(path), Some(onnx)) = (&arguments.features, &features) {
+        check_features(&program, onnx).at(path.display())?;
+    }
     let now = scuro_vault::now();
-    let secret_key = zeroize::Zeroizing::new(key(keygen::SECRET)?);
+    let secret_file = key_file(&arguments.keys, protect::OWNER, keygen::SECRET);
+    let secret_key = zeroize::Zeroizing::new(files::read(&secret_file)?);
+    let shared = |name| files::read(&key_file(&arguments.keys, protect::DEVICE, name));
     let new = NewModel {
         name: arguments.name.clone(),
         program: &program,
         features: features.as_deref(),
         weights: weights.as_deref(),
-        public_key: &key(keygen::PUBLIC)?,
-        evaluation_keys: &key(keygen::EVALUATION)?,
+        public_key: &shared(keygen::PUBLIC)?,
+        evaluation_keys: &shared(keygen::EVALUATION)?,
         secret_key: &secret_key,
         labels: arguments.labels.clone(),
-        encrypted: EncryptedScope::None,
         expires: now + arguments.days * DAY,
     };
     let record = vault.store(&new, now)?;
@@ -90,9 +94,30 @@ pub(crate) fn add(arguments: &AddArguments) -> Result<Reply, Failure> {
         "stored {} ({}); its secret key is sealed in the vault: remove {}\n",
         record.reference(),
         units::bytes(record.manifest.bytes()),
-        arguments.keys.join(keygen::SECRET).display()
+        secret_file.display()
     );
     Ok(Reply::new(row(&record), human))
+}
+
+/// Where a key lies: `scuro protect` writes two folders, `scuro keygen` one.
+fn key_file(keys: &Path, folder: &str, name: &str) -> PathBuf {
+    match keys.join(protect::OWNER).is_dir() {
+        true => keys.join(folder).join(name),
+        false => keys.join(name),
+    }
+}
+
+/// A device reads features as ONNX, and gives the program what comes out.
+fn check_features(program: &[u8], onnx: &[u8]) -> Result<(), Failure> {
+    let expected = Program::from_bytes(program)?.input.elements();
+    let graph = scuro_nn::import::onnx::from_bytes(onnx)?;
+    let found: usize = Executor::new(&graph)?.output_shape().iter().product();
+    if found == expected {
+        return Ok(());
+    }
+    let message = format!("the layers in clear give {found} values; the program takes {expected}");
+    Err(Failure::bad_input("model.features", message)
+        .hint("pass the features.onnx that `scuro protect` wrote beside this program"))
 }
 
 /// Lists protected models.
@@ -197,10 +222,10 @@ pub(crate) fn rekey(arguments: &RekeyArguments) -> Result<Reply, Failure> {
 pub(crate) struct ResultsArguments {
     #[command(flatten)]
     place: Place,
-    /// Only results after this number.
+    /// Only results after this number: the oldest come first.
     #[arg(long, default_value_t = 0, value_name = "SEQ")]
     after: u64,
-    /// At most so many.
+    /// At most so many; whether more follow is said.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
     limit: u16,
     /// Ask a running vault over the network instead of the folder.
@@ -213,11 +238,11 @@ pub(crate) struct ResultsArguments {
 
 /// Prints results.
 pub(crate) fn results(arguments: &ResultsArguments, context: &Context) -> Result<Reply, Failure> {
-    let page = match (&arguments.from, &arguments.identity) {
+    let (page, more) = match (&arguments.from, &arguments.identity) {
         (Some(address), Some(identity)) => {
             services::runtime()?.block_on(fetch(arguments, address, identity))?
         }
-        _ => open(&arguments.place)?.results(arguments.after, arguments.limit.into())?,
+        _ => read(arguments)?,
     };
     let mut table = Table::new(&["seq", "device", "model", "label", "confidence", "query"]);
     for result in &page.results {
@@ -234,23 +259,37 @@ pub(crate) fn results(arguments: &ResultsArguments, context: &Context) -> Result
         }
     }
     let rows: Vec<Value> = page.results.iter().map(value).collect();
-    let data = json!({ "results": rows, "next_after": page.next_after });
-    Ok(Reply::new(data, table.render(context.style)).with_rows(rows))
+    let data = json!({ "results": rows, "next_after": page.next_after, "more": more });
+    let mut human = table.render(context.style);
+    if more {
+        human.push_str(&format!("more follow: --after {}\n", page.next_after));
+    }
+    Ok(Reply::new(data, human).with_rows(rows))
 }
 
+/// The page asked for, and whether more follow.
+fn read(arguments: &ResultsArguments) -> Result<(ResultPage, bool), Failure> {
+    let vault = open(&arguments.place)?;
+    let page = vault.results(arguments.after, arguments.limit.into())?;
+    let more = vault.last_result()? > page.next_after;
+    Ok((page, more))
+}
+
+/// The same from a running vault.
 async fn fetch(
     arguments: &ResultsArguments,
     address: &str,
     identity: &Path,
-) -> Result<ResultPage, Failure> {
+) -> Result<(ResultPage, bool), Failure> {
     let tls = Identity::load(identity)?.client_config()?;
     let mut client = Client::new(address, VAULT_NAME, tls);
-    let path = format!(
-        "{}?after={}&limit={}",
-        paths::RESULTS,
-        arguments.after,
-        arguments.limit
-    );
+    let page = ask(&mut client, arguments.after, arguments.limit).await?;
+    let next = ask(&mut client, page.next_after, 1).await?;
+    Ok((page, !next.results.is_empty()))
+}
+
+async fn ask(client: &mut Client, after: u64, limit: u16) -> Result<ResultPage, Failure> {
+    let path = format!("{}?after={after}&limit={limit}", paths::RESULTS);
     let answer = client.send(hyper::Method::GET, &path, &[], "").await?;
     if !answer.status.is_success() {
         let problem = answer.problem();

@@ -39,7 +39,7 @@ pub(crate) struct ServeArguments {
     mqtt: Option<String>,
     #[command(flatten)]
     broker: BrokerArguments,
-    /// Publish labels and confidences without the scores; the vault's database keeps them.
+    /// Publish labels and rounded confidences without the scores; the vault's database keeps them.
     #[arg(long)]
     labels_only: bool,
 }
@@ -84,7 +84,7 @@ fn open_or_init(
     source: &KeySource,
     context: &Context,
 ) -> Result<Vault, Failure> {
-    if Vault::exists(&arguments.dir) {
+    if Vault::exists(&arguments.dir)? {
         return Ok(Vault::open(&arguments.dir, source)?);
     }
     let vault = Vault::init(&arguments.dir, source, scuro_vault::now())?;

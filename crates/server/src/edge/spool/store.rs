@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, params};
 use scuro_wire::inference::{Inference, Timings};
-use scuro_wire::{Digest, QueryId};
+use scuro_wire::{Digest, QueryId, disk};
 
 use super::writer::Command;
 use super::{
@@ -565,12 +565,13 @@ pub(super) fn depth(connection: &Connection) -> Result<Depth, Error> {
 
 /// An error of a database that was open.
 fn failure(action: &'static str, error: &rusqlite::Error) -> Error {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => Error::StorageFull { what: "the spool" },
-        _ => Error::Spool {
-            action,
-            message: error.to_string(),
-        },
+    let code = error.sqlite_error().map(|fault| fault.extended_code);
+    if code.is_some_and(disk::is_full_for_sqlite) {
+        return Error::StorageFull { what: "the spool" };
+    }
+    Error::Spool {
+        action,
+        message: error.to_string(),
     }
 }
 
@@ -588,6 +589,24 @@ fn opening(path: &Path, error: &rusqlite::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// SQLite calls a write that the system cuts short an I/O error.
+    #[test]
+    fn a_write_that_the_system_cuts_short_is_a_full_disk_and_a_bad_sector_is_not() {
+        let found = |code| {
+            let error = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+            failure("write", &error)
+        };
+        for code in [
+            rusqlite::ffi::SQLITE_FULL,
+            rusqlite::ffi::SQLITE_IOERR_WRITE,
+            rusqlite::ffi::SQLITE_IOERR_SHMSIZE,
+        ] {
+            assert!(matches!(found(code), Error::StorageFull { .. }), "{code}");
+        }
+        let sector = found(rusqlite::ffi::SQLITE_IOERR_READ);
+        assert!(matches!(sector, Error::Spool { .. }));
+    }
 
     #[test]
     fn a_spool_of_version_1_withdraws_the_queries_of_its_dead_letters() {

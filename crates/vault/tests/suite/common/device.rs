@@ -12,6 +12,7 @@ use axum::{Extension, Json, Router};
 use hyper::body::Bytes;
 use scuro_wire::deployment::{
     ARTEFACT_BYTES_HEADER, ArtefactStatus, DeploymentList, DeploymentState, DeploymentStatus,
+    RollBack,
 };
 use scuro_wire::metrics::Metrics;
 use scuro_wire::tls::{Identity, Peer};
@@ -28,12 +29,14 @@ pub(crate) struct Device {
 /// What it holds.
 pub(crate) struct Shelf {
     folder: PathBuf,
-    /// Newest last.
+    /// The active one first.
     pub(crate) active: Mutex<Vec<DeploymentStatus>>,
     /// Pieces that it takes before it goes dead; `usize::MAX` for never.
     pub(crate) pieces_left: AtomicUsize,
     /// Damages the next piece.
     pub(crate) damage: AtomicUsize,
+    /// Roll-backs that are carried out and answered by nobody.
+    pub(crate) answers_lost: AtomicUsize,
 }
 
 impl Device {
@@ -43,6 +46,7 @@ impl Device {
             active: Mutex::default(),
             pieces_left: AtomicUsize::new(usize::MAX),
             damage: AtomicUsize::new(0),
+            answers_lost: AtomicUsize::new(0),
         });
         let router = Router::new()
             .route(paths::ARTEFACT, get(status).put(store))
@@ -79,6 +83,21 @@ impl Shelf {
 
     fn read(&self, digest: &Digest) -> Vec<u8> {
         std::fs::read(self.path(digest)).unwrap_or_default()
+    }
+
+    /// Puts a deployment first, as the active one.
+    pub(crate) fn switch(&self, status: &DeploymentStatus) -> DeploymentStatus {
+        let mut list = self.active.lock().expect("lock");
+        list.retain(|other| other.deployment != status.deployment);
+        list.iter_mut()
+            .for_each(|other| other.state = DeploymentState::Previous);
+        let state = DeploymentState::Active;
+        let status = DeploymentStatus {
+            state,
+            ..status.clone()
+        };
+        list.insert(0, status.clone());
+        status
     }
 
     fn status(&self, digest: &Digest) -> ArtefactStatus {
@@ -159,17 +178,24 @@ async fn activate(State(shelf): Shared, body: Bytes) -> Response {
         state: DeploymentState::Active,
         activated: 1,
     };
-    shelf.active.lock().expect("lock").push(status.clone());
+    shelf.switch(&status);
     Json(status).into_response()
 }
 
-async fn roll_back(State(shelf): Shared) -> Response {
-    let mut active = shelf.active.lock().expect("lock");
-    if active.len() < 2 {
+async fn roll_back(State(shelf): Shared, Query(RollBack { leave }): Query<RollBack>) -> Response {
+    let [active, before, ..] = &shelf.active.lock().expect("lock").clone()[..] else {
         return StatusCode::CONFLICT.into_response();
+    };
+    let status = match leave.is_none_or(|leave| leave == active.deployment) {
+        true => shelf.switch(before),
+        false => active.clone(),
+    };
+    let order = Ordering::SeqCst;
+    let lose = |left: usize| left.checked_sub(1);
+    match shelf.answers_lost.fetch_update(order, order, lose) {
+        Ok(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        Err(_) => Json(status).into_response(),
     }
-    active.pop();
-    Json(active.last().cloned()).into_response()
 }
 
 async fn list(State(shelf): Shared) -> Json<DeploymentList> {

@@ -12,12 +12,12 @@ use scuro_compiler::{Options, compile};
 use scuro_fhe::AnyCiphertext;
 use scuro_nn::graph::{Graph, GraphBuilder, Op};
 use scuro_nn::tensor::Tensor;
+use scuro_program::{Program, Weights};
 use scuro_runtime::encrypted::Prepared;
 use scuro_vault::devices::{Enrolment, PeerRole};
 use scuro_vault::registry::{ModelRecord, NewModel};
 use scuro_vault::{KeySource, Vault, VaultError};
 use scuro_wire::inference::{Inference, Timings};
-use scuro_wire::manifest::EncryptedScope;
 use scuro_wire::query::{QueryBatch, QueryRegistration};
 use scuro_wire::tls::Identity;
 use scuro_wire::{Digest, Name, QueryId};
@@ -36,8 +36,12 @@ pub(crate) const IMAGE: [f32; 8] = [0.9, -0.3, 0.5, 0.1, -0.7, 0.2, 0.0, 0.4];
 /// Keys of the model and what a device can make with them.
 pub(crate) struct Protected {
     pub(crate) program: Vec<u8>,
+    /// Encrypted ones, if the program withholds them.
+    pub(crate) weights: Option<Vec<u8>>,
     pub(crate) model: Model,
     pub(crate) keys: KeySet,
+    /// Public key, evaluation keys, secret key.
+    key_files: [Vec<u8>; 3],
     prepared: Prepared,
 }
 
@@ -48,6 +52,25 @@ pub(crate) static STRANGER: LazyLock<Protected> = LazyLock::new(|| Protected::ne
 pub(crate) static OTHER: LazyLock<Protected> = LazyLock::new(|| Protected::new(3, 6));
 /// A model of which four images share a query.
 pub(crate) static SHARED: LazyLock<Protected> = LazyLock::new(|| Protected::sharing(4, 5, 4));
+/// The model of ours with its weights encrypted.
+pub(crate) static HIDDEN: LazyLock<Protected> = LazyLock::new(|| Protected::hiding(5));
+/// The same under other keys.
+pub(crate) static ROTATED: LazyLock<Protected> = LazyLock::new(|| Protected::hiding(6));
+
+/// A program of the network, with the weights as the device must not see them if they are private.
+pub(crate) fn program(hidden: usize, images_per_query: usize, weights: Weights) -> Program {
+    let graph = network(hidden);
+    let mut rng = ChaCha20Rng::seed_from_u64(9);
+    let examples: Vec<Tensor> = (0..8).map(|_| tensor(&mut rng, &[8, 1, 1])).collect();
+    let options = Options {
+        images_per_query,
+        weights,
+        ..Options::default()
+    };
+    compile(&graph, &options, &examples)
+        .expect("compiles")
+        .program
+}
 
 impl Protected {
     fn new(key_seed: u64, hidden: usize) -> Self {
@@ -55,25 +78,38 @@ impl Protected {
     }
 
     fn sharing(key_seed: u64, hidden: usize, images_per_query: usize) -> Self {
-        let graph = network(hidden);
-        let mut rng = ChaCha20Rng::seed_from_u64(9);
-        let examples: Vec<Tensor> = (0..8).map(|_| tensor(&mut rng, &[8, 1, 1])).collect();
-        let options = Options {
-            images_per_query,
-            ..Options::default()
-        };
-        let compiled = compile(&graph, &options, &examples).expect("compiles");
-        let program = compiled.program.to_bytes();
-        let model = Model::new(compiled.program).expect("a model");
+        let program = program(hidden, images_per_query, Weights::Plain);
+        let model = Model::new(program).expect("a model");
         let mut rng = ChaCha20Rng::seed_from_u64(key_seed);
         let keys = KeySet::generate(&model, &mut rng).expect("keys");
         let context = Arc::clone(model.context());
         let prepared = Prepared::new(model.program(), context).expect("prepared");
         Self {
-            program,
+            program: model.program().to_bytes(),
+            weights: None,
+            key_files: key_files(&model, &keys),
             model,
             keys,
             prepared,
+        }
+    }
+
+    fn hiding(key_seed: u64) -> Self {
+        let private = program(5, 1, Weights::Private);
+        let mut rng = ChaCha20Rng::seed_from_u64(key_seed);
+        let made = scuro_client::Protected::new(&private, &mut rng).expect("protected");
+        let (model, weights) = (made.model, made.weights);
+        let bytes = weights.to_bytes();
+        let weights = model.open_weights(weights).expect("weights");
+        let scheme = model.scheme().clone();
+        let prepared = Prepared::with_weights(model.program(), scheme, weights);
+        Self {
+            program: model.program().to_bytes(),
+            weights: Some(bytes),
+            key_files: key_files(&model, &made.keys),
+            model,
+            keys: made.keys,
+            prepared: prepared.expect("prepared"),
         }
     }
 
@@ -131,30 +167,33 @@ impl Protected {
 
     /// Stores it in a vault.
     pub(crate) fn store(&self, vault: &Vault, now: u64) -> Result<ModelRecord, VaultError> {
-        self.store_with(vault, now, &self.keys.secret.to_bytes())
+        vault.store(&self.as_new(now), now)
     }
 
-    pub(crate) fn store_with(
-        &self,
-        vault: &Vault,
-        now: u64,
-        secret_key: &[u8],
-    ) -> Result<ModelRecord, VaultError> {
-        let context = self.model.context();
-        let new = NewModel {
+    /// What is stored, to be changed.
+    pub(crate) fn as_new(&self, now: u64) -> NewModel<'_> {
+        let [public_key, evaluation_keys, secret_key] = &self.key_files;
+        NewModel {
             name: name("digits"),
             program: &self.program,
             features: None,
-            weights: Some(b"encrypted weights"),
-            public_key: &self.keys.public.to_bytes(context),
-            evaluation_keys: &self.keys.evaluation.to_bytes(context),
+            weights: self.weights.as_deref(),
+            public_key,
+            evaluation_keys,
             secret_key,
             labels: ["zero", "one", "two"].map(String::from).to_vec(),
-            encrypted: EncryptedScope::None,
             expires: now + 100 * DAY,
-        };
-        vault.store(&new, now)
+        }
     }
+}
+
+fn key_files(model: &Model, keys: &KeySet) -> [Vec<u8>; 3] {
+    let context = model.context();
+    [
+        keys.public.to_bytes(context),
+        keys.evaluation.to_bytes(context),
+        keys.secret.to_bytes().to_vec(),
+    ]
 }
 
 fn network(hidden: usize) -> Graph {
