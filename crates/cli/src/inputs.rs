@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use scuro_nn::data::{self, Dataset, DatasetName, Preprocess};
 use scuro_nn::tensor::Tensor;
+use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::data::search_path;
@@ -48,6 +49,42 @@ impl InputArguments {
             mean: or(&self.mean, usual.mean),
             std: or(&self.std, usual.std),
         }
+    }
+
+    /// Labelled images as a trainer takes them, for a network of input shape `network`.
+    pub(crate) fn examples(
+        &self,
+        data: &Dataset,
+        network: &[usize],
+    ) -> Result<scuro_train::Examples, Failure> {
+        self.check_resize(network)?;
+        let preprocess = self.preprocess();
+        Ok(scuro_train::Examples::prepared(data, &preprocess, network)?)
+    }
+
+    /// The preprocessing as JSON.
+    pub(crate) fn to_json(&self) -> Value {
+        let Preprocess { scale, mean, std } = self.preprocess();
+        json!({ "scale": scale, "mean": mean, "std": std })
+    }
+
+    /// The flags that every verb needs for a network trained like this; none for the usual pixels.
+    pub(crate) fn flags(&self) -> Option<String> {
+        let list = |values: &[f32]| {
+            let values: Vec<String> = values.iter().map(f32::to_string).collect();
+            (!values.is_empty()).then(|| values.join(","))
+        };
+        let given = [
+            (
+                "input-scale",
+                self.input_scale.map(|scale| scale.to_string()),
+            ),
+            ("mean", list(&self.mean)),
+            ("std", list(&self.std)),
+        ];
+        let flag = |(name, value): (&str, Option<String>)| value.map(|v| format!("--{name}={v}"));
+        let flags: Vec<String> = given.into_iter().filter_map(flag).collect();
+        (!flags.is_empty()).then(|| flags.join(" "))
     }
 
     /// Refuses a `--resize` that is not the network's size.
@@ -211,6 +248,18 @@ pub(crate) fn load_network(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn flags_repeat_what_was_given() {
+        assert_eq!(InputArguments::default().flags(), None);
+        let given = InputArguments {
+            input_scale: Some(1.0),
+            mean: vec![-0.5, 0.1307],
+            ..InputArguments::default()
+        };
+        let flags = given.flags();
+        assert_eq!(flags.as_deref(), Some("--input-scale=1 --mean=-0.5,0.1307"));
+    }
 
     #[test]
     fn scales_are_numbers_or_fractions() {

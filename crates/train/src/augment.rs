@@ -1,6 +1,7 @@
 //! Random distortion of images: shift, rotation, scale, shear and a smooth elastic field, in one
 //! bilinear pass.
 
+use crate::picture::Picture;
 use crate::random::{normal, symmetric, uniform};
 use rand_core::Rng;
 
@@ -48,28 +49,30 @@ impl Augmentation {
         }
     }
 
-    /// Writes a distorted copy of `image`, of shape `[c, h, w]`, to `out`.
+    /// Writes a distorted copy of `image`, whose values make `picture`, to `out`.
     ///
     /// # Panics
-    /// If the lengths are not `c * h * w`, or are not multiples of the last two axes.
-    pub fn apply_into(
+    /// If the lengths are not that of `picture`.
+    pub(crate) fn apply_into(
         &self,
         image: &[f32],
-        [h, w]: [usize; 2],
+        picture: &Picture,
         rng: &mut impl Rng,
         out: &mut [f32],
     ) {
         assert_eq!(
-            image.len(),
-            out.len(),
+            [image.len(), out.len()],
+            [picture.len(); 2],
             "a distorted image has the shape of its source"
         );
+        let [h, w] = picture.extent;
         let map = self.draw(h, w, rng);
         for y in 0..h {
             for x in 0..w {
-                let (sx, sy) = map.source(x, y);
-                for (from, to) in image.chunks_exact(h * w).zip(out.chunks_exact_mut(h * w)) {
-                    to[y * w + x] = bilinear(from, h, w, sx, sy);
+                let point = map.source(x, y);
+                for channel in 0..picture.black.len() {
+                    let place = picture.place(channel, y * w + x);
+                    out[place] = bilinear(image, picture, channel, point);
                 }
             }
         }
@@ -149,17 +152,18 @@ fn scale_contrast(image: &mut [f32], factor: f32) {
     }
 }
 
-/// The value at `(x, y)`; zero outside the image.
-fn bilinear(map: &[f32], h: usize, w: usize, x: f32, y: f32) -> f32 {
+/// The value of `channel` at `(x, y)`; black outside the image.
+fn bilinear(image: &[f32], picture: &Picture, channel: usize, (x, y): (f32, f32)) -> f32 {
+    let [h, w] = picture.extent;
     let (left, top) = (x.floor(), y.floor());
     let (fx, fy) = (x - left, y - top);
     let (left, top) = (left as isize, top as isize);
     let at = |column: isize, row: isize| {
         let inside = (0..w as isize).contains(&column) && (0..h as isize).contains(&row);
         if inside {
-            map[row as usize * w + column as usize]
+            image[picture.place(channel, row as usize * w + column as usize)]
         } else {
-            0.0
+            picture.black[channel]
         }
     };
     let upper = at(left, top) * (1.0 - fx) + at(left + 1, top) * fx;
@@ -176,12 +180,16 @@ mod tests {
         (0..len).map(|i| (i % 23) as f32 / 23.0).collect()
     }
 
+    fn picture(shape: [usize; 3]) -> Picture {
+        Picture::of_shape(&shape).unwrap()
+    }
+
     #[test]
     fn no_distortion_returns_the_image() {
         let image = ramp(2 * 7 * 9);
         let mut out = vec![f32::NAN; image.len()];
         let mut rng = stream(1, Purpose::Augmentation, 0);
-        Augmentation::default().apply_into(&image, [7, 9], &mut rng, &mut out);
+        Augmentation::default().apply_into(&image, &picture([2, 7, 9]), &mut rng, &mut out);
         for (a, b) in image.iter().zip(&out) {
             assert!((a - b).abs() < 1e-5, "{a} {b}");
         }
@@ -198,7 +206,7 @@ mod tests {
         let mut factors = Vec::new();
         for index in 0..20 {
             let mut rng = stream(1, Purpose::Augmentation, index);
-            distortion.apply_into(&image, [8, 8], &mut rng, &mut out);
+            distortion.apply_into(&image, &picture([3, 8, 8]), &mut rng, &mut out);
             let factor = (out[0] - mean) / (image[0] - mean);
             assert!((0.5..=1.5).contains(&factor), "{factor}");
             for (a, b) in image.iter().zip(&out) {
@@ -214,12 +222,58 @@ mod tests {
     }
 
     #[test]
+    fn channels_that_come_last_are_distorted_as_those_that_come_first() {
+        let first = picture([3, 6, 5]);
+        let last = Picture {
+            channels_last: true,
+            ..first.clone()
+        };
+        let image = ramp(first.len());
+        let mut turned = vec![0.0; image.len()];
+        let places = |channel, pixel| [first.place(channel, pixel), last.place(channel, pixel)];
+        let all = || (0..3).flat_map(|channel| (0..30).map(move |pixel| (channel, pixel)));
+        for [from, to] in all().map(|(channel, pixel)| places(channel, pixel)) {
+            turned[to] = image[from];
+        }
+        let distort = |image: &[f32], picture: &Picture| {
+            let mut out = vec![0.0; image.len()];
+            let mut rng = stream(1, Purpose::Augmentation, 4);
+            Augmentation::photographs().apply_into(image, picture, &mut rng, &mut out);
+            out
+        };
+        let (expected, found) = (distort(&image, &first), distort(&turned, &last));
+        assert_ne!(expected, image);
+        for [from, to] in all().map(|(channel, pixel)| places(channel, pixel)) {
+            assert_eq!(found[to], expected[from]);
+        }
+    }
+
+    #[test]
+    fn a_picture_that_is_moved_stands_on_black() {
+        let night = Picture {
+            black: vec![-0.5, 2.0],
+            ..picture([2, 5, 5])
+        };
+        let image: Vec<f32> = (0..50).map(|i| night.black[i / 25]).collect();
+        let far = Augmentation {
+            shift: 9.0,
+            ..Augmentation::default()
+        };
+        let mut out = vec![0.0; image.len()];
+        let mut rng = stream(1, Purpose::Augmentation, 0);
+        far.apply_into(&image, &night, &mut rng, &mut out);
+        for (found, expected) in out.iter().zip(&image) {
+            assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+        }
+    }
+
+    #[test]
     fn distortion_depends_on_the_stream_alone_and_keeps_the_range() {
         let image = ramp(28 * 28);
         let draw = |index| {
             let mut out = vec![0.0; image.len()];
             let mut rng = stream(1, Purpose::Augmentation, index);
-            Augmentation::digits().apply_into(&image, [28, 28], &mut rng, &mut out);
+            Augmentation::digits().apply_into(&image, &picture([1, 28, 28]), &mut rng, &mut out);
             out
         };
         assert_eq!(draw(3), draw(3));

@@ -2,19 +2,23 @@
 
 use crate::error::{Error, Result};
 use crate::layers::size;
+use crate::picture::Picture;
 use crate::random::{Purpose, permutation, stream};
-use scuro_nn::data::Dataset;
+use scuro_nn::data::{Dataset, Preprocess};
 
 /// Examples of one shape with their class numbers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Examples {
     shape: Vec<usize>,
+    /// Nothing for examples that are no pictures.
+    picture: Option<Picture>,
     images: Vec<f32>,
     labels: Vec<usize>,
 }
 
 impl Examples {
-    /// `labels.len()` examples of `shape`, one after another.
+    /// `labels.len()` examples of `shape`, one after another; with three axes they are pictures,
+    /// channels first.
     ///
     /// # Errors
     /// [`Error::ExampleCount`] unless there are as many values as the labels and the shape ask for.
@@ -28,27 +32,45 @@ impl Examples {
             });
         }
         Ok(Self {
+            picture: Picture::of_shape(&shape),
             shape,
             images,
             labels,
         })
     }
 
-    /// The images of `dataset` with pixels scaled to 0..1.
+    /// The images of `dataset` with pixels scaled to 0..1, for a network that takes their shape.
     pub fn from_dataset(dataset: &Dataset) -> Self {
         Self {
             shape: dataset.shape.to_vec(),
+            picture: Picture::of_shape(&dataset.shape),
             images: dataset
                 .images
                 .iter()
                 .map(|&pixel| f32::from(pixel) / 255.0)
                 .collect(),
-            labels: dataset
-                .labels
-                .iter()
-                .map(|&label| usize::from(label))
-                .collect(),
+            labels: labels(dataset),
         }
+    }
+
+    /// The images of `dataset` as a network of input shape `network` takes them. The usual
+    /// preprocessing and the images' own shape give [`Examples::from_dataset`].
+    ///
+    /// # Errors
+    /// As [`Preprocess::prepare`].
+    pub fn prepared(dataset: &Dataset, preprocess: &Preprocess, network: &[usize]) -> Result<Self> {
+        let prepared = preprocess.prepare(dataset.shape, network)?;
+        let len = size(network);
+        let mut images = vec![0.0; dataset.len() * len];
+        for index in 0..dataset.len() {
+            prepared.fill(dataset.image(index), &mut images[index * len..][..len]);
+        }
+        Ok(Self {
+            shape: network.to_vec(),
+            picture: Some(Picture::of_inputs(&prepared)),
+            images,
+            labels: labels(dataset),
+        })
     }
 
     /// Number of examples.
@@ -64,6 +86,11 @@ impl Examples {
     /// Shape of one example.
     pub fn shape(&self) -> &[usize] {
         &self.shape
+    }
+
+    /// How the values of one example make a picture.
+    pub(crate) fn picture(&self) -> Option<&Picture> {
+        self.picture.as_ref()
     }
 
     /// Values of example `index`.
@@ -108,6 +135,7 @@ impl Examples {
         let labels = indices.iter().map(|&i| self.labels[i]).collect();
         Self {
             shape: self.shape.clone(),
+            picture: self.picture.clone(),
             images,
             labels,
         }
@@ -149,9 +177,15 @@ impl Examples {
     }
 }
 
+fn labels(dataset: &Dataset) -> Vec<usize> {
+    let labels = dataset.labels.iter();
+    labels.map(|&label| usize::from(label)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use scuro_nn::data::{Split, synthetic};
 
     fn examples(count: usize) -> Examples {
         let images = (0..2 * count).map(|v| v as f32).collect();
@@ -165,6 +199,30 @@ mod tests {
         let mut all = [training.labels, validation.labels].concat();
         all.sort_unstable();
         assert_eq!(all, (0..10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_usual_preprocessing_gives_the_bits_of_pixels_divided_by_255() {
+        let data = synthetic::dataset(Split::Test, 20);
+        let usual = Preprocess::default();
+        let prepared = Examples::prepared(&data, &usual, &data.shape).unwrap();
+        assert_eq!(prepared, Examples::from_dataset(&data));
+    }
+
+    #[test]
+    fn images_take_the_preprocessing_and_the_shape_of_the_network() {
+        let data = synthetic::dataset(Split::Test, 3);
+        let raw = Preprocess::raw();
+        for shape in [&[784][..], &[28, 28], &[28, 28, 1], &[1, 28, 28]] {
+            let examples = Examples::prepared(&data, &raw, shape).unwrap();
+            assert_eq!(examples.shape(), shape);
+            let pixels = data.image(2).iter().map(|&pixel| f32::from(pixel));
+            assert!(pixels.eq(examples.image(2).iter().copied()), "{shape:?}");
+        }
+        let half = Examples::prepared(&data, &raw, &[1, 14, 14]).unwrap();
+        assert_eq!(half.values().len(), 3 * 14 * 14);
+        let colour = Examples::prepared(&data, &raw, &[3, 28, 28]);
+        assert!(matches!(colour, Err(Error::Network(_))));
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod layers;
 mod loss;
 mod network;
 mod optimiser;
+mod picture;
 mod progress;
 mod random;
 pub mod recipes;

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::fold::fold_batch_norms;
 use crate::network::RangePenalty;
 use crate::optimiser::Schedule;
+use crate::picture::Picture;
 use crate::progress::Progress;
 use crate::trainer::{Trained, train};
 
@@ -110,14 +111,14 @@ pub fn recipe_for(name: &str, input: Option<&[usize]>, seed: u64) -> Result<Reci
     })
 }
 
-/// The settings that fine-tune `subject` after its activations were replaced.
-pub fn fine_tuning(subject: &Subject, seed: u64) -> TrainConfig {
+/// The settings that fine-tune `subject` on `examples` after its activations were replaced.
+pub fn fine_tuning(subject: &Subject, examples: &Examples, seed: u64) -> TrainConfig {
     let base = TrainConfig {
         seed,
         ..TrainConfig::default()
     };
     let network = subject.network();
-    let photographs = matches!(*network.input_shape(), [maps, _, _] if maps > 1);
+    let photographs = examples.picture().is_some_and(Picture::is_colour);
     let config = TrainConfig {
         epochs: 3,
         learning_rate: 5e-4,

@@ -9,6 +9,7 @@ use crate::layers::size;
 use crate::loss::{SoftTargets, cross_entropy};
 use crate::network::{Network, ParameterGradients};
 use crate::optimiser::{Updates, clip_norm};
+use crate::picture::Picture;
 use crate::progress::{BatchReport, Progress};
 use crate::random::{Purpose, permutation, stream};
 use rayon::prelude::*;
@@ -251,23 +252,17 @@ impl<'a> Job<'a> {
             .extend(indices.iter().map(|&i| self.training.labels()[i]));
         self.images.resize(indices.len() * len, 0.0);
         let (training, seed) = (&self.training, self.config.seed);
-        let augmentation = match *training.shape() {
-            [_, h, w] => self
-                .config
-                .augmentation
-                .map(|augmentation| (augmentation, [h, w])),
-            _ => None,
-        };
+        let augmentation = self.config.augmentation.zip(training.picture());
         let images = self.images.par_chunks_exact_mut(len).with_min_len(8);
         images
             .zip(indices)
             .for_each(|(out, &index)| match augmentation {
-                Some((augmentation, extent)) => {
+                Some((augmentation, picture)) => {
                     let number = (epoch * training.len() + index) as u64;
                     distort(
                         &augmentation,
                         training.image(index),
-                        extent,
+                        picture,
                         seed,
                         number,
                         out,
@@ -318,11 +313,11 @@ impl<'a> Job<'a> {
 fn distort(
     augmentation: &Augmentation,
     image: &[f32],
-    extent: [usize; 2],
+    picture: &Picture,
     seed: u64,
     number: u64,
     out: &mut [f32],
 ) {
     let mut rng = stream(seed, Purpose::Augmentation, number);
-    augmentation.apply_into(image, extent, &mut rng, out);
+    augmentation.apply_into(image, picture, &mut rng, out);
 }

@@ -1,12 +1,12 @@
 //! Training jobs from the outside: determinism, learning, early stopping, folding and faults.
 
 use scuro_nn::activation::{Plan, Which};
-use scuro_nn::data::{Split, synthetic};
+use scuro_nn::data::{Preprocess, Split, synthetic};
 use scuro_nn::graph::{Graph, GraphBuilder, Op};
 use scuro_nn::reference;
 use scuro_nn::tensor::{Tensor, argmax};
 use scuro_train::architectures::{Activation, NAMES, architecture, architecture_for};
-use scuro_train::recipes::{cook, recipe, recipe_for};
+use scuro_train::recipes::{cook, fine_tuning, recipe, recipe_for};
 use scuro_train::{
     Adaptation, Augmentation, Distillation, EpochRecord, Error, Examples, Optimiser, Progress,
     RangePenalty, Schedule, Subject, TrainConfig, Trained, adapt, fold_batch_norms, score, train,
@@ -372,7 +372,7 @@ fn tuning_the_last_activation_recovers_the_accuracy_and_leaves_the_features_alon
     let adaptation = Adaptation {
         plan,
         interval: None,
-        config: Some(scuro_train::recipes::fine_tuning(&subject, 1)),
+        config: Some(fine_tuning(&subject, &examples, 1)),
         distil: None,
     };
     let features = subject.features(&examples).unwrap();
@@ -393,6 +393,18 @@ fn tuning_the_last_activation_recovers_the_accuracy_and_leaves_the_features_alon
     let whole = subject.whole(&adapted.trained.graph).unwrap();
     let (kept, _) = whole.split_classifier().unwrap();
     assert_eq!(kept, relu.split_classifier().unwrap().0);
+}
+
+#[test]
+fn digits_are_not_mirrored_wherever_the_network_has_its_channels() {
+    let images = synthetic::dataset(Split::Test, 2);
+    let graph = architecture("mlp", None, 1).unwrap().graph;
+    let subject = Subject::new(&graph, plan("square", Which::All));
+    for shape in [&[1, 28, 28][..], &[28, 28, 1], &[28, 28], &[784]] {
+        let examples = Examples::prepared(&images, &Preprocess::default(), shape).unwrap();
+        let distortion = fine_tuning(&subject, &examples, 1).augmentation;
+        assert_eq!(distortion, Some(Augmentation::digits()), "{shape:?}");
+    }
 }
 
 #[test]

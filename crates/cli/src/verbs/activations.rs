@@ -11,11 +11,12 @@ use serde_json::{Value, json};
 use crate::compiled::Source;
 use crate::context::Context;
 use crate::errors::Failure;
+use crate::inputs::{self, InputArguments};
 use crate::output::Reply;
 use crate::progress::Progress;
 use crate::table::Table;
 use crate::verbs::train::{WhichChoice, interval, load};
-use crate::{files, inputs, units};
+use crate::{files, units};
 
 /// Arguments of `scuro activations`.
 #[derive(Debug, clap::Args)]
@@ -40,6 +41,8 @@ pub(crate) struct Arguments {
     /// Only the first images of the training part.
     #[arg(long, value_name = "COUNT")]
     limit: Option<usize>,
+    #[command(flatten)]
+    input: InputArguments,
     /// Interval of the drawn functions and of their errors.
     #[arg(long, value_name = "LOW,HIGH", value_parser = interval, default_value = "-4,4")]
     #[arg(allow_hyphen_values = true)]
@@ -120,10 +123,11 @@ impl<'a> Study<'a> {
         let (path, architecture) = (arguments.model.as_path(), None);
         let graph = Source::File { path, architecture }.network()?;
         let subject = Subject::new(&graph, plan(arguments, None));
-        let name = std::slice::from_ref(&arguments.data);
-        let training = load(context, name, arguments.limit)?;
+        let (name, input) = (std::slice::from_ref(&arguments.data), &arguments.input);
+        let shape = graph.input_shape();
+        let training = load(context, name, arguments.limit, input, Some(shape))?;
         let test = inputs::load(context, &format!("{}:test", arguments.data), None)?;
-        let test = subject.features(&Examples::from_dataset(&test))?;
+        let test = subject.features(&input.examples(&test, shape)?)?;
         let training = subject.features(&training)?;
         let original = scuro_train::score(subject.network(), &test)?.accuracy;
         context.note(format!("original: {}", units::percent(original)));
@@ -139,7 +143,7 @@ impl<'a> Study<'a> {
     }
 
     fn line(&self, replacement: Replacement) -> Result<Line, Failure> {
-        let mut config = recipes::fine_tuning(&self.subject, self.arguments.seed);
+        let mut config = recipes::fine_tuning(&self.subject, &self.training, self.arguments.seed);
         config.epochs = self.arguments.epochs;
         config.threads = Some(self.threads);
         let adaptation = Adaptation {
@@ -180,7 +184,7 @@ impl<'a> Study<'a> {
         let rows: Vec<Value> = lines.iter().map(Line::data).collect();
         json!({
             "model": model_name(self.arguments), "data": self.arguments.data,
-            "seed": self.arguments.seed,
+            "seed": self.arguments.seed, "preprocessing": self.arguments.input.to_json(),
             "which": if self.subject.is_classifier() { "last" } else { which(self.arguments) },
             "average_pools": self.arguments.average_pools, "epochs": self.arguments.epochs,
             "training_images": self.training.len(), "test_images": self.test.len(),
@@ -274,5 +278,11 @@ fn table(context: &Context, study: &Study<'_>, lines: &[Line]) -> String {
             format!("{:.2}", 100.0 * (study.original - after)),
         ]);
     }
-    table.render(context.style)
+    let mut text = table.render(context.style);
+    if let Some(flags) = study.arguments.input.flags() {
+        text.push_str(&format!(
+            "the networks need {flags} wherever they are used\n"
+        ));
+    }
+    text
 }

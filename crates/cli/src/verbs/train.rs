@@ -4,7 +4,7 @@
 mod from;
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use scuro_nn::activation::{Interval, Replacement, Which};
@@ -18,10 +18,11 @@ use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::errors::Failure;
+use crate::inputs::{self, InputArguments};
 use crate::output::Reply;
 use crate::progress::Progress;
 use crate::table::Table;
-use crate::{files, inputs, units};
+use crate::{files, units};
 
 /// Arguments of `scuro train`.
 #[derive(Debug, clap::Args)]
@@ -46,6 +47,8 @@ pub(crate) struct Arguments {
     /// Only the first images of each data set.
     #[arg(long, value_name = "COUNT")]
     limit: Option<usize>,
+    #[command(flatten)]
+    input: InputArguments,
     /// Passes over the data; 0 with --from only replaces and scores.
     #[arg(long)]
     epochs: Option<usize>,
@@ -182,10 +185,9 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
         .curves
         .iter()
         .try_for_each(|path| files::check_writable(path))?;
-    let examples = load(context, &arguments.data, arguments.limit)?;
     match (&arguments.from, &arguments.architecture) {
-        (Some(path), _) => from::run(&arguments, path, &examples, context),
-        (None, Some(name)) => train_architecture(&arguments, name, &examples, context),
+        (Some(path), _) => from::run(&arguments, path, context),
+        (None, Some(name)) => train_architecture(&arguments, name, context),
         (None, None) => Err(Failure::bad_input(
             "train.nothing",
             "neither an architecture nor --from is given",
@@ -196,9 +198,15 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
 fn train_architecture(
     arguments: &Arguments,
     name: &str,
-    examples: &Examples,
     context: &Context,
 ) -> Result<Reply, Failure> {
+    let examples = &load(
+        context,
+        &arguments.data,
+        arguments.limit,
+        &arguments.input,
+        None,
+    )?;
     let recipe = recipe(arguments, name, examples.shape(), context)?;
     context.note(format!("{} images, architecture {name}", examples.len()));
     let start = Instant::now();
@@ -208,7 +216,7 @@ fn train_architecture(
     let seconds = start.elapsed().as_secs_f64();
     write(arguments, &trained, name)?;
     let test = test_score(context, arguments, &trained.graph)?;
-    Ok(reply(context, &arguments.out, &trained, test, seconds))
+    Ok(reply(context, arguments, &trained, test, seconds))
 }
 
 /// Writes the network, and the curves if wanted.
@@ -222,11 +230,14 @@ fn write(arguments: &Arguments, trained: &Trained, name: &str) -> Result<(), Fai
     Ok(())
 }
 
-/// The data sets, joined; a name without a part means the training part.
+/// The data sets, joined, as a network of input shape `network` takes them, or one that is made for
+/// them; a name without a part means the training part.
 pub(crate) fn load(
     context: &Context,
     names: &[String],
     limit: Option<usize>,
+    input: &InputArguments,
+    network: Option<&[usize]>,
 ) -> Result<Examples, Failure> {
     let mut joined: Option<Examples> = None;
     for name in names {
@@ -235,7 +246,8 @@ pub(crate) fn load(
         } else {
             format!("{name}:train")
         };
-        let examples = Examples::from_dataset(&inputs::load(context, &name, limit)?);
+        let data = inputs::load(context, &name, limit)?;
+        let examples = input.examples(&data, network.unwrap_or(&data.shape))?;
         joined = Some(match joined {
             None => examples,
             Some(before) => before.joined(&examples)?,
@@ -358,10 +370,11 @@ impl scuro_train::Progress for Listener<'_> {
     }
 }
 
-/// The test data; nothing if there is none on this machine.
+/// The test data for a network of input shape `network`; nothing if there is none on this machine.
 fn test_data(
     context: &Context,
     arguments: &Arguments,
+    network: &[usize],
 ) -> Result<Option<(String, Examples)>, Failure> {
     let first = arguments
         .data
@@ -373,7 +386,7 @@ fn test_data(
         (None, None) => return Ok(None),
     };
     match inputs::load(context, &name, None) {
-        Ok(data) => Ok(Some((name, Examples::from_dataset(&data)))),
+        Ok(data) => Ok(Some((name, arguments.input.examples(&data, network)?))),
         Err(failure) if arguments.test.is_some() => Err(failure),
         Err(_) => Ok(None),
     }
@@ -384,19 +397,20 @@ fn test_score(
     arguments: &Arguments,
     graph: &Graph,
 ) -> Result<Option<(String, Score)>, Failure> {
-    let data = test_data(context, arguments)?;
+    let data = test_data(context, arguments, graph.input_shape())?;
     data.map(|(name, examples)| Ok((name, scuro_train::score(graph, &examples)?)))
         .transpose()
 }
 
 fn reply(
     context: &Context,
-    out: &Path,
+    arguments: &Arguments,
     trained: &Trained,
     test: Option<(String, Score)>,
     seconds: f64,
 ) -> Reply {
     let History { epochs, best } = &trained.history;
+    let (out, input) = (&arguments.out, &arguments.input);
     let mut table = Table::new(&[]);
     table.row(["network", &out.display().to_string()]);
     table.row(["best epoch", &format!("{best} of {}", epochs.len())]);
@@ -407,9 +421,13 @@ fn reply(
         }
     }
     table.row(["time", &format!("{seconds:.1} s")]);
+    if let Some(flags) = input.flags() {
+        table.row(["needs", &format!("{flags} wherever it is used")]);
+    }
     let rows: Vec<Value> = epochs.iter().map(epoch_row).collect();
     let data = json!({
         "network": out, "best_epoch": best, "seconds": seconds, "epochs": rows,
+        "preprocessing": input.to_json(),
         "test": test.as_ref().map(|(name, score)| score_row(name, score)),
     });
     Reply::new(data, table.render(context.style))

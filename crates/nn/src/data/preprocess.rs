@@ -128,11 +128,23 @@ impl Preprocess {
         check("mean", &self.mean, &|_| true)?;
         check("std", &self.std, &|v| v != 0.0)?;
         let of = |values: &[f32], channel: usize| f64::from(values[channel % values.len()]);
+        let scale = fraction(self.scale);
         let linear = |channel| {
             let (mean, std) = (of(&self.mean, channel), of(&self.std, channel));
-            (f64::from(self.scale) / std, -mean / std)
+            (scale / std, -mean / std)
         };
         Ok((0..channels).map(linear).collect())
+    }
+}
+
+/// `scale`, or `1/n` if it is the float nearest to that: pixels times 1/255 are then what pixels
+/// divided by 255 are, bit for bit.
+fn fraction(scale: f32) -> f64 {
+    let nearest = 1.0 / (1.0 / f64::from(scale)).round();
+    if nearest as f32 == scale {
+        nearest
+    } else {
+        f64::from(scale)
     }
 }
 
@@ -162,6 +174,23 @@ impl Prepared {
         self.halved
     }
 
+    /// Whether the network takes all channels of a pixel before the next pixel.
+    pub fn is_channels_last(&self) -> bool {
+        self.channels_last
+    }
+
+    /// Height and width of what the network takes.
+    pub fn extent(&self) -> [usize; 2] {
+        let [_, h, w] = self.image;
+        if self.halved { [h / 2, w / 2] } else { [h, w] }
+    }
+
+    /// What a black pixel becomes, per channel.
+    pub fn black(&self) -> Vec<f32> {
+        let channels = self.channels.iter();
+        channels.map(|&channel| value(0.0, channel)).collect()
+    }
+
     /// Writes the network's input for the pixels of one image.
     ///
     /// # Panics
@@ -169,14 +198,14 @@ impl Prepared {
     pub fn fill(&self, pixels: &[u8], out: &mut [f32]) {
         let [count, h, w] = self.image;
         assert_eq!(pixels.len(), count * h * w, "pixels of one image");
-        let (h_out, w_out) = if self.halved { (h / 2, w / 2) } else { (h, w) };
+        let [h_out, w_out] = self.extent();
         assert_eq!(out.len(), count * h_out * w_out, "values of one input");
         let (step, stride) = if self.channels_last {
             (1, count)
         } else {
             (h_out * w_out, 1)
         };
-        for (channel, &(factor, offset)) in self.channels.iter().enumerate() {
+        for (channel, &linear) in self.channels.iter().enumerate() {
             let map = &pixels[channel * h * w..(channel + 1) * h * w];
             let out = out[channel * step..].iter_mut().step_by(stride);
             for (i, o) in out.take(h_out * w_out).enumerate() {
@@ -185,10 +214,14 @@ impl Prepared {
                 } else {
                     f64::from(map[i])
                 };
-                *o = (pixel * factor + offset) as f32;
+                *o = value(pixel, linear);
             }
         }
     }
+}
+
+fn value(pixel: f64, (factor, offset): (f64, f64)) -> f32 {
+    (pixel * factor + offset) as f32
 }
 
 /// Mean of the `i`-th 2x2 block.

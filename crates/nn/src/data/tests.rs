@@ -175,6 +175,51 @@ fn pixels_are_scaled_shifted_and_divided_per_channel() {
 }
 
 #[test]
+fn pixels_times_a_fraction_are_pixels_divided() {
+    let pixels: Vec<u8> = (0..=255).collect();
+    for divisor in [1.0, 255.0, 256.0] {
+        let scale = 1.0 / divisor;
+        let p = Preprocess {
+            scale,
+            ..Preprocess::default()
+        };
+        let mut found = [0.0; 256];
+        let prepared = p.prepare([1, 16, 16], &[256]).unwrap();
+        prepared.fill(&pixels, &mut found);
+        for (&pixel, found) in pixels.iter().zip(found) {
+            let expected = f32::from(pixel) / divisor;
+            assert_eq!(found.to_bits(), expected.to_bits(), "{pixel} / {divisor}");
+        }
+    }
+}
+
+#[test]
+fn a_scale_that_is_no_fraction_stays_as_it_is() {
+    for scale in [0.4, 2.0, 3.5, 0.0, -0.3] {
+        let p = Preprocess {
+            scale,
+            ..Preprocess::default()
+        };
+        let mut found = [0.0];
+        let prepared = p.prepare([1, 1, 1], &[1]).unwrap();
+        prepared.fill(&[100], &mut found);
+        assert_eq!(found, [100.0 * scale], "{scale}");
+    }
+}
+
+#[test]
+fn black_is_what_a_pixel_of_zero_becomes() {
+    let p = Preprocess {
+        scale: 0.5,
+        mean: vec![1.0, 2.0, 3.0],
+        std: vec![2.0],
+    };
+    let prepared = p.prepare([3, 2, 2], &[1, 1, 3]).unwrap();
+    assert!(prepared.is_channels_last() && prepared.extent() == [1, 1]);
+    assert_eq!(prepared.black(), [-0.5, -1.0, -1.5]);
+}
+
+#[test]
 fn a_network_of_half_the_size_gets_block_means() {
     let prepared = Preprocess::raw().prepare([1, 2, 4], &[1, 1, 2]).unwrap();
     assert!(prepared.is_halved());

@@ -8,7 +8,7 @@ use scuro_nn::graph::Graph;
 use scuro_train::{Adaptation, Adapted, Examples, Score, Subject, Trained, adapt, recipes};
 use serde_json::json;
 
-use super::{Arguments, Listener, reply, score_row, settle, test_data, write};
+use super::{Arguments, Listener, load, reply, score_row, settle, test_data, write};
 use crate::compiled::Source;
 use crate::context::Context;
 use crate::errors::Failure;
@@ -21,14 +21,17 @@ const TEMPERATURE: f32 = 3.0;
 const TEACHER_WEIGHT: f32 = 0.7;
 
 /// Replaces, trains, scores and writes.
-pub(super) fn run(
-    arguments: &Arguments,
-    path: &Path,
-    examples: &Examples,
-    context: &Context,
-) -> Result<Reply, Failure> {
+pub(super) fn run(arguments: &Arguments, path: &Path, context: &Context) -> Result<Reply, Failure> {
     let architecture = None;
     let graph = Source::File { path, architecture }.network()?;
+    let shape = Some(graph.input_shape());
+    let examples = load(
+        context,
+        &arguments.data,
+        arguments.limit,
+        &arguments.input,
+        shape,
+    )?;
     let wanted = &arguments.replacement;
     let plan = Plan {
         activation: wanted.replace,
@@ -37,7 +40,7 @@ pub(super) fn run(
     };
     let subject = Subject::new(&graph, plan);
     let start = Instant::now();
-    let adapted = fine_tune(arguments, &subject, plan, examples, context)?;
+    let adapted = fine_tune(arguments, &subject, plan, &examples, context)?;
     let seconds = start.elapsed().as_secs_f64();
     let trained = Trained {
         graph: subject.whole(&adapted.trained.graph)?,
@@ -54,7 +57,7 @@ pub(super) fn run(
         None => (String::new(), [None, None, None]),
     };
     let tuned = tuned.map(|score| (name.clone(), score));
-    let mut reply = reply(context, &arguments.out, &trained, tuned, seconds);
+    let mut reply = reply(context, arguments, &trained, tuned, seconds);
     for (key, score) in [("original", original), ("replaced", replaced)] {
         let Some(score) = score else { continue };
         let percent = units::percent(score.accuracy);
@@ -74,7 +77,7 @@ fn fine_tune(
     examples: &Examples,
     context: &Context,
 ) -> Result<Adapted, Failure> {
-    let mut config = recipes::fine_tuning(subject, arguments.seed);
+    let mut config = recipes::fine_tuning(subject, examples, arguments.seed);
     settle(arguments, &mut config, context);
     let wanted = &arguments.replacement;
     let adaptation = Adaptation {
@@ -99,7 +102,8 @@ fn scores(
     arguments: &Arguments,
     graphs: [&Graph; 3],
 ) -> Result<Option<(String, [Score; 3])>, Failure> {
-    let Some((name, examples)) = test_data(context, arguments)? else {
+    let data = test_data(context, arguments, graphs[0].input_shape())?;
+    let Some((name, examples)) = data else {
         return Ok(None);
     };
     let [a, b, c] = graphs.map(|graph| scuro_train::score(graph, &examples));
