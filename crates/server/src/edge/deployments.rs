@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use scuro_wire::deployment::{DeploymentList, DeploymentState, DeploymentStatus};
 use scuro_wire::{Digest, Manifest, limits};
@@ -23,6 +24,9 @@ pub const KEPT: usize = 4;
 
 /// Seconds that a vault has to note what it deployed.
 const FRESH_SECONDS: u64 = 600;
+/// Age from which on artefacts of no version are taken for left over when the device starts: a push
+/// that was cut off goes on before.
+const LEFT_OVER: Duration = Duration::from_secs(7 * 86_400);
 
 /// One version on disk.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -43,7 +47,8 @@ pub struct Deployments {
 
 impl Deployments {
     /// Reads the list in `device` and loads the active version; one that cannot be loaded any more
-    /// is logged, and the device waits for another.
+    /// is logged, and the device waits for another. Artefacts that are of no version, and have been
+    /// so for long, are removed.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Wire`] for a list that is damaged.
@@ -58,6 +63,7 @@ impl Deployments {
             active,
         };
         deployments.load_active();
+        deployments.collect_left_over()?;
         Ok(deployments)
     }
 
@@ -71,11 +77,17 @@ impl Deployments {
     ///
     /// # Errors
     /// [`Error::Wire`] for a bad manifest, [`Error::Expired`], everything that [`Version::load`]
-    /// finds, [`Error::StorageFull`]: the version before stays active.
+    /// finds, [`Error::StorageFull`]: the version before stays active. If the manifest can never
+    /// become active, the artefacts that it alone names are removed.
     pub fn activate(&self, manifest: &[u8]) -> Result<DeploymentStatus, Error> {
         let manifest = Manifest::from_bytes(manifest)?;
-        check_expiry(&manifest)?;
-        self.switch(manifest)
+        let switched = check_expiry(&manifest).and_then(|()| self.switch(manifest.clone()));
+        if let Err(error) = &switched
+            && is_for_good(error)
+        {
+            self.forget(&self.lock(), std::slice::from_ref(&manifest));
+        }
+        switched
     }
 
     /// Makes the version that was active before the active one.
@@ -121,19 +133,31 @@ impl Deployments {
         disk::replace(&self.path, &bytes)?;
         *entries = changed;
         self.active.send_replace(Some(version));
+        let dropped: Vec<Manifest> = dropped.into_iter().map(|entry| entry.manifest).collect();
         self.forget(&entries, &dropped);
         Ok(status(&entries[0], 0))
     }
 
-    /// Removes the artefacts that only dropped versions had.
-    fn forget(&self, kept: &[Entry], dropped: &[Entry]) {
-        let digests = |entries: &[Entry]| -> BTreeSet<Digest> {
-            let artefacts = entries.iter().flat_map(|entry| &entry.manifest.artefacts);
-            artefacts.map(|artefact| artefact.digest).collect()
-        };
-        for digest in digests(dropped).difference(&digests(kept)) {
-            if let Err(error) = self.artefacts.remove(digest) {
-                tracing::warn!(%error, "an old artefact stays on disk");
+    /// Removes the artefacts that only these manifests name.
+    fn forget(&self, kept: &[Entry], dropped: &[Manifest]) {
+        let dropped = digests(dropped.iter());
+        self.remove(dropped.difference(&digests(kept.iter().map(|entry| &entry.manifest))));
+    }
+
+    /// Removes what no version names and nothing has been added to for long.
+    fn collect_left_over(&self) -> Result<(), Error> {
+        let old = self.artefacts.untouched_for(LEFT_OVER)?;
+        let entries = self.lock();
+        let kept = digests(entries.iter().map(|entry| &entry.manifest));
+        self.remove(old.difference(&kept));
+        Ok(())
+    }
+
+    fn remove<'d>(&self, unused: impl Iterator<Item = &'d Digest>) {
+        for digest in unused {
+            match self.artefacts.remove(digest) {
+                Ok(()) => tracing::info!(%digest, "an artefact of no version is removed"),
+                Err(error) => tracing::warn!(%error, "an old artefact stays on disk"),
             }
         }
     }
@@ -157,6 +181,25 @@ impl Deployments {
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What manifests name.
+fn digests<'m>(manifests: impl Iterator<Item = &'m Manifest>) -> BTreeSet<Digest> {
+    let artefacts = manifests.flat_map(|manifest| &manifest.artefacts);
+    artefacts.map(|artefact| artefact.digest).collect()
+}
+
+/// Whether a manifest is refused whatever is sent after it: not for a part that is missing, or was
+/// damaged here and is sent again, and not for a fault of this machine.
+fn is_for_good(error: &Error) -> bool {
+    !matches!(
+        error,
+        Error::ArtefactMissing { .. }
+            | Error::ArtefactDigest { .. }
+            | Error::StorageFull { .. }
+            | Error::Io { .. }
+            | Error::Wire(_)
+    )
 }
 
 /// The versions in `device`, also while a service runs there.
