@@ -4,11 +4,12 @@
 //! An inference leaves the spool when the vault says that it has it (now or from before), or that
 //! it never will. As long as the vault is away, or answers anything else, it waits: with
 //! exponential backoff and jitter, one log line when the connection is lost and one when it is
-//! back.
+//! back. While there is nothing to send, the vault is asked now and then whether it is there: a
+//! device that cannot reach it says so before its first frame.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -33,6 +34,8 @@ const BATCH: usize = 128;
 const BATCH_BYTES: usize = 16 << 20;
 /// Longest time without a look at the spool.
 const LOOK: Duration = Duration::from_secs(1);
+/// Time between two looks whether the vault is there, while nothing is sent.
+const IDLE: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Statuses that say that the request itself is wrong: sent again it stays so.
@@ -68,31 +71,41 @@ struct Verdict {
 impl Uplink {
     /// Sends until the end.
     pub(super) async fn run(mut self) {
-        let mut up = true;
+        let mut link = Link::default();
         while !*self.stop.borrow() {
             let seen = self.spool.changed().rings();
-            match self.step().await {
+            let step = match self.step().await {
+                Ok(Step::Nothing) if link.is_due() => self.probe().await,
+                step => step,
+            };
+            match step {
                 Ok(Step::Nothing) => self.wait_for_work(seen).await,
                 Ok(Step::Progress) => {
-                    if !up {
-                        tracing::info!("the vault is back");
-                    }
-                    up = true;
+                    link.works();
                     self.backoff.reset();
                 }
-                Ok(Step::Later(after)) => self.rest(after).await,
+                Ok(Step::Later(after)) => {
+                    link.works();
+                    self.rest(after).await;
+                }
                 Err(error) => {
-                    if up {
-                        tracing::warn!(%error, "the vault cannot take inferences; they wait");
-                    }
-                    up = false;
+                    link.fails(&error);
                     let reason = error.code();
                     self.metrics.add(UPLINK_FAILURES, &[("reason", reason)], 1);
+                    self.metrics.set(UPLINK_UP, &[], link.level());
                     self.rest(None).await;
                 }
             }
-            self.metrics.set(UPLINK_UP, &[], if up { 1.0 } else { 0.0 });
+            self.metrics.set(UPLINK_UP, &[], link.level());
         }
+    }
+
+    /// Asks whether the vault is there, and takes this device's certificate.
+    async fn probe(&mut self) -> Result<Step, Error> {
+        let path = paths::LIVE;
+        let asked = self.client.send(hyper::Method::GET, path, &[], Vec::new());
+        success(path, asked.await?)?;
+        Ok(Step::Progress)
     }
 
     async fn step(&mut self) -> Result<Step, Error> {
@@ -239,7 +252,12 @@ impl Uplink {
         let queries = rest.iter().map(registration).collect();
         for ack in register(&mut self.client, queries).await?.acks {
             match ack.status {
-                Registration::Registered | Registration::Known => {}
+                Registration::Registered | Registration::Known => {
+                    if let Some(known) = open.get(&ack.query_id) {
+                        let deployment = known.inference.deployment;
+                        self.registered.insert(ack.query_id, deployment);
+                    }
+                }
                 Registration::Refused => {
                     if let Some(refused) = open.remove(&ack.query_id) {
                         let letter = self.refusal(refused, ack.code, "registration");
@@ -290,6 +308,41 @@ impl Uplink {
         };
         // A sender that is gone means the end as well.
         let _ = tokio::time::timeout(pause, self.stop.wait_for(|stop| *stop)).await;
+    }
+}
+
+/// What is known of the way to the vault; nothing at first.
+#[derive(Debug, Default)]
+struct Link {
+    up: Option<bool>,
+    asked: Option<Instant>,
+}
+
+impl Link {
+    /// Whether it is time to look.
+    fn is_due(&self) -> bool {
+        self.up != Some(true) || self.asked.is_none_or(|asked| asked.elapsed() >= IDLE)
+    }
+
+    fn works(&mut self) {
+        match self.up {
+            None => tracing::info!("the vault answers"),
+            Some(false) => tracing::info!("the vault is back"),
+            Some(true) => {}
+        }
+        (self.up, self.asked) = (Some(true), Some(Instant::now()));
+    }
+
+    fn fails(&mut self, error: &Error) {
+        if self.up != Some(false) {
+            tracing::warn!(%error, "the vault cannot take inferences; they wait");
+        }
+        self.up = Some(false);
+    }
+
+    /// The gauge.
+    fn level(&self) -> f64 {
+        if self.up == Some(true) { 1.0 } else { 0.0 }
     }
 }
 

@@ -351,6 +351,36 @@ fn what_the_vault_refuses_becomes_a_dead_letter_and_the_others_go_on() {
     });
 }
 
+#[test]
+fn a_device_without_frames_says_whether_its_vault_takes_its_certificate() {
+    run(async {
+        let world = World::new();
+        let (edge, _vault) = started(&world, |_| {}).await;
+        let shows = |edge: &Edge, text: &str| edge.metrics().render().contains(text);
+        eventually("up", || shows(&edge, "scuro_edge_uplink_up 1")).await;
+        edge.stop().await;
+        let foreign = World::new();
+        let stranger = Vault::start(
+            "127.0.0.1:0".parse().expect("address"),
+            &foreign.vendor(),
+            Arc::clone(&foreign.vault),
+        )
+        .await;
+        let mut options = world.options();
+        options.vault = Some(stranger.address.to_string());
+        let edge = Edge::start(options).await.expect("started");
+        eventually("a failure", || {
+            shows(
+                &edge,
+                "scuro_edge_uplink_failures_total{reason=\"wire.invalid\"}",
+            )
+        })
+        .await;
+        assert!(shows(&edge, "scuro_edge_uplink_up 0"));
+        edge.stop().await;
+    });
+}
+
 /// Posts frames whose pixel of the same number shines.
 async fn accept(edge: &Edge, names: std::ops::Range<usize>) {
     for number in names {

@@ -10,7 +10,7 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use scuro_client::{Bundle, Client};
 use scuro_wire::inference::{
     Inference, InferenceAck, InferenceBatch, InferenceBatchReply, Outcome,
@@ -170,6 +170,7 @@ impl Vault {
             .route(paths::QUERIES, post(queries))
             .route(paths::WITHDRAWALS, post(withdrawals))
             .route(paths::INFERENCES, post(inferences))
+            .route(paths::LIVE, get(|| async { StatusCode::OK }))
             .layer(DefaultBodyLimit::max(limits::INFERENCE_BATCH_BYTES))
             .with_state(book);
         let (stop, stopped) = oneshot::channel::<()>();
