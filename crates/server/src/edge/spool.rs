@@ -157,6 +157,19 @@ pub struct Row {
     pub reason: Option<String>,
 }
 
+/// A frame that was taken, as `scuro edge frames --taken` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// Its place in the stream.
+    pub seq: u64,
+    /// Its name.
+    pub id: String,
+    /// Its query: the vault's result has the same.
+    pub query_id: QueryId,
+    /// `accepted`, `waiting`, `dead`, or `answered`: the vault has its inference.
+    pub state: &'static str,
+}
+
 /// What is in the spool.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Depth {
@@ -394,7 +407,15 @@ impl Reader {
         store::inferences(&connection, before, limit, bytes)
     }
 
-    /// The newest frames of every state.
+    /// The newest frames that were taken and are remembered, with what became of them.
+    ///
+    /// # Errors
+    /// [`Error::Spool`].
+    pub fn taken(&self, limit: usize) -> Result<Vec<Taken>, Error> {
+        store::taken(&self.lock(), limit)
+    }
+
+    /// The newest frames of every state but those that are answered.
     ///
     /// # Errors
     /// [`Error::Spool`].

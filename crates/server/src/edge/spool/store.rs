@@ -9,7 +9,7 @@ use scuro_wire::{Digest, QueryId};
 use super::writer::Command;
 use super::{
     Accepted, DEAD_LETTERS, Depth, Letter, Limits, NewFrame, REMEMBERED_IDS, Row, StoredFrame,
-    WaitingInference, WaitingQuery,
+    Taken, WaitingInference, WaitingQuery,
 };
 use crate::edge::frame::{self, Content, FrameFault, FrameId};
 use crate::error::Error;
@@ -218,19 +218,24 @@ impl Change<'_> {
 
     fn accept(&mut self, frame: &NewFrame) -> rusqlite::Result<Result<Accepted, Refused>> {
         let digest = Digest::of(&frame.record);
-        if let Some((accepted, before)) = self.taken(&frame.id)? {
-            let same = before == digest;
-            return Ok(if same {
-                Ok(accepted)
-            } else {
-                Err(Refused::IdReused)
-            });
+        let before = self.taken(&frame.id)?;
+        match before {
+            Some((_, other)) if other != digest => return Ok(Err(Refused::IdReused)),
+            Some((accepted, _)) if !self.is_dead(accepted.seq)? => return Ok(Ok(accepted)),
+            _ => {}
         }
         let bytes = frame.record.len() as u64;
         if self.depth.frames >= self.limits.frames
             || self.depth.frame_bytes + bytes > self.limits.frame_bytes
         {
             return Ok(Err(Refused::Full(self.depth)));
+        }
+        // What was given up is a new frame when it comes again.
+        if let Some((dead, _)) = before {
+            for table in ["taken", "dead"] {
+                let sql = format!("DELETE FROM {table} WHERE seq = ?");
+                self.transaction.execute(&sql, [dead.seq as i64])?;
+            }
         }
         let mut insert = self
             .transaction
@@ -260,6 +265,12 @@ impl Change<'_> {
         self.transaction.prepare(sql)?.execute(values)?;
         self.depth.frames += 1;
         Ok(())
+    }
+
+    fn is_dead(&self, seq: u64) -> rusqlite::Result<bool> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM dead WHERE seq = ?)";
+        self.transaction
+            .query_row(sql, [seq as i64], |row| row.get(0))
     }
 
     fn taken(&self, id: &FrameId) -> rusqlite::Result<Option<(Accepted, Digest)>> {
@@ -438,9 +449,13 @@ fn prune(transaction: &Transaction<'_>, newest: u64) -> rusqlite::Result<()> {
              coalesce((SELECT min(seq) FROM inferences), ?1))",
         [oldest_taken],
     )?;
+    let oldest = |table| format!("(SELECT seq FROM {table} ORDER BY seq DESC LIMIT 1 OFFSET ?)");
+    // A frame whose dead letter goes may come again.
+    let dead = oldest("dead");
+    let sql = format!("DELETE FROM taken WHERE seq IN (SELECT seq FROM dead WHERE seq <= {dead})");
+    transaction.execute(&sql, [DEAD_LETTERS as i64])?;
     for table in ["dead", "withdrawals"] {
-        let oldest = format!("SELECT seq FROM {table} ORDER BY seq DESC LIMIT 1 OFFSET ?");
-        let sql = format!("DELETE FROM {table} WHERE seq <= ({oldest})");
+        let sql = format!("DELETE FROM {table} WHERE seq <= {}", oldest(table));
         transaction.execute(&sql, [DEAD_LETTERS as i64])?;
     }
     Ok(())
@@ -578,6 +593,37 @@ fn waiting_inference(row: &rusqlite::Row<'_>) -> rusqlite::Result<WaitingInferen
     })
 }
 
+/// The newest ids that are remembered, and what became of their frames.
+pub(super) fn taken(connection: &Connection, limit: usize) -> Result<Vec<Taken>, Error> {
+    let read = || {
+        let mut find = connection.prepare(
+            "SELECT seq, id, query_id, CASE
+                 WHEN EXISTS (SELECT 1 FROM frames WHERE seq = taken.seq) THEN 'accepted'
+                 WHEN EXISTS (SELECT 1 FROM inferences WHERE seq = taken.seq) THEN 'waiting'
+                 WHEN EXISTS (SELECT 1 FROM dead WHERE seq = taken.seq) THEN 'dead'
+                 ELSE 'answered' END
+             FROM taken ORDER BY seq DESC LIMIT ?",
+        )?;
+        let rows = find.query_map([limit as i64], |row| {
+            let state: String = row.get(3)?;
+            Ok(Taken {
+                seq: row.get::<_, i64>(0)? as u64,
+                id: row.get(1)?,
+                query_id: QueryId(row.get(2)?),
+                state: state_word(&state),
+            })
+        })?;
+        rows.collect::<rusqlite::Result<Vec<_>>>()
+    };
+    read().map_err(|error| failure("read", &error))
+}
+
+fn state_word(text: &str) -> &'static str {
+    let known = ["accepted", "waiting", "dead"];
+    let word = known.into_iter().find(|known| *known == text);
+    word.unwrap_or("answered")
+}
+
 pub(super) fn rows(connection: &Connection, limit: usize) -> Result<Vec<Row>, Error> {
     let read = || {
         let mut find = connection.prepare(
@@ -596,11 +642,7 @@ pub(super) fn rows(connection: &Connection, limit: usize) -> Result<Vec<Row>, Er
                 seq: row.get::<_, i64>(0)? as u64,
                 id: row.get(1)?,
                 query_id: QueryId(row.get(2)?),
-                state: match state.as_str() {
-                    "accepted" => "accepted",
-                    "waiting" => "waiting",
-                    _ => "dead",
-                },
+                state: state_word(&state),
                 at_ms: row.get::<_, i64>(4)? as u64,
                 bytes: row.get::<_, i64>(5)? as u64,
                 reason: row.get(6)?,
