@@ -3,6 +3,8 @@
 
 #[path = "fleet/bad_input.rs"]
 mod bad_input;
+#[path = "fleet/retirement.rs"]
+mod retirement;
 #[path = "fleet/rotation.rs"]
 mod rotation;
 #[path = "../src/bench/gomez/edge/site.rs"]

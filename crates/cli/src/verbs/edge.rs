@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use scuro_server::Error;
 use scuro_server::edge::service::{self, Addresses, Options};
 use scuro_server::edge::sources::StreamFormat;
-use scuro_server::edge::spool::{Limits, Reader};
+use scuro_server::edge::spool::{Limits, Reader, Taken};
 use scuro_server::edge::{deployments, spool};
 use scuro_wire::deployment::{DeploymentState, DeploymentStatus};
 use scuro_wire::mqtt::Topic;
@@ -46,6 +46,10 @@ enum Action {
     Frames {
         /// The device's folder.
         folder: PathBuf,
+        /// All frames that are remembered, those that were answered too, with the query that the
+        /// vault's result names.
+        #[arg(long)]
+        taken: bool,
         /// Number of frames.
         #[arg(long, default_value_t = 20)]
         limit: usize,
@@ -102,7 +106,12 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
     match arguments.action {
         Action::Serve(serve) => serve_until_stopped(*serve, context),
         Action::Status { folder } => status(context, &folder),
-        Action::Frames { folder, limit } => frames(context, &folder, limit),
+        Action::Frames {
+            folder,
+            taken: true,
+            limit,
+        } => taken(context, &folder, limit),
+        Action::Frames { folder, limit, .. } => frames(context, &folder, limit),
     }
 }
 
@@ -266,6 +275,26 @@ fn frames(context: &Context, folder: &Path, limit: usize) -> Result<Reply, Failu
         .collect();
     let human = match rows.is_empty() {
         true => "no frame waits and none was given up\n".to_string(),
+        false => table.render(context.style),
+    };
+    Ok(Reply::new(json!(values), human).with_rows(values))
+}
+
+fn taken(context: &Context, folder: &Path, limit: usize) -> Result<Reply, Failure> {
+    check_folder(folder)?;
+    let rows = Reader::open(folder)?.taken(limit)?;
+    let mut table = Table::new(&["frame", "id", "state", "query"]);
+    for row in &rows {
+        let (seq, query) = (row.seq.to_string(), row.query_id.to_string());
+        table.row([seq.as_str(), &row.id, row.state, &query]);
+    }
+    let value = |row: &Taken| {
+        let (id, state) = (&row.id, row.state);
+        json!({ "seq": row.seq, "id": id, "state": state, "query_id": row.query_id })
+    };
+    let values: Vec<Value> = rows.iter().map(value).collect();
+    let human = match rows.is_empty() {
+        true => "no frame was taken yet\n".to_string(),
         false => table.render(context.style),
     };
     Ok(Reply::new(json!(values), human).with_rows(values))

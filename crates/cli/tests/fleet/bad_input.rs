@@ -1,6 +1,9 @@
 //! What a device and a vault refuse or wait out, each its own process: a clear line in the log,
 //! nothing lost, nothing decrypted for a stranger.
 
+use std::fs::File;
+use std::process::{Command, Stdio};
+
 use scuro_server::edge::spool::Reader;
 use scuro_testkit::mosquitto::{self, Broker};
 use scuro_vault::registry::NewModel;
@@ -11,7 +14,7 @@ use scuro_wire::tls::{Identity, VAULT_NAME};
 use scuro_wire::{QueryId, https, paths};
 use serde_json::json;
 
-use super::site::{DEPLOY, LOG, free_address};
+use super::site::{DEPLOY, LOG, Service, free_address};
 use super::support::{Desk, draw_seven};
 use super::{Fleet, pixel, until};
 
@@ -47,6 +50,11 @@ fn bad_input_is_refused_or_waited_out_and_nothing_is_lost() {
         "artefact",
         "reply.replayed",
         "query.unknown",
+        "received fatal alert: UnknownCA",
+        "invalid peer certificate: UnknownIssuer",
+        "the vault cannot take inferences",
+        "no room on disk for the spool",
+        "processing rests; frames wait reason=\"no-model\"",
     ] {
         assert!(log.contains(line), "{line} is not in the log:\n{log}");
     }
@@ -201,6 +209,7 @@ fn strangers_get_nothing(fleet: &Fleet) {
     ];
     let stranger = desk.failure(&[&from[..], &["strange"]].concat());
     assert_eq!(stranger.0, 2, "{stranger:?}");
+    a_device_with_another_vaults_bundle_says_so(fleet);
     // A device of this vault is no reader.
     let device = desk.failure(&[&from[..], &["bundle"]].concat());
     assert_eq!(device, (6, "peer.role".into()));
@@ -208,6 +217,30 @@ fn strangers_get_nothing(fleet: &Fleet) {
     let metrics = metrics.expect("metrics").into_body().read_to_string();
     let metrics = metrics.expect("text");
     assert!(metrics.contains("scuro_tls_refused_total"), "{metrics}");
+}
+
+/// Before it has a frame, or anything to send.
+fn a_device_with_another_vaults_bundle_says_so(fleet: &Fleet) {
+    let strange = Camera::new();
+    let vault = format!("https://{}", fleet.site.vault);
+    let words = ["edge", "serve", "stranger", "--bundle", "strange"];
+    let addresses = ["--vault", &vault, "--listen", "127.0.0.1:0"];
+    let log = File::options().append(true).open(fleet.desk.path(LOG));
+    let stranger = Command::new(env!("CARGO_BIN_EXE_scuro"))
+        .args([&words[..], &addresses, &strange.words()].concat())
+        .current_dir(fleet.desk.path(""))
+        .stderr(log.expect("the log"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn();
+    let stranger = Service(stranger.expect("the binary runs"));
+    let failures = "scuro_edge_uplink_failures_total{reason=\"wire.invalid\"}";
+    let metrics = until("a failure", || {
+        let metrics = strange.metrics();
+        metrics.contains(failures).then_some(metrics)
+    });
+    assert!(metrics.contains("scuro_edge_uplink_up 0"), "{metrics}");
+    stranger.kill().expect("killed");
 }
 
 /// What the device made of the frames.
@@ -336,4 +369,6 @@ fn a_broker_that_is_gone_is_waited_for(fleet: &Fleet, camera: &Camera) {
         (published(fleet) == camera.taken()).then_some(())
     });
     edge.kill().expect("killed");
+    let log = String::from_utf8(fleet.desk.read(LOG)).expect("text");
+    assert!(log.contains("no MQTT messages; trying again"), "{log}");
 }

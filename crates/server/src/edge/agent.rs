@@ -8,8 +8,13 @@
 //! meanwhile; one whose worker was killed runs again, with whatever frames wait then, under the
 //! version that is active then. The vault gets one answer in any case: the spool replaces the frame
 //! by its inference in one step.
+//!
+//! A frame of another size than the active version takes was accepted under one before it, and runs
+//! under that. A frame that nothing can run stays on disk, and its turn comes when the versions, or
+//! what the vault says of them, have changed: the reader starts a new round then.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -25,6 +30,7 @@ use tokio::sync::watch;
 
 use super::clock;
 use super::counters::{DEAD, INFERENCES, RESTING, STAGE};
+use super::deployments::{Bar, Deployments};
 use super::frame::Content;
 use super::spool::{Letter, Spool, StoredFrame};
 use super::version::Version;
@@ -37,17 +43,33 @@ const READ: usize = 32;
 const GATHER: Duration = Duration::from_millis(10);
 /// Longest time without a look at what has changed.
 const LOOK: Duration = Duration::from_millis(200);
+/// Time between two lines of the log about a vault that is behind: one that is just too slow is so
+/// many times a second.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// Reasons for which processing rests, besides those of [`Bar`].
+const NO_MODEL: &str = "no-model";
+const VAULT_BEHIND: &str = "vault-behind";
 
 /// What the threads share.
 #[derive(Debug, Clone)]
 pub(super) struct Agent {
     pub(super) spool: Spool,
     pub(super) active: watch::Receiver<Option<Arc<Version>>>,
+    pub(super) deployments: Arc<Deployments>,
     pub(super) stop: watch::Receiver<bool>,
     pub(super) metrics: Arc<Metrics>,
+    /// Number of the reader's round: what was handed over before is handed over again.
+    pub(super) round: Arc<AtomicU64>,
 }
 
-type Queue = Arc<Mutex<Receiver<StoredFrame>>>;
+/// A frame on its way to a worker.
+struct Offer {
+    round: u64,
+    frame: StoredFrame,
+}
+
+type Queue = Arc<Mutex<Receiver<Offer>>>;
 
 impl Agent {
     /// Starts the reader and `workers` workers; they end when `stop` is true.
@@ -68,11 +90,20 @@ impl Agent {
         Ok(threads)
     }
 
-    fn read(&self, workers: &SyncSender<StoredFrame>) {
-        let mut after = 0;
+    fn read(&self, workers: &SyncSender<Offer>) {
+        let (mut after, mut told) = (0, Told::default());
+        let mut known = None;
         while !self.is_stopping() {
             let seen = self.spool.changed().rings();
-            if self.rests() {
+            let barred = self.bar();
+            let now = (barred, self.deployments.changes(), self.spool.returned());
+            if known.replace(now) != Some(now) {
+                after = 0;
+                self.start_round();
+            }
+            let rests = self.rests(barred);
+            told.tell(rests);
+            if rests.is_some() {
                 self.spool.changed().wait(seen, LOOK);
                 continue;
             }
@@ -87,40 +118,67 @@ impl Agent {
             if frames.is_empty() {
                 self.spool.changed().wait(seen, LOOK);
             }
+            let round = self.round.load(Ordering::Relaxed);
             for frame in frames {
                 after = frame.seq;
-                if workers.send(frame).is_err() {
+                if workers.send(Offer { round, frame }).is_err() {
                     return;
                 }
             }
         }
     }
 
-    /// Whether nothing can be processed now: no model, an expired one, or a vault too far behind.
-    fn rests(&self) -> bool {
-        let expired = self.active.borrow().as_ref().map(|version| {
-            let manifest = version.manifest();
-            manifest.is_expired(clock::now())
-        });
+    /// From now on all frames are handed over once more, and none is known that cannot run.
+    fn start_round(&self) {
+        self.round.fetch_add(1, Ordering::Relaxed);
+        self.spool.allow_overtaking(false);
+    }
+
+    /// Why nothing can run under the active version, if there is one.
+    fn bar(&self) -> Option<Bar> {
+        let active = self.active.borrow();
+        let active = active.as_ref()?;
+        self.deployments
+            .bar_of(active.manifest(), &active.deployment())
+    }
+
+    /// Why nothing can be processed now: no model, one that the vault decrypts nothing of, or a
+    /// vault too far behind.
+    fn rests(&self, barred: Option<Bar>) -> Option<&'static str> {
+        // Frames wait for long: inferences of later ones do not wait for theirs.
+        if barred.is_some() {
+            self.spool.allow_overtaking(true);
+        }
+        let no_model = self.active.borrow().is_none();
+        // A vault that is behind is told last: it passes by itself.
         let reasons = [
-            ("no-model", expired.is_none()),
-            ("expired", expired == Some(true)),
-            ("vault-behind", self.spool.is_backed_up()),
+            (NO_MODEL, no_model),
+            (Bar::Retired.as_str(), barred == Some(Bar::Retired)),
+            (Bar::Expired.as_str(), barred == Some(Bar::Expired)),
+            (VAULT_BEHIND, self.spool.is_backed_up()),
         ];
         for (reason, now) in reasons {
             let value = if now { 1.0 } else { 0.0 };
             self.metrics.set(RESTING, &[("reason", reason)], value);
         }
-        reasons.iter().any(|(_, now)| *now)
+        let first = reasons.into_iter().find(|(_, now)| *now);
+        first.map(|(reason, _)| reason)
     }
 
     /// Takes frames until the end, version after version.
     fn work(&self, queue: &Queue) {
         let mut held = Vec::new();
         while !self.is_stopping() {
-            let version = self.active.borrow().clone();
-            let Some(version) = version else {
-                std::thread::sleep(LOOK);
+            if held.is_empty() {
+                // Also while nothing can run: the reader waits for nobody.
+                held = match self.gather(queue, 1, Vec::new()) {
+                    Ok((offers, _)) => offers,
+                    Err(RecvTimeoutError::Timeout) => continue,
+                    Err(RecvTimeoutError::Disconnected) => return,
+                };
+            }
+            let Some(version) = self.version_for(&held[0].frame) else {
+                self.leave(&held.remove(0).frame);
                 continue;
             };
             match Pipeline::new(&version) {
@@ -133,36 +191,104 @@ impl Agent {
         }
     }
 
-    /// Works under one version as long as it is active; gives back frames that came too late.
+    /// Works under one version as long as frames run under it; gives back those that do not.
     fn work_with(
         &self,
         pipeline: &mut Pipeline<'_>,
         queue: &Queue,
-        mut held: Vec<StoredFrame>,
-    ) -> Vec<StoredFrame> {
+        mut held: Vec<Offer>,
+    ) -> Vec<Offer> {
         let limit = pipeline.version.frames_per_query();
         while !self.is_stopping() {
-            let next = match held.len() {
-                0 => gather(queue, limit),
-                count => Ok(held.drain(..count.min(limit)).collect()),
-            };
-            match next {
-                Ok(frames) if self.is_active(pipeline.version) => self.process(pipeline, &frames),
-                Ok(mut frames) => {
-                    frames.append(&mut held);
-                    return frames;
+            let (mut next, rest) = match self.gather(queue, limit, held) {
+                Ok(gathered) => gathered,
+                // Under an earlier version there is nothing left to do: it goes.
+                Err(_) if !self.is_active(pipeline.version) => return Vec::new(),
+                Err(RecvTimeoutError::Timeout) => {
+                    held = Vec::new();
+                    continue;
                 }
-                Err(RecvTimeoutError::Timeout) if self.is_active(pipeline.version) => {}
-                Err(_) => return Vec::new(),
+                Err(RecvTimeoutError::Disconnected) => return Vec::new(),
+            };
+            held = rest;
+            let others = next
+                .iter()
+                .position(|offer| !self.runs_under(&offer.frame, pipeline.version));
+            let others = next.split_off(others.unwrap_or(next.len()));
+            if !next.is_empty() {
+                let frames: Vec<&StoredFrame> = next.iter().map(|offer| &offer.frame).collect();
+                self.process(pipeline, &frames);
+            }
+            if !others.is_empty() {
+                return others.into_iter().chain(held).collect();
             }
         }
         Vec::new()
     }
 
+    /// The next frames: those that are held, and those that wait already; and what is left of the
+    /// held ones. At most `limit`.
+    fn gather(
+        &self,
+        queue: &Queue,
+        limit: usize,
+        mut held: Vec<Offer>,
+    ) -> Result<(Vec<Offer>, Vec<Offer>), RecvTimeoutError> {
+        let queue = match held.is_empty() {
+            true => Some(queue.lock().unwrap_or_else(PoisonError::into_inner)),
+            // Another worker that waits for frames does not keep those that are held.
+            false => queue.try_lock().ok(),
+        };
+        if let Some(queue) = queue {
+            if held.is_empty() {
+                held.push(self.receive(&queue, Instant::now() + LOOK)?);
+            }
+            let end = Instant::now() + GATHER;
+            while held.len() < limit {
+                match self.receive(&queue, end) {
+                    Ok(offer) => held.push(offer),
+                    Err(_) => break,
+                }
+            }
+        }
+        let rest = held.split_off(held.len().min(limit));
+        Ok((held, rest))
+    }
+
+    /// The next frame of this round.
+    fn receive(&self, queue: &Receiver<Offer>, end: Instant) -> Result<Offer, RecvTimeoutError> {
+        loop {
+            let offer = queue.recv_timeout(end.saturating_duration_since(Instant::now()))?;
+            if offer.round == self.round.load(Ordering::Relaxed) {
+                return Ok(offer);
+            }
+        }
+    }
+
+    /// The version that a frame runs under now, if there is any; what is damaged is given up under
+    /// the active one.
+    fn version_for(&self, frame: &StoredFrame) -> Option<Arc<Version>> {
+        match &frame.content {
+            Ok(content) => self.deployments.version_for(content),
+            Err(_) => self.active.borrow().clone(),
+        }
+    }
+
+    fn runs_under(&self, frame: &StoredFrame, version: &Version) -> bool {
+        let chosen = self.version_for(frame);
+        chosen.is_some_and(|chosen| std::ptr::eq(&*chosen, version))
+    }
+
+    /// Leaves a frame on disk that nothing can run now.
+    fn leave(&self, frame: &StoredFrame) {
+        tracing::debug!(frame = %frame.id, "a frame waits for a version that takes it");
+        self.spool.allow_overtaking(true);
+    }
+
     /// Turns frames into inferences of one query; one that cannot be encrypted leaves the others.
-    fn process(&self, pipeline: &mut Pipeline<'_>, frames: &[StoredFrame]) {
+    fn process(&self, pipeline: &mut Pipeline<'_>, frames: &[&StoredFrame]) {
         let mut inputs = Vec::with_capacity(frames.len());
-        for frame in frames {
+        for &frame in frames {
             match unless_panicked(|| pipeline.input(frame, &self.metrics)) {
                 Ok(input) => inputs.push(input),
                 Err(error) => self.give_up(frame, &error),
@@ -216,18 +342,26 @@ impl Agent {
     }
 }
 
-/// The next frames, at most `limit`: those that wait already.
-fn gather(queue: &Queue, limit: usize) -> Result<Vec<StoredFrame>, RecvTimeoutError> {
-    let queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut frames = vec![queue.recv_timeout(LOOK)?];
-    let end = Instant::now() + GATHER;
-    while frames.len() < limit {
-        match queue.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            Ok(frame) => frames.push(frame),
-            Err(_) => break,
+/// What the log says of why processing rests: each change once.
+#[derive(Debug, Default)]
+struct Told {
+    reason: Option<&'static str>,
+    at: Option<Instant>,
+}
+
+impl Told {
+    fn tell(&mut self, now: Option<&'static str>) {
+        let passes = |reason: Option<&str>| reason.is_none_or(|reason| reason == VAULT_BEHIND);
+        let quiet = self.at.is_some_and(|at| at.elapsed() < QUIET);
+        if now == self.reason || quiet && passes(now) && passes(self.reason) {
+            return;
         }
+        match now {
+            Some(reason) => tracing::warn!(reason, "processing rests; frames wait"),
+            None => tracing::info!("processing goes on"),
+        }
+        (self.reason, self.at) = (now, Some(Instant::now()));
     }
-    Ok(frames)
 }
 
 /// A panic as an error.

@@ -4,10 +4,12 @@
 //! `artefacts/DIGEST`, or is thrown away. Each piece is synced before it is acknowledged, so an
 //! upload goes on where it was after `kill -9`.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use scuro_wire::deployment::ArtefactStatus;
 use scuro_wire::{Artefact, Digest, limits};
@@ -137,12 +139,29 @@ impl Artefacts {
         Ok(bytes)
     }
 
-    /// Forgets an artefact that no deployment needs any more.
+    /// Forgets an artefact that no deployment needs any more, whole or in part.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn remove(&self, digest: &Digest) -> Result<(), Error> {
-        disk::remove_if_present(&self.whole(digest))
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        disk::remove_if_present(&self.whole(digest))?;
+        disk::remove_if_present(&self.part(digest))
+    }
+
+    /// Artefacts, whole and in part, that were last written at least so long ago.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn untouched_for(&self, age: Duration) -> Result<BTreeSet<Digest>, Error> {
+        let is_old = |path: &PathBuf| {
+            let written = std::fs::metadata(path).and_then(|found| found.modified());
+            // A clock that was set back makes nothing old.
+            let since = written.ok().and_then(|written| written.elapsed().ok());
+            since.is_some_and(|since| since >= age)
+        };
+        let old = self.paths()?.filter(is_old);
+        Ok(old.filter_map(|path| digest_of(&path)).collect())
     }
 
     /// The last step of an upload.
@@ -164,11 +183,14 @@ impl Artefacts {
     }
 
     fn parts(&self) -> Result<Vec<Digest>, Error> {
+        let is_part = |path: &PathBuf| path.extension().is_some_and(|ending| ending == PART);
+        let parts = self.paths()?.filter(is_part);
+        Ok(parts.filter_map(|path| digest_of(&path)).collect())
+    }
+
+    fn paths(&self) -> Result<impl Iterator<Item = PathBuf>, Error> {
         let entries = std::fs::read_dir(&self.folder).map_err(Error::io("list", &self.folder))?;
-        let paths = entries.filter_map(Result::ok).map(|entry| entry.path());
-        let digests = paths.filter(|path| path.extension().is_some_and(|e| e == PART));
-        let digests = digests.filter_map(|path| path.file_stem()?.to_str()?.parse().ok());
-        Ok(digests.collect())
+        Ok(entries.filter_map(Result::ok).map(|entry| entry.path()))
     }
 
     fn whole(&self, digest: &Digest) -> PathBuf {
@@ -178,6 +200,11 @@ impl Artefacts {
     fn part(&self, digest: &Digest) -> PathBuf {
         self.whole(digest).with_extension(PART)
     }
+}
+
+/// The artefact that a file is, or a part of.
+fn digest_of(path: &Path) -> Option<Digest> {
+    path.file_stem()?.to_str()?.parse().ok()
 }
 
 fn write_piece(part: &Path, offset: u64, piece: &[u8]) -> Result<(), Error> {
@@ -287,6 +314,26 @@ mod tests {
         drop(artefacts);
         let artefacts = Artefacts::open(folder.path()).expect("opened again");
         assert!(artefacts.status(&digest).expect("status").complete);
+    }
+
+    #[test]
+    fn only_what_was_not_written_for_long_is_left_over() {
+        let (_folder, artefacts) = opened();
+        let (old, new) = (Digest::of(BYTES), Digest([1; 32]));
+        for digest in [old, new] {
+            std::fs::write(artefacts.part(&digest), &BYTES[..4]).expect("a part");
+        }
+        let part = OpenOptions::new().write(true).open(artefacts.part(&old));
+        let long_ago = std::time::SystemTime::now() - Duration::from_secs(100);
+        part.and_then(|file| file.set_modified(long_ago))
+            .expect("an old file");
+        let found = artefacts
+            .untouched_for(Duration::from_secs(50))
+            .expect("listed");
+        assert_eq!(found, BTreeSet::from([old]));
+        artefacts.remove(&old).expect("removed");
+        assert_eq!(artefacts.status(&old).expect("status").bytes_stored, 0);
+        assert_eq!(artefacts.status(&new).expect("status").bytes_stored, 4);
     }
 
     #[test]

@@ -10,6 +10,8 @@ pub(super) const REFUSED: &str = "scuro_edge_frames_refused_total";
 pub(super) const INFERENCES: &str = "scuro_edge_inferences_total";
 /// Frames and inferences given up, by stage and reason.
 pub(super) const DEAD: &str = "scuro_edge_dead_letters_total";
+/// Inferences that the vault decrypts no more, whose frames run again; by reason.
+pub(super) const RETURNED: &str = "scuro_edge_returned_total";
 /// Time of each stage of the pipeline.
 pub(super) const STAGE: &str = "scuro_edge_stage_seconds";
 /// Queries that the vault knows before their answer is sent.

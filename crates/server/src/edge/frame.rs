@@ -331,6 +331,14 @@ fn base64_digit(digit: u8) -> Option<u32> {
 }
 
 impl Content {
+    /// How many numbers it holds.
+    pub fn elements(&self) -> usize {
+        match self {
+            Self::Pixels(pixels) => pixels.len(),
+            Self::Values(values) => values.len(),
+        }
+    }
+
     /// The record on disk: version, tag, numbers (little-endian), first bytes of their BLAKE3.
     pub fn to_record(&self) -> Vec<u8> {
         let mut record = vec![RECORD_VERSION];

@@ -6,6 +6,9 @@
 //! registration has not reached when its inference leaves, the uplink registers then; a
 //! registration can be repeated, and moved to the version that really ran.
 //!
+//! A version that the vault decrypts nothing of any more is barred: frames wait for another. The
+//! vault is asked with one query now and then, as its clock may have been wrong.
+//!
 //! The query of a frame that is given up is withdrawn: it would stay open for good, and the vault
 //! keeps only so many open queries of a device.
 
@@ -23,7 +26,7 @@ use scuro_wire::{Digest, QueryId, WireError, paths};
 use tokio::sync::watch;
 
 use super::counters::{REGISTERED, WITHDRAWN};
-use super::deployments::Deployments;
+use super::deployments::{Bar, Deployments};
 use super::spool::{Spool, WaitingQuery};
 use super::uplink::Backoff;
 use super::version::Version;
@@ -48,7 +51,12 @@ pub(super) struct Registered {
 impl Registered {
     /// Whether the vault knows the query of this inference for its deployment.
     pub(super) fn holds(&self, inference: &Inference) -> bool {
-        self.lock().get(&inference.query_id) == Some(&inference.deployment)
+        self.knows(&inference.query_id, &inference.deployment)
+    }
+
+    /// Whether the vault knows this query for this deployment.
+    fn knows(&self, query: &QueryId, deployment: &Digest) -> bool {
+        self.lock().get(query) == Some(deployment)
     }
 
     /// The vault knows it; whether that is new.
@@ -138,10 +146,20 @@ impl Registrar {
         let (spool, after) = (self.spool.clone(), reached.seq);
         let read = move || spool.reader().queries(after, BATCH);
         let waiting = tokio::task::spawn_blocking(read).await;
-        let waiting = waiting.map_err(|_| Error::Panicked)??;
-        let Some(last) = waiting.last().map(|waiting| waiting.seq) else {
+        let mut waiting = waiting.map_err(|_| Error::Panicked)??;
+        let Some(mut last) = waiting.last().map(|waiting| waiting.seq) else {
             return Ok(Turn::Nothing);
         };
+        if self.deployments.is_barred(&deployment) {
+            // One that the vault does not know is enough to hear whether it still is.
+            waiting.retain(|waiting| !self.registered.knows(&waiting.query_id, &deployment));
+            waiting.truncate(1);
+            last = waiting.last().map_or(last, |waiting| waiting.seq);
+        }
+        if waiting.is_empty() {
+            reached.seq = last;
+            return Ok(Turn::Progress);
+        }
         let registration = |waiting: &WaitingQuery| QueryRegistration {
             query_id: waiting.query_id,
             deployment,
@@ -163,13 +181,23 @@ impl Registrar {
             match ack.status {
                 Registration::Registered | Registration::Known => {
                     new += u64::from(self.registered.insert(ack.query_id, deployment));
+                    // One that is known was so before, whatever the vault would say now.
+                    if ack.status == Registration::Registered {
+                        self.deployments.unbar(&deployment);
+                    }
                 }
                 Registration::Later => again = true,
-                // A vault that is cut off while it deploys does not know yet what is here.
-                Registration::Refused => {
-                    again |= ack.code.as_deref() == Some(NOT_ON_THIS_DEVICE)
-                        && self.deployments.is_fresh(&deployment);
-                }
+                Registration::Refused => match Bar::of_code(ack.code.as_deref()) {
+                    Some(bar) => {
+                        self.deployments.bar(&deployment, bar);
+                        again = true;
+                    }
+                    // A vault that is cut off while it deploys does not know yet what is here.
+                    None => {
+                        again |= ack.code.as_deref() == Some(NOT_ON_THIS_DEVICE)
+                            && self.deployments.is_fresh(&deployment);
+                    }
+                },
             }
         }
         self.metrics.add(REGISTERED, &[], new);

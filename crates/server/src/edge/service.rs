@@ -121,7 +121,7 @@ impl Edge {
             tasks.push(tokio::spawn(registrar.run()));
             let uplink = Uplink {
                 spool: spool.clone(),
-                deployments,
+                deployments: Arc::clone(&deployments),
                 client: Client::new(vault, VAULT_NAME, tls),
                 stop: stopping.clone(),
                 metrics: Arc::clone(&metrics),
@@ -133,8 +133,10 @@ impl Edge {
         let agent = Agent {
             spool: spool.clone(),
             active,
+            deployments,
             stop: stopping,
             metrics: Arc::clone(&metrics),
+            round: Arc::default(),
         };
         Ok(Self {
             addresses: Addresses {

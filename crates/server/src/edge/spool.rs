@@ -4,7 +4,9 @@
 //! One thread writes. It takes all changes that wait, puts them into one transaction, and answers
 //! them after the commit is on disk (write-ahead log, `synchronous = FULL`): a frame is
 //! acknowledged only then, and many share one sync. A frame and its inference never exist at the
-//! same time: one transaction deletes the one and inserts the other.
+//! same time: one transaction deletes the one and inserts the other. The inference keeps the
+//! frame's record until the vault has it: if the vault will never decrypt it, as its version was
+//! retired meanwhile, it becomes the frame again, for the next version.
 //!
 //! Bounds: frames, bytes of frames, bytes of inferences, bytes of the file ([`Limits`]); ids
 //! remembered ([`REMEMBERED_IDS`]); dead letters, and withdrawals of their queries, kept
@@ -155,6 +157,19 @@ pub struct Row {
     pub reason: Option<String>,
 }
 
+/// A frame that was taken, as `scuro edge frames --taken` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// Its place in the stream.
+    pub seq: u64,
+    /// Its name.
+    pub id: String,
+    /// Its query: the vault's result has the same.
+    pub query_id: QueryId,
+    /// `accepted`, `waiting`, `dead`, or `answered`: the vault has its inference.
+    pub state: &'static str,
+}
+
 /// What is in the spool.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Depth {
@@ -252,6 +267,25 @@ impl Spool {
         self.ask(|done| Command::Settle { sent, dead, done }).await
     }
 
+    /// Makes inferences that the vault will never decrypt frames again; one whose frame was not kept
+    /// (a spool of before) becomes the dead letter.
+    ///
+    /// # Errors
+    /// [`Error::StorageFull`], [`Error::Spool`]: nothing is changed then.
+    pub async fn run_again(&self, places: Vec<(u64, Letter)>) -> Result<(), Error> {
+        self.ask(|done| Command::RunAgain { places, done }).await
+    }
+
+    /// How often inferences became frames again.
+    pub(super) fn returned(&self) -> u64 {
+        self.levels.returned()
+    }
+
+    /// Whether inferences may leave before frames that are older: those wait for a version.
+    pub(super) fn allow_overtaking(&self, allowed: bool) {
+        self.levels.allow_overtaking(allowed);
+    }
+
     /// Forgets withdrawals that the vault has been told of.
     ///
     /// # Errors
@@ -282,7 +316,7 @@ impl Spool {
     }
 
     /// Inferences to send next: in the order of their frames, or in any order if the disk is so
-    /// full that only sending makes room. Bounds as [`Reader::inferences`].
+    /// full that only sending makes room, or if frames wait for a version. Bounds as [`Reader::inferences`].
     ///
     /// # Errors
     /// [`Error::Spool`].
@@ -292,7 +326,8 @@ impl Spool {
         bytes: usize,
     ) -> Result<Vec<WaitingInference>, Error> {
         let ordered = self.reader.inferences(limit, bytes)?;
-        if ordered.is_empty() && self.levels.is_stuck() {
+        let in_any_order = self.levels.is_stuck() || self.levels.is_overtaking();
+        if ordered.is_empty() && in_any_order {
             return store::inferences(&self.reader.lock(), u64::MAX, limit, bytes);
         }
         Ok(ordered)
@@ -372,7 +407,15 @@ impl Reader {
         store::inferences(&connection, before, limit, bytes)
     }
 
-    /// The newest frames of every state.
+    /// The newest frames that were taken and are remembered, with what became of them.
+    ///
+    /// # Errors
+    /// [`Error::Spool`].
+    pub fn taken(&self, limit: usize) -> Result<Vec<Taken>, Error> {
+        store::taken(&self.lock(), limit)
+    }
+
+    /// The newest frames of every state but those that are answered.
     ///
     /// # Errors
     /// [`Error::Spool`].

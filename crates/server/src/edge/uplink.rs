@@ -2,13 +2,15 @@
 //! and registers those queries that the [`super::registrar`] has not registered yet.
 //!
 //! An inference leaves the spool when the vault says that it has it (now or from before), or that
-//! it never will. As long as the vault is away, or answers anything else, it waits: with
-//! exponential backoff and jitter, one log line when the connection is lost and one when it is
-//! back.
+//! it never will. If the vault will not because the version was retired or its key has expired, the
+//! frame runs again under the next one. As long as the vault is away, or answers anything else, it
+//! waits: with exponential backoff and jitter, one log line when the connection is lost and one when
+//! it is back. While there is nothing to send, the vault is asked now and then whether it is there:
+//! a device that cannot reach it says so before its first frame.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -21,8 +23,8 @@ use scuro_wire::query::{QueryRegistration, Registration};
 use scuro_wire::{QueryId, paths};
 use tokio::sync::watch;
 
-use super::counters::{DEAD, SENT, UPLINK_FAILURES, UPLINK_UP};
-use super::deployments::Deployments;
+use super::counters::{DEAD, RETURNED, SENT, UPLINK_FAILURES, UPLINK_UP};
+use super::deployments::{Bar, Deployments};
 use super::registrar::{NOT_ON_THIS_DEVICE, Registered, register, success};
 use super::spool::{Letter, Spool, WaitingInference};
 use crate::error::Error;
@@ -33,6 +35,8 @@ const BATCH: usize = 128;
 const BATCH_BYTES: usize = 16 << 20;
 /// Longest time without a look at the spool.
 const LOOK: Duration = Duration::from_secs(1);
+/// Time between two looks whether the vault is there, while nothing is sent.
+const IDLE: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Statuses that say that the request itself is wrong: sent again it stays so.
@@ -60,6 +64,8 @@ pub(super) struct Uplink {
 struct Verdict {
     sent: Vec<u64>,
     dead: Vec<(u64, Letter)>,
+    /// Of a version that the vault decrypts nothing of: their frames run again.
+    returned: Vec<(u64, Letter)>,
     /// To be sent again later.
     kept: usize,
     retry_after: Option<u64>,
@@ -68,31 +74,41 @@ struct Verdict {
 impl Uplink {
     /// Sends until the end.
     pub(super) async fn run(mut self) {
-        let mut up = true;
+        let mut link = Link::default();
         while !*self.stop.borrow() {
             let seen = self.spool.changed().rings();
-            match self.step().await {
+            let step = match self.step().await {
+                Ok(Step::Nothing) if link.is_due() => self.probe().await,
+                step => step,
+            };
+            match step {
                 Ok(Step::Nothing) => self.wait_for_work(seen).await,
                 Ok(Step::Progress) => {
-                    if !up {
-                        tracing::info!("the vault is back");
-                    }
-                    up = true;
+                    link.works();
                     self.backoff.reset();
                 }
-                Ok(Step::Later(after)) => self.rest(after).await,
+                Ok(Step::Later(after)) => {
+                    link.works();
+                    self.rest(after).await;
+                }
                 Err(error) => {
-                    if up {
-                        tracing::warn!(%error, "the vault cannot take inferences; they wait");
-                    }
-                    up = false;
+                    link.fails(&error);
                     let reason = error.code();
                     self.metrics.add(UPLINK_FAILURES, &[("reason", reason)], 1);
+                    self.metrics.set(UPLINK_UP, &[], link.level());
                     self.rest(None).await;
                 }
             }
-            self.metrics.set(UPLINK_UP, &[], if up { 1.0 } else { 0.0 });
+            self.metrics.set(UPLINK_UP, &[], link.level());
         }
+    }
+
+    /// Asks whether the vault is there, and takes this device's certificate.
+    async fn probe(&mut self) -> Result<Step, Error> {
+        let path = paths::LIVE;
+        let asked = self.client.send(hyper::Method::GET, path, &[], Vec::new());
+        success(path, asked.await?)?;
+        Ok(Step::Progress)
     }
 
     async fn step(&mut self) -> Result<Step, Error> {
@@ -110,8 +126,11 @@ impl Uplink {
             verdict => verdict?,
         };
         self.count(&verdict);
-        let progress = verdict.sent.len() + verdict.dead.len();
+        let progress = verdict.settled();
         self.spool.settle(verdict.sent, verdict.dead).await?;
+        if !verdict.returned.is_empty() {
+            self.spool.run_again(verdict.returned).await?;
+        }
         if progress > 0 {
             self.backoff.reset();
         }
@@ -135,6 +154,7 @@ impl Uplink {
                 Ok(verdict) => {
                     all.sent.extend(verdict.sent);
                     all.dead.extend(verdict.dead);
+                    all.returned.extend(verdict.returned);
                     all.kept += verdict.kept;
                 }
                 Err(Error::Vault {
@@ -144,7 +164,7 @@ impl Uplink {
                         .push((seq, letter(format!("http.{status}"), message)));
                 }
                 // What was settled so far is settled; the others are sent again.
-                Err(_) if !all.sent.is_empty() || !all.dead.is_empty() => break,
+                Err(_) if all.settled() > 0 => break,
                 Err(error) => return Err(error),
             }
         }
@@ -187,34 +207,41 @@ impl Uplink {
                 match ack.outcome {
                     Outcome::Accepted | Outcome::Duplicate => verdict.sent.push(answered.seq),
                     Outcome::Refused if !again => {
-                        verdict
-                            .dead
-                            .extend(self.refusal(answered, ack.code, "inference"));
+                        self.refused(&mut verdict, answered, ack.code, "inference");
                     }
                     Outcome::Refused | Outcome::Retry => {}
                 }
             }
         }
-        verdict.kept = waiting.len() - verdict.sent.len() - verdict.dead.len();
+        verdict.kept = waiting.len() - verdict.settled();
         Ok(verdict)
     }
 
-    /// The dead letter of something refused; nothing if it is only too early: a vault that is cut
-    /// off while it deploys does not know yet what the device has.
-    fn refusal(
+    /// Notes something refused: given up, unless its frame can run under another version, or it is
+    /// only too early: a vault that is cut off while it deploys does not know yet what the device
+    /// has.
+    fn refused(
         &self,
+        verdict: &mut Verdict,
         refused: &WaitingInference,
         code: Option<String>,
         what: &str,
-    ) -> Option<(u64, Letter)> {
-        let code = code.unwrap_or_else(|| format!("{what}.refused"));
+    ) {
         let deployment = &refused.inference.deployment;
+        let bar = Bar::of_code(code.as_deref());
+        let code = code.unwrap_or_else(|| format!("{what}.refused"));
         if code == NOT_ON_THIS_DEVICE && self.deployments.is_fresh(deployment) {
             tracing::debug!(%deployment, "the vault does not know of its deployment yet");
-            return None;
+            return;
         }
-        let message = format!("the vault refuses the {what}");
-        Some((refused.seq, letter(code, message)))
+        let letter = letter(code, format!("the vault refuses the {what}"));
+        match bar {
+            Some(bar) => {
+                self.deployments.bar(deployment, bar);
+                verdict.returned.push((refused.seq, letter));
+            }
+            None => verdict.dead.push((refused.seq, letter)),
+        }
     }
 
     /// Registers what is not registered for its deployment; what is refused or has to wait leaves
@@ -239,11 +266,15 @@ impl Uplink {
         let queries = rest.iter().map(registration).collect();
         for ack in register(&mut self.client, queries).await?.acks {
             match ack.status {
-                Registration::Registered | Registration::Known => {}
+                Registration::Registered | Registration::Known => {
+                    if let Some(known) = open.get(&ack.query_id) {
+                        let deployment = known.inference.deployment;
+                        self.registered.insert(ack.query_id, deployment);
+                    }
+                }
                 Registration::Refused => {
                     if let Some(refused) = open.remove(&ack.query_id) {
-                        let letter = self.refusal(refused, ack.code, "registration");
-                        verdict.dead.extend(letter);
+                        self.refused(verdict, refused, ack.code, "registration");
                     }
                 }
                 Registration::Later => {
@@ -277,6 +308,11 @@ impl Uplink {
             let labels = [("reason", code), ("stage", letter.stage)];
             self.metrics.add(DEAD, &labels, 1);
         }
+        for (seq, letter) in &verdict.returned {
+            let reason = letter.code.as_str();
+            tracing::info!(seq, reason, "the frame runs again under another version");
+            self.metrics.add(RETURNED, &[("reason", reason)], 1);
+        }
     }
 
     async fn wait_for_work(&self, seen: u64) {
@@ -290,6 +326,48 @@ impl Uplink {
         };
         // A sender that is gone means the end as well.
         let _ = tokio::time::timeout(pause, self.stop.wait_for(|stop| *stop)).await;
+    }
+}
+
+impl Verdict {
+    /// How many are not to be sent again.
+    fn settled(&self) -> usize {
+        self.sent.len() + self.dead.len() + self.returned.len()
+    }
+}
+
+/// What is known of the way to the vault; nothing at first.
+#[derive(Debug, Default)]
+struct Link {
+    up: Option<bool>,
+    asked: Option<Instant>,
+}
+
+impl Link {
+    /// Whether it is time to look.
+    fn is_due(&self) -> bool {
+        self.up != Some(true) || self.asked.is_none_or(|asked| asked.elapsed() >= IDLE)
+    }
+
+    fn works(&mut self) {
+        match self.up {
+            None => tracing::info!("the vault answers"),
+            Some(false) => tracing::info!("the vault is back"),
+            Some(true) => {}
+        }
+        (self.up, self.asked) = (Some(true), Some(Instant::now()));
+    }
+
+    fn fails(&mut self, error: &Error) {
+        if self.up != Some(false) {
+            tracing::warn!(%error, "the vault cannot take inferences; they wait");
+        }
+        self.up = Some(false);
+    }
+
+    /// The gauge.
+    fn level(&self) -> f64 {
+        if self.up == Some(true) { 1.0 } else { 0.0 }
     }
 }
 

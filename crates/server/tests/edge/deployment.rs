@@ -1,6 +1,7 @@
 //! Deployments: half-transferred, tampered, foreign, rolled back, and by somebody else.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::support::vault::Vault;
 use crate::support::{
@@ -124,20 +125,21 @@ fn parts_that_do_not_belong_together_are_refused() {
         let world = World::new();
         let (edge, mut deployer) = device(&world).await;
         first().deploy(&mut deployer).await;
-        second().send(&mut deployer).await;
         let other = Protected::new(Recipe {
             version: 3,
             security_bits: 192,
             ..FIRST
         });
-        other.send(&mut deployer).await;
         let expired = Protected::new(Recipe {
             version: 4,
             expires: 1000,
             ..FIRST
         });
-        expired.send(&mut deployer).await;
         for (manifest, expected) in mixtures(&other, &expired) {
+            // What was refused has left nothing behind.
+            for parts in [second(), &other, &expired] {
+                parts.send(&mut deployer).await;
+            }
             let (status, found) = code(&deployer.activate(&manifest).await);
             assert_eq!((status, found.as_str()), (422, expected));
         }
@@ -151,6 +153,73 @@ fn parts_that_do_not_belong_together_are_refused() {
         let list: DeploymentList = list.json().expect("a list");
         let versions: Vec<u32> = list.deployments.iter().map(|d| d.version).collect();
         assert_eq!(versions, [1], "the version before is active all the while");
+        edge.stop().await;
+    });
+}
+
+#[test]
+fn a_manifest_that_is_refused_for_good_leaves_no_artefact_behind() {
+    run(async {
+        let world = World::new();
+        let (edge, mut deployer) = device(&world).await;
+        first().deploy(&mut deployer).await;
+        second().send(&mut deployer).await;
+        let mut mixed = second().manifest.clone();
+        // Shares the program with the version that is active.
+        mixed.artefacts[0] = first().manifest.artefacts[0].clone();
+        mixed.key_id = KeyId([9; 16]);
+        assert_eq!(code(&deployer.activate(&mixed).await).0, 422);
+        let there = async |deployer: &mut Deployer, manifest: &Manifest| {
+            let mut found = Vec::new();
+            for artefact in &manifest.artefacts {
+                let path = paths::artefact(&artefact.digest);
+                found.push(deployer.get(&path).await.status == 200);
+            }
+            found
+        };
+        let (one, two) = (&first().manifest, &second().manifest);
+        assert_eq!(there(&mut deployer, one).await, [true; 3]);
+        assert_eq!(there(&mut deployer, two).await, [true, false, false]);
+        // One whose parts are not all here yet may be sent on.
+        let early = deployer.activate(two).await;
+        assert_eq!(code(&early), (409, "artefact.missing".to_string()));
+        assert_eq!(there(&mut deployer, two).await, [true, false, false]);
+        second().deploy(&mut deployer).await;
+        edge.stop().await;
+    });
+}
+
+#[test]
+fn artefacts_that_no_version_has_had_for_long_are_removed_at_the_start() {
+    run(async {
+        let world = World::new();
+        let (edge, mut deployer) = device(&world).await;
+        first().deploy(&mut deployer).await;
+        second().send(&mut deployer).await;
+        edge.stop().await;
+        let folder = world.folder.path().join("device/artefacts");
+        let age = |protected: &Protected, count: usize| {
+            let eight_days_ago = std::time::SystemTime::now() - 8 * Duration::from_secs(86_400);
+            for artefact in &protected.manifest.artefacts[..count] {
+                let file = std::fs::File::options()
+                    .write(true)
+                    .open(folder.join(artefact.digest.to_string()))
+                    .expect("an artefact");
+                file.set_modified(eight_days_ago).expect("aged");
+            }
+        };
+        age(first(), 3);
+        age(second(), 2);
+        let (edge, mut deployer) = device(&world).await;
+        let mut found = Vec::new();
+        for protected in [first(), second()] {
+            for artefact in &protected.manifest.artefacts {
+                let path = paths::artefact(&artefact.digest);
+                found.push(deployer.get(&path).await.status.as_u16());
+            }
+        }
+        assert_eq!(found, [200, 200, 200, 404, 404, 200]);
+        assert_eq!(deployer.get(paths::READY).await.status, 200);
         edge.stop().await;
     });
 }

@@ -10,7 +10,7 @@ use crate::support::{
 };
 use scuro_server::edge::service::{Edge, Options};
 use scuro_server::edge::sources::{Source, Stdin, StreamFormat};
-use scuro_server::edge::spool::{FILE, Limits};
+use scuro_server::edge::spool::{FILE, Limits, Taken};
 use scuro_server::edge::{frame::FrameId, intake};
 
 async fn started(world: &World, with: impl FnOnce(&mut Options)) -> (Edge, Option<Vault>) {
@@ -349,6 +349,117 @@ fn what_the_vault_refuses_becomes_a_dead_letter_and_the_others_go_on() {
         assert!(reason.contains("inference.replayed"), "{reason}");
         edge.stop().await;
     });
+}
+
+#[test]
+fn a_frame_that_was_given_up_is_a_new_one_when_it_comes_again() {
+    run(async {
+        let world = World::new();
+        let (edge, vault) = started(&world, |options| options.limits.inference_bytes = 0).await;
+        first()
+            .deploy(&mut world.deployer(edge.addresses().device))
+            .await;
+        accept(&edge, 0..2).await;
+        let taken = edge.spool().reader().taken(10).expect("read");
+        world.vault.refuse(taken[1].query_id);
+        let edge = restarted(&world, edge, &vault).await;
+        eventually("the other's answer", || world.vault.count() == 1).await;
+        let dead = || edge.spool().reader().dead_letters().expect("read");
+        eventually("its dead letter", || dead() == 1).await;
+        let other = format!(r#"{{"id":"f0","pixels":{:?}}}"#, [1; PIXELS]);
+        let posted = post(http(&edge), &[], other.as_bytes()).await;
+        assert_eq!(posted.expect("post").0, 409, "its name stays its own");
+        let frame = json("f0", 0);
+        let posted = post(http(&edge), &[], frame.as_bytes()).await;
+        let (status, text) = posted.expect("post");
+        assert!(status == 202 && text.contains("\"again\":false"), "{text}");
+        eventually("its answer", || world.vault.count() == 2).await;
+        eventually("an empty spool", || {
+            edge.spool().depth() == Default::default()
+        })
+        .await;
+        assert_eq!(dead(), 0);
+        let found = edge.spool().reader().taken(10).expect("read");
+        let found: Vec<_> = found
+            .iter()
+            .map(|row| (row.id.as_str(), row.state))
+            .collect();
+        assert_eq!(found, [("f0", "answered"), ("f1", "answered")]);
+        let (status, text) = post(http(&edge), &[], frame.as_bytes())
+            .await
+            .expect("post");
+        assert!(status == 202 && text.contains("\"again\":true"), "{text}");
+        edge.stop().await;
+    });
+}
+
+#[test]
+fn frames_that_were_taken_are_listed_with_their_queries_and_what_became_of_them() {
+    run(async {
+        let world = World::new();
+        let (edge, vault) = started(&world, |_| {}).await;
+        first()
+            .deploy(&mut world.deployer(edge.addresses().device))
+            .await;
+        accept(&edge, 0..2).await;
+        eventually("two answers", || world.vault.count() == 2).await;
+        eventually("an empty spool", || {
+            edge.spool().depth() == Default::default()
+        })
+        .await;
+        vault.expect("vault").vanish().await;
+        let wild = format!(r#"{{"id":"wild","values":{:?}}}"#, [1e9; PIXELS]);
+        let posted = post(http(&edge), &[], wild.as_bytes()).await;
+        assert_eq!(posted.expect("post").0, 202);
+        accept(&edge, 2..3).await;
+        eventually("one waiting", || edge.spool().depth().inferences == 1).await;
+        let taken = edge.spool().reader().taken(3).expect("read");
+        let shown = |row: &Taken| (row.id.clone(), row.state);
+        let names = [("f2", "waiting"), ("wild", "dead"), ("f1", "answered")];
+        let names = names.map(|(id, state)| (id.to_string(), state));
+        assert_eq!(taken.iter().map(shown).collect::<Vec<_>>(), names);
+        let answered = world.vault.inferences();
+        assert_eq!(taken[2].query_id, answered[1].query_id);
+        edge.stop().await;
+    });
+}
+
+#[test]
+fn a_device_without_frames_says_whether_its_vault_takes_its_certificate() {
+    run(async {
+        let world = World::new();
+        let (edge, _vault) = started(&world, |_| {}).await;
+        let shows = |edge: &Edge, text: &str| edge.metrics().render().contains(text);
+        eventually("up", || shows(&edge, "scuro_edge_uplink_up 1")).await;
+        edge.stop().await;
+        let foreign = World::new();
+        let stranger = Vault::start(
+            "127.0.0.1:0".parse().expect("address"),
+            &foreign.vendor(),
+            Arc::clone(&foreign.vault),
+        )
+        .await;
+        let mut options = world.options();
+        options.vault = Some(stranger.address.to_string());
+        let edge = Edge::start(options).await.expect("started");
+        eventually("a failure", || {
+            shows(
+                &edge,
+                "scuro_edge_uplink_failures_total{reason=\"wire.invalid\"}",
+            )
+        })
+        .await;
+        assert!(shows(&edge, "scuro_edge_uplink_up 0"));
+        edge.stop().await;
+    });
+}
+
+/// The device again, with usual limits.
+async fn restarted(world: &World, edge: Edge, vault: &Option<Vault>) -> Edge {
+    edge.stop().await;
+    let mut options = world.options();
+    options.vault = vault.as_ref().map(|vault| vault.address.to_string());
+    Edge::start(options).await.expect("started again")
 }
 
 /// Posts frames whose pixel of the same number shines.

@@ -9,13 +9,13 @@ use scuro_wire::{Digest, QueryId, disk};
 use super::writer::Command;
 use super::{
     Accepted, DEAD_LETTERS, Depth, Letter, Limits, NewFrame, REMEMBERED_IDS, Row, StoredFrame,
-    WaitingInference, WaitingQuery,
+    Taken, WaitingInference, WaitingQuery,
 };
 use crate::edge::frame::{self, Content, FrameFault, FrameId};
 use crate::error::Error;
 
 /// Version of the tables.
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = 4;
 const PAGE_BYTES: u32 = 8192;
 /// Pages of the write-ahead log after which it is copied into the file.
 const CHECKPOINT_PAGES: u32 = 2048;
@@ -47,6 +47,9 @@ const SCHEMA: &str = "
 const SINCE_2: &str = "INSERT INTO withdrawals SELECT seq, query_id FROM dead";
 /// Which image of the reply is the frame's.
 const SINCE_3: &str = "ALTER TABLE inferences ADD COLUMN image INTEGER NOT NULL DEFAULT 0";
+/// The frame that an inference is of; inferences of before have none.
+const SINCE_4: &str = "ALTER TABLE inferences ADD COLUMN source TEXT;
+    ALTER TABLE inferences ADD COLUMN record BLOB";
 
 /// Why a frame is not accepted although the disk would take it.
 pub(super) enum Refused {
@@ -141,7 +144,10 @@ fn upgrade(connection: &mut Connection, version: i64) -> rusqlite::Result<()> {
     if version < 2 {
         transaction.execute_batch(SINCE_2)?;
     }
-    transaction.execute_batch(SINCE_3)?;
+    if version < 3 {
+        transaction.execute_batch(SINCE_3)?;
+    }
+    transaction.execute_batch(SINCE_4)?;
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     transaction.commit()
 }
@@ -194,6 +200,11 @@ impl Change<'_> {
                     self.bury_inference(*seq, letter)?;
                 }
             }
+            Command::RunAgain { places, .. } => {
+                for (seq, letter) in places {
+                    self.run_again(*seq, letter)?;
+                }
+            }
             Command::Withdrawn { places, .. } => {
                 let sql = "DELETE FROM withdrawals WHERE seq = ?";
                 let mut delete = self.transaction.prepare(sql)?;
@@ -207,13 +218,11 @@ impl Change<'_> {
 
     fn accept(&mut self, frame: &NewFrame) -> rusqlite::Result<Result<Accepted, Refused>> {
         let digest = Digest::of(&frame.record);
-        if let Some((accepted, before)) = self.taken(&frame.id)? {
-            let same = before == digest;
-            return Ok(if same {
-                Ok(accepted)
-            } else {
-                Err(Refused::IdReused)
-            });
+        let before = self.taken(&frame.id)?;
+        match before {
+            Some((_, other)) if other != digest => return Ok(Err(Refused::IdReused)),
+            Some((accepted, _)) if !self.is_dead(accepted.seq)? => return Ok(Ok(accepted)),
+            _ => {}
         }
         let bytes = frame.record.len() as u64;
         if self.depth.frames >= self.limits.frames
@@ -221,16 +230,20 @@ impl Change<'_> {
         {
             return Ok(Err(Refused::Full(self.depth)));
         }
+        // What was given up is a new frame when it comes again.
+        if let Some((dead, _)) = before {
+            for table in ["taken", "dead"] {
+                let sql = format!("DELETE FROM {table} WHERE seq = ?");
+                self.transaction.execute(&sql, [dead.seq as i64])?;
+            }
+        }
         let mut insert = self
             .transaction
             .prepare("INSERT INTO taken(id, query_id, digest) VALUES (?, ?, ?)")?;
         let (id, query) = (frame.id.as_str(), frame.query_id);
         let seq = insert.insert(params![id, query.0, digest.0])?;
-        let mut insert = self
-            .transaction
-            .prepare("INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?)")?;
         let captured = frame.captured_us as i64;
-        insert.execute(params![
+        self.insert_frame(params![
             seq,
             id,
             frame.source,
@@ -238,7 +251,6 @@ impl Change<'_> {
             captured,
             frame.record
         ])?;
-        self.depth.frames += 1;
         self.depth.frame_bytes += bytes;
         self.newest = seq as u64;
         Ok(Ok(Accepted {
@@ -246,6 +258,19 @@ impl Change<'_> {
             query_id: query,
             again: false,
         }))
+    }
+
+    fn insert_frame(&mut self, values: &[&dyn rusqlite::ToSql]) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?)";
+        self.transaction.prepare(sql)?.execute(values)?;
+        self.depth.frames += 1;
+        Ok(())
+    }
+
+    fn is_dead(&self, seq: u64) -> rusqlite::Result<bool> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM dead WHERE seq = ?)";
+        self.transaction
+            .query_row(sql, [seq as i64], |row| row.get(0))
     }
 
     fn taken(&self, id: &FrameId) -> rusqlite::Result<Option<(Accepted, Digest)>> {
@@ -264,17 +289,18 @@ impl Change<'_> {
     }
 
     fn complete(&mut self, seq: u64, inference: &Inference) -> rusqlite::Result<()> {
-        let Some((id, _)) = self.take_frame(seq)? else {
+        let Some(done) = self.take_frame(seq)? else {
             return Ok(());
         };
         let reply = frame::seal(inference.reply.clone());
+        let bytes = (reply.len() + done.record.len()) as u64;
         let times = inference.timings;
-        let mut insert = self
-            .transaction
-            .prepare("INSERT INTO inferences VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
+        let mut insert = self.transaction.prepare(
+            "INSERT INTO inferences VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )?;
         insert.execute(params![
             seq as i64,
-            id,
+            done.id,
             inference.query_id.0,
             inference.deployment.0,
             inference.query_digest.0,
@@ -283,27 +309,51 @@ impl Change<'_> {
             times.features_us as i64,
             times.encrypt_us as i64,
             times.evaluate_us as i64,
-            reply.len() as i64,
+            bytes as i64,
             reply,
             inference.image,
+            done.source,
+            done.record,
         ])?;
         self.depth.inferences += 1;
-        self.depth.inference_bytes += reply.len() as u64;
+        self.depth.inference_bytes += bytes;
         Ok(())
     }
 
     fn bury_frame(&mut self, seq: u64, letter: &Letter) -> rusqlite::Result<()> {
         match self.take_frame(seq)? {
-            Some((id, query)) => self.bury(seq, &id, query, letter),
+            Some(frame) => self.bury(seq, &frame.id, frame.query_id, letter),
             None => Ok(()),
         }
     }
 
     fn bury_inference(&mut self, seq: u64, letter: &Letter) -> rusqlite::Result<()> {
         match self.take_inference(seq)? {
-            Some((id, query)) => self.bury(seq, &id, query, letter),
+            Some(inference) => self.bury(seq, &inference.id, inference.query_id, letter),
             None => Ok(()),
         }
+    }
+
+    /// An inference becomes the frame that it is of, or the dead letter.
+    fn run_again(&mut self, seq: u64, letter: &Letter) -> rusqlite::Result<()> {
+        let Some(inference) = self.take_inference(seq)? else {
+            return Ok(());
+        };
+        let Some((source, record)) = inference.frame else {
+            return self.bury(seq, &inference.id, inference.query_id, letter);
+        };
+        let captured_us = inference.captured_ms.saturating_mul(1000);
+        let (id, query) = (inference.id, inference.query_id);
+        self.insert_frame(params![
+            seq as i64,
+            id,
+            source,
+            query.0,
+            captured_us,
+            record
+        ])?;
+        self.depth.frame_bytes += record.len() as u64;
+        Ok(())
     }
 
     fn bury(
@@ -325,34 +375,69 @@ impl Change<'_> {
         Ok(())
     }
 
-    fn take_frame(&mut self, seq: u64) -> rusqlite::Result<Option<(String, QueryId)>> {
+    fn take_frame(&mut self, seq: u64) -> rusqlite::Result<Option<TakenFrame>> {
         let mut delete = self
             .transaction
-            .prepare("DELETE FROM frames WHERE seq = ? RETURNING id, query_id, length(record)")?;
-        let taken = delete.query_row([seq as i64], named_bytes).optional()?;
-        if let Some((_, _, bytes)) = &taken {
+            .prepare("DELETE FROM frames WHERE seq = ? RETURNING id, query_id, source, record")?;
+        let taken = delete.query_row([seq as i64], |row| {
+            Ok(TakenFrame {
+                id: row.get(0)?,
+                query_id: QueryId(row.get(1)?),
+                source: row.get(2)?,
+                record: row.get(3)?,
+            })
+        });
+        let taken = taken.optional()?;
+        if let Some(frame) = &taken {
+            let bytes = frame.record.len() as u64;
             self.depth.frames = self.depth.frames.saturating_sub(1);
-            self.depth.frame_bytes = self.depth.frame_bytes.saturating_sub(*bytes);
+            self.depth.frame_bytes = self.depth.frame_bytes.saturating_sub(bytes);
         }
-        Ok(taken.map(|(id, query, _)| (id, query)))
+        Ok(taken)
     }
 
-    fn take_inference(&mut self, seq: u64) -> rusqlite::Result<Option<(String, QueryId)>> {
-        let mut delete = self
-            .transaction
-            .prepare("DELETE FROM inferences WHERE seq = ? RETURNING id, query_id, bytes")?;
-        let taken = delete.query_row([seq as i64], named_bytes).optional()?;
-        if let Some((_, _, bytes)) = &taken {
+    fn take_inference(&mut self, seq: u64) -> rusqlite::Result<Option<TakenInference>> {
+        let mut delete = self.transaction.prepare(
+            "DELETE FROM inferences WHERE seq = ?
+             RETURNING id, query_id, bytes, captured_ms, source, record",
+        )?;
+        let taken = delete.query_row([seq as i64], |row| {
+            let frame = row
+                .get::<_, Option<String>>(4)?
+                .zip(row.get::<_, Option<Vec<u8>>>(5)?);
+            Ok(TakenInference {
+                id: row.get(0)?,
+                query_id: QueryId(row.get(1)?),
+                bytes: row.get::<_, i64>(2)? as u64,
+                captured_ms: row.get(3)?,
+                frame,
+            })
+        });
+        let taken = taken.optional()?;
+        if let Some(TakenInference { bytes, .. }) = &taken {
             self.depth.inferences = self.depth.inferences.saturating_sub(1);
             self.depth.inference_bytes = self.depth.inference_bytes.saturating_sub(*bytes);
         }
-        Ok(taken.map(|(id, query, _)| (id, query)))
+        Ok(taken)
     }
 }
 
-fn named_bytes(row: &rusqlite::Row<'_>) -> rusqlite::Result<(String, QueryId, u64)> {
-    let bytes: i64 = row.get(2)?;
-    Ok((row.get(0)?, QueryId(row.get(1)?), bytes as u64))
+/// A frame that is no longer in its table.
+struct TakenFrame {
+    id: String,
+    query_id: QueryId,
+    source: String,
+    record: Vec<u8>,
+}
+
+/// An inference that is no longer in its table.
+struct TakenInference {
+    id: String,
+    query_id: QueryId,
+    bytes: u64,
+    captured_ms: i64,
+    /// Source and record of its frame.
+    frame: Option<(String, Vec<u8>)>,
 }
 
 /// Forgets ids of frames that are long gone, and the oldest dead letters.
@@ -364,9 +449,13 @@ fn prune(transaction: &Transaction<'_>, newest: u64) -> rusqlite::Result<()> {
              coalesce((SELECT min(seq) FROM inferences), ?1))",
         [oldest_taken],
     )?;
+    let oldest = |table| format!("(SELECT seq FROM {table} ORDER BY seq DESC LIMIT 1 OFFSET ?)");
+    // A frame whose dead letter goes may come again.
+    let dead = oldest("dead");
+    let sql = format!("DELETE FROM taken WHERE seq IN (SELECT seq FROM dead WHERE seq <= {dead})");
+    transaction.execute(&sql, [DEAD_LETTERS as i64])?;
     for table in ["dead", "withdrawals"] {
-        let oldest = format!("SELECT seq FROM {table} ORDER BY seq DESC LIMIT 1 OFFSET ?");
-        let sql = format!("DELETE FROM {table} WHERE seq <= ({oldest})");
+        let sql = format!("DELETE FROM {table} WHERE seq <= {}", oldest(table));
         transaction.execute(&sql, [DEAD_LETTERS as i64])?;
     }
     Ok(())
@@ -504,6 +593,37 @@ fn waiting_inference(row: &rusqlite::Row<'_>) -> rusqlite::Result<WaitingInferen
     })
 }
 
+/// The newest ids that are remembered, and what became of their frames.
+pub(super) fn taken(connection: &Connection, limit: usize) -> Result<Vec<Taken>, Error> {
+    let read = || {
+        let mut find = connection.prepare(
+            "SELECT seq, id, query_id, CASE
+                 WHEN EXISTS (SELECT 1 FROM frames WHERE seq = taken.seq) THEN 'accepted'
+                 WHEN EXISTS (SELECT 1 FROM inferences WHERE seq = taken.seq) THEN 'waiting'
+                 WHEN EXISTS (SELECT 1 FROM dead WHERE seq = taken.seq) THEN 'dead'
+                 ELSE 'answered' END
+             FROM taken ORDER BY seq DESC LIMIT ?",
+        )?;
+        let rows = find.query_map([limit as i64], |row| {
+            let state: String = row.get(3)?;
+            Ok(Taken {
+                seq: row.get::<_, i64>(0)? as u64,
+                id: row.get(1)?,
+                query_id: QueryId(row.get(2)?),
+                state: state_word(&state),
+            })
+        })?;
+        rows.collect::<rusqlite::Result<Vec<_>>>()
+    };
+    read().map_err(|error| failure("read", &error))
+}
+
+fn state_word(text: &str) -> &'static str {
+    let known = ["accepted", "waiting", "dead"];
+    let word = known.into_iter().find(|known| *known == text);
+    word.unwrap_or("answered")
+}
+
 pub(super) fn rows(connection: &Connection, limit: usize) -> Result<Vec<Row>, Error> {
     let read = || {
         let mut find = connection.prepare(
@@ -522,11 +642,7 @@ pub(super) fn rows(connection: &Connection, limit: usize) -> Result<Vec<Row>, Er
                 seq: row.get::<_, i64>(0)? as u64,
                 id: row.get(1)?,
                 query_id: QueryId(row.get(2)?),
-                state: match state.as_str() {
-                    "accepted" => "accepted",
-                    "waiting" => "waiting",
-                    _ => "dead",
-                },
+                state: state_word(&state),
                 at_ms: row.get::<_, i64>(4)? as u64,
                 bytes: row.get::<_, i64>(5)? as u64,
                 reason: row.get(6)?,
@@ -614,6 +730,7 @@ mod tests {
         let path = folder.path().join("spool.db");
         drop(Store::open(&path, Limits::default()).expect("made"));
         let as_it_was = "DROP TABLE withdrawals; PRAGMA user_version = 1;
+            ALTER TABLE inferences DROP COLUMN record; ALTER TABLE inferences DROP COLUMN source;
             ALTER TABLE inferences DROP COLUMN image;
             INSERT INTO dead VALUES (7, 'f', zeroblob(16), 0, 'vault', 'c', 'm')";
         let connection = Connection::open(&path).expect("opens");
@@ -638,7 +755,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("spool.db");
         drop(Store::open(&path, Limits::default()).expect("made"));
-        let as_it_was = "ALTER TABLE inferences DROP COLUMN image; PRAGMA user_version = 2;
+        let as_it_was = "PRAGMA user_version = 2;
+            ALTER TABLE inferences DROP COLUMN record; ALTER TABLE inferences DROP COLUMN source;
+            ALTER TABLE inferences DROP COLUMN image;
             INSERT INTO inferences VALUES
                 (7, 'f', zeroblob(16), zeroblob(32), zeroblob(32), 0, 0, 0, 0, 0, 0, x'');
             INSERT INTO dead VALUES (8, 'g', zeroblob(16), 0, 'vault', 'c', 'm')";
@@ -650,5 +769,37 @@ mod tests {
         assert_eq!((found.len(), found[0].inference.image), (1, 0));
         let told = withdrawals(&store.connection, 10).expect("read");
         assert_eq!(told, [], "the vault was told of its dead letters");
+    }
+
+    #[test]
+    fn an_inference_without_a_frame_is_given_up_where_another_runs_again() {
+        let folder = tempfile::tempdir().expect("folder");
+        let mut store = Store::open(&folder.path().join("spool.db"), Limits::default());
+        let store = store.as_mut().expect("made");
+        let as_it_was = "INSERT INTO inferences VALUES
+                (7, 'f', zeroblob(16), zeroblob(32), zeroblob(32), 5, 0, 0, 0, 0, 3, x'', 0,
+                 NULL, NULL),
+                (8, 'g', zeroblob(16), zeroblob(32), zeroblob(32), 5, 0, 0, 0, 0, 3, x'', 0,
+                 'http', x'010203')";
+        store.connection.execute_batch(as_it_was).expect("SQL");
+        let letter = || Letter {
+            stage: "vault",
+            code: "model.retired".to_string(),
+            message: "the vault refuses the inference".to_string(),
+        };
+        let places = vec![(7, letter()), (8, letter()), (9, letter())];
+        let (done, _) = tokio::sync::oneshot::channel();
+        let command = Command::RunAgain { places, done };
+        assert!(store.apply(&[command]).is_ok());
+        let rows = rows(&store.connection, 10).expect("read");
+        let rows = rows.iter().map(|row| (row.seq, row.state, row.bytes));
+        assert_eq!(
+            rows.collect::<Vec<_>>(),
+            [(8, "accepted", 3), (7, "dead", 0)]
+        );
+        let found = depth(&store.connection).expect("read");
+        assert_eq!((found.frames, found.inferences), (1, 0));
+        let frames = frames(&store.connection, 0, 10).expect("read");
+        assert_eq!(frames[0].captured_us, 5000);
     }
 }

@@ -41,6 +41,10 @@ pub(super) enum Command {
         dead: Vec<(u64, Letter)>,
         done: oneshot::Sender<Result<(), Error>>,
     },
+    RunAgain {
+        places: Vec<(u64, Letter)>,
+        done: oneshot::Sender<Result<(), Error>>,
+    },
     Withdrawn {
         places: Vec<u64>,
         done: oneshot::Sender<Result<(), Error>>,
@@ -52,7 +56,10 @@ impl Command {
         match self {
             Self::Accept { frame, .. } => frame.record.len(),
             Self::Complete { inference, .. } => inference.bytes(),
-            Self::GiveUp { .. } | Self::Settle { .. } | Self::Withdrawn { .. } => 0,
+            Self::GiveUp { .. }
+            | Self::Settle { .. }
+            | Self::RunAgain { .. }
+            | Self::Withdrawn { .. } => 0,
         }
     }
 
@@ -60,7 +67,10 @@ impl Command {
     fn shrinks(&self) -> bool {
         matches!(
             self,
-            Self::GiveUp { .. } | Self::Settle { .. } | Self::Withdrawn { .. }
+            Self::GiveUp { .. }
+                | Self::Settle { .. }
+                | Self::RunAgain { .. }
+                | Self::Withdrawn { .. }
         )
     }
 
@@ -79,7 +89,9 @@ impl Command {
                 let _ = done.send(Err(error));
                 None
             }
-            Self::Settle { done, .. } | Self::Withdrawn { done, .. } => {
+            Self::Settle { done, .. }
+            | Self::RunAgain { done, .. }
+            | Self::Withdrawn { done, .. } => {
                 let _ = done.send(Err(error));
                 None
             }
@@ -98,6 +110,10 @@ pub(super) struct Levels {
     inference_bytes: AtomicU64,
     /// Whether inferences are ready that found no room.
     stuck: AtomicBool,
+    /// Whether inferences may leave before frames that are older.
+    overtaking: AtomicBool,
+    /// How often inferences became frames again.
+    returned: AtomicU64,
 }
 
 impl Levels {
@@ -113,6 +129,20 @@ impl Levels {
     /// Whether inferences are ready that found no room.
     pub(super) fn is_stuck(&self) -> bool {
         self.stuck.load(Ordering::Relaxed)
+    }
+
+    /// Whether inferences may leave before frames that are older.
+    pub(super) fn is_overtaking(&self) -> bool {
+        self.overtaking.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn allow_overtaking(&self, allowed: bool) {
+        self.overtaking.store(allowed, Ordering::Relaxed);
+    }
+
+    /// How often inferences became frames again.
+    pub(super) fn returned(&self) -> u64 {
+        self.returned.load(Ordering::Relaxed)
     }
 
     pub(super) fn store(&self, depth: Depth) {
@@ -216,6 +246,10 @@ impl Writer {
                     let _ = done.send(answer.and_then(|place| place.ok_or_else(unplaced)));
                 }
                 Command::Settle { done, .. } | Command::Withdrawn { done, .. } => {
+                    let _ = done.send(Ok(()));
+                }
+                Command::RunAgain { done, .. } => {
+                    self.levels.returned.fetch_add(1, Ordering::Relaxed);
                     let _ = done.send(Ok(()));
                 }
                 Command::Complete { captured_us, .. } => {

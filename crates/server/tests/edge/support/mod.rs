@@ -47,6 +47,8 @@ pub(crate) struct Recipe {
     /// Added to every label, so that an answer tells its version.
     pub(crate) shift: usize,
     pub(crate) security_bits: u32,
+    /// Pixels of a frame's edge.
+    pub(crate) side: usize,
     /// Whether a clear feature extractor goes before.
     pub(crate) features: bool,
     /// Frames that share a query.
@@ -59,6 +61,7 @@ pub(crate) const FIRST: Recipe = Recipe {
     version: 1,
     shift: 0,
     security_bits: 128,
+    side: 4,
     features: false,
     images_per_query: 1,
     packing: Packing::SingleImage,
@@ -123,10 +126,12 @@ fn network(name: &str, input: &[usize], op: Op) -> Graph {
 impl Protected {
     pub(crate) fn new(recipe: Recipe) -> Self {
         let shift = |input: usize| (input + recipe.shift) % CLASSES;
+        let shape = [1, recipe.side, recipe.side];
+        let pixels: usize = shape.iter().product();
         let (features, classifier, inputs) = match recipe.features {
             true => {
-                let extractor = dense(PIXELS, 12, |input| input);
-                let features = network("features", &[1, 4, 4], extractor);
+                let extractor = dense(pixels, 12, |input| input);
+                let features = network("features", &shape, extractor);
                 (
                     Some(features),
                     network("classifier", &[12], dense(12, CLASSES, shift)),
@@ -134,8 +139,8 @@ impl Protected {
                 )
             }
             false => {
-                let whole = dense(PIXELS, CLASSES, shift);
-                (None, network("whole", &[1, 4, 4], whole), PIXELS)
+                let whole = dense(pixels, CLASSES, shift);
+                (None, network("whole", &shape, whole), pixels)
             }
         };
         Self::of(

@@ -10,7 +10,7 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use scuro_client::{Bundle, Client};
 use scuro_wire::inference::{
     Inference, InferenceAck, InferenceBatch, InferenceBatchReply, Outcome,
@@ -48,6 +48,8 @@ struct Pages {
     unknown_deployments: usize,
     full: Full,
     takes_no_inferences: bool,
+    /// Deployments of which nothing is decrypted, and the code of why.
+    barred: BTreeMap<Digest, &'static str>,
     withdrawn: BTreeSet<QueryId>,
 }
 
@@ -130,6 +132,15 @@ impl Book {
         self.pages.lock().expect("book").takes_no_inferences = !takes;
     }
 
+    /// Decrypts nothing of a deployment from now on, or does so again.
+    pub(crate) fn bar(&self, deployment: Digest, code: Option<&'static str>) {
+        let barred = &mut self.pages.lock().expect("book").barred;
+        match code {
+            Some(code) => drop(barred.insert(deployment, code)),
+            None => drop(barred.remove(&deployment)),
+        }
+    }
+
     /// Queries that the device has withdrawn.
     pub(crate) fn withdrawn(&self) -> BTreeSet<QueryId> {
         self.pages.lock().expect("book").withdrawn.clone()
@@ -170,6 +181,7 @@ impl Vault {
             .route(paths::QUERIES, post(queries))
             .route(paths::WITHDRAWALS, post(withdrawals))
             .route(paths::INFERENCES, post(inferences))
+            .route(paths::LIVE, get(|| async { StatusCode::OK }))
             .layer(DefaultBodyLimit::max(limits::INFERENCE_BATCH_BYTES))
             .with_state(book);
         let (stop, stopped) = oneshot::channel::<()>();
@@ -221,6 +233,15 @@ async fn queries(State(book): State<Arc<Book>>, body: Bytes) -> Response {
             continue;
         }
         let known = pages.registered.get(&query.query_id);
+        let is_known = known == Some(&query);
+        if let Some(code) = pages.barred.get(&query.deployment).filter(|_| !is_known) {
+            acks.push(QueryAck {
+                query_id: query.query_id,
+                status: Registration::Refused,
+                code: Some((*code).to_string()),
+            });
+            continue;
+        }
         let status = match known {
             Some(known) if *known == query => Registration::Known,
             Some(known) if known.query_digest != query.query_digest => Registration::Refused,
@@ -277,7 +298,8 @@ async fn inferences(State(book): State<Arc<Book>>, body: Bytes) -> Response {
             fits.is_some() || pages.forgotten > 0,
             "registered before it is sent"
         );
-        let (outcome, code) = if let Some(code) = unfit {
+        let barred = pages.barred.get(&inference.deployment).copied();
+        let (outcome, code) = if let Some(code) = unfit.or(barred) {
             (Outcome::Refused, Some(code.to_string()))
         } else if pages.refuse.contains(&query_id) {
             (Outcome::Refused, Some("inference.replayed".to_string()))
