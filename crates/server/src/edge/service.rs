@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use scuro_wire::https::{self, Client};
 use scuro_wire::metrics::Metrics;
 use scuro_wire::mqtt::Topic;
+use scuro_wire::private;
 use scuro_wire::tls::{Identity, VAULT_NAME};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -81,7 +82,7 @@ impl Edge {
     /// [`Error::InUse`], [`Error::Setting`], [`Error::Wire`] for a bad bundle,
     /// [`Error::SpoolDamaged`], [`Error::Io`].
     pub async fn start(options: Options) -> Result<Self, Error> {
-        std::fs::create_dir_all(&options.folder).map_err(Error::io("make", &options.folder))?;
+        private::make_folder(&options.folder).map_err(Error::io("make", &options.folder))?;
         let lock = lock(&options.folder)?;
         let metrics = Arc::new(Metrics::default());
         let spool = Spool::open(&options.folder, options.limits)?;
