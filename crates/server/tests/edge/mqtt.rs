@@ -89,7 +89,7 @@ fn frames_of_a_topic_are_taken_once_and_a_broker_that_goes_is_waited_for() {
         eventually("26 answers", || world.vault.count() == 26).await;
         eventually("the bad ones", || {
             shows("{reason=\"length\",source=\"mqtt\"} 1")
-                && shows("{reason=\"picture\",source=\"mqtt\"} 1")
+                && shows("{reason=\"unrecognised\",source=\"mqtt\"} 1")
                 && shows("duplicate_total{source=\"mqtt\"} 1")
         })
         .await;
