@@ -18,7 +18,7 @@ use super::agent::Agent;
 use super::artefacts::Artefacts;
 use super::deployments::Deployments;
 use super::device::{self, Device};
-use super::intake::Intake;
+use super::intake::{Form, Intake};
 use super::registrar::{Registered, Registrar};
 use super::sources::{Directory, Http, Mqtt, Source, Stdin, StreamFormat};
 use super::spool::{Limits, Spool};
@@ -46,6 +46,8 @@ pub struct Options {
     pub stdin: Option<StreamFormat>,
     /// Topics of MQTT brokers.
     pub mqtt: Vec<Topic>,
+    /// What their messages are.
+    pub mqtt_form: Form,
     /// Worker threads; 0 = all cores.
     pub workers: usize,
     /// Bounds of the spool.
@@ -298,7 +300,8 @@ async fn sources(
     for topic in &options.mqtt {
         let hash = blake3::hash(topic.url().as_bytes()).to_hex();
         let client = format!("scuro-edge-{name}-{}", &hash[..8]);
-        sources.push(Box::new(Mqtt::new(topic.clone(), client, random_bytes()?)));
+        let (topic, form) = (topic.clone(), options.mqtt_form);
+        sources.push(Box::new(Mqtt::new(topic, form, client, random_bytes()?)));
     }
     let mut address = None;
     if let Some(listen) = options.http {
