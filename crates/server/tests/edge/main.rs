@@ -5,4 +5,5 @@ mod deployment;
 mod end_to_end;
 mod mqtt;
 mod rate;
+mod sources;
 mod support;
