@@ -20,7 +20,7 @@ use scuro_nn::data::{self, digit_photo, picture};
 use scuro_nn::graph::Graph;
 use scuro_nn::{export, import};
 use scuro_program::Program;
-use scuro_server::edge::frame::{Content, Layout, from_json, from_raw};
+use scuro_server::edge::frame::{Content, Form, Layout, from_json, from_raw, read};
 use scuro_server::edge::sources::{StreamFormat, next_item};
 use scuro_wire::Manifest;
 use scuro_wire::inference::InferenceBatch;
@@ -212,6 +212,8 @@ pub fn frame(bytes: &[u8]) {
     if let Ok(content) = from_raw(bytes, layout) {
         survives(content);
     }
+    unknown_form(bytes, layout);
+    unknown_form(bytes, Layout { image: [1, 10, 10] });
     let digest = blake3::hash(bytes);
     let record = [bytes, &digest.as_bytes()[..RECORD_CHECKSUM]].concat();
     if let Ok(content) = Content::from_record(&record) {
@@ -221,6 +223,20 @@ pub fn frame(bytes: &[u8]) {
         let mut stream = bytes;
         let items = std::iter::from_fn(|| next_item(&mut stream, format, layout)).count();
         assert!(items <= bytes.len(), "every item takes bytes");
+    }
+}
+
+/// What is JSON or a picture is read as that if nobody says so, and never as raw; what is read at
+/// all is read as in the form that it has.
+fn unknown_form(bytes: &[u8], layout: Layout) {
+    let as_form = |form| read(bytes, form, layout).map(|(_, content)| content);
+    let found = as_form(Form::Unknown);
+    let [picture, json, raw] = [Form::Picture, Form::Json, Form::Raw].map(as_form);
+    match (&picture, &json) {
+        (Ok(_), _) => assert_eq!(found, picture),
+        (_, Ok(_)) => assert_eq!(found, json),
+        _ if found.is_ok() => assert_eq!(found, raw),
+        _ => {}
     }
 }
 

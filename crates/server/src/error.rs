@@ -44,6 +44,12 @@ pub enum Error {
         /// Their bytes.
         bytes: u64,
     },
+    /// No room in memory: frames are being read already.
+    #[error("frames of {bytes} bytes are being read: there is no room for another")]
+    Busy {
+        /// Bytes that all frames may have while they are read.
+        bytes: usize,
+    },
     /// Frames before there is a model.
     #[error("no model is deployed yet")]
     NoModel,
@@ -242,6 +248,7 @@ impl Error {
             Self::Setting { .. } => "edge.setting",
             Self::Frame(_) => "frame.malformed",
             Self::QueueFull { .. } => "queue.full",
+            Self::Busy { .. } => "queue.busy",
             Self::NoModel => "deployment.none",
             Self::Stopping => "edge.stopping",
             Self::NotTheVault { .. } => "peer.forbidden",
@@ -273,7 +280,9 @@ impl Error {
             Self::Setting { .. } => "see `scuro edge serve --help`",
             Self::Frame(FrameFault::IdReused) => "give every frame a name of its own",
             Self::Frame(_) => "send frames as docs/reference/edge.md shows them",
-            Self::QueueFull { .. } => "send again after the time in retry-after",
+            Self::QueueFull { .. } | Self::Busy { .. } => {
+                "send again after the time in retry-after"
+            }
             Self::NoModel => "deploy a model first: `scuro deploy NAME --device THIS`",
             Self::Stopping => "send again when the service is back",
             Self::NotTheVault { .. } => "only the vault may write to a device",

@@ -1,12 +1,11 @@
 //! The embedded database: SQLite in WAL mode, every commit on disk before it returns.
 
-use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use scuro_wire::private;
 
 use crate::error::VaultError;
 
@@ -55,8 +54,7 @@ impl Database {
     /// Opens or makes the file, for its owner alone. Tables come with [`Database::create_tables`].
     pub(crate) fn open(path: &Path) -> Result<Self, VaultError> {
         // SQLite gives its log the mode of the database.
-        let mut options = File::options();
-        let file = options.create(true).append(true).mode(0o600).open(path);
+        let file = private::open_file(path);
         file.map_err(|error| VaultError::file("open", path, error))?;
         let connection = Connection::open(path)?;
         connection.busy_timeout(BUSY)?;

@@ -1,10 +1,10 @@
 //! The folder of a vault, and its locks.
 
-use std::fs::{DirBuilder, File, TryLockError};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
+use scuro_wire::private;
 use scuro_wire::tls::{Identity, VAULT_NAME};
 use zeroize::Zeroizing;
 
@@ -67,7 +67,7 @@ impl Vault {
             return Err(VaultError::Exists { path });
         }
         for path in [folder, &folder.join(ARTEFACT_FOLDER)] {
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+            let made = private::make_folder(path);
             made.map_err(|error| VaultError::file("create", path, error))?;
         }
         let salt: [u8; SALT_BYTES] = random()?;

@@ -8,6 +8,7 @@
 //! * [`paths`], [`limits`], [`problem`]: endpoints, bounds and the one error body.
 //! * [`tls`], [`https`]: TLS 1.3 with a certificate on both sides; a server loop and a client.
 //! * [`mqtt`]: topics of brokers, and how brokers are entered.
+//! * [`private`]: what nobody but its owner may read while it waits to travel.
 //! * [`metrics`]: counters in Prometheus' text format; [`disk`]: what a full disk looks like.
 //!
 //! This is the only crate that derives serialisation for the network. Cryptographic objects travel
@@ -26,6 +27,7 @@ pub mod metrics;
 pub mod mqtt;
 pub mod name;
 pub mod paths;
+pub mod private;
 pub mod problem;
 pub mod query;
 pub mod results;

@@ -175,10 +175,11 @@ fn parse(url: &str) -> Result<Address<'_>, &'static str> {
     if user.is_some_and(|user| user.contains(':')) {
         return Err(NO_PASSWORD);
     }
-    let usual = if tls { TLS_PORT } else { PORT };
-    let (host, port) = match place.rsplit_once(':') {
-        Some((host, port)) => (host, port.parse().map_err(|_| ADDRESS)?),
-        None => (place, usual),
+    let (host, port) = split_port(place).ok_or(ADDRESS)?;
+    let port = match port {
+        Some(port) => port.parse().map_err(|_| ADDRESS)?,
+        None if tls => TLS_PORT,
+        None => PORT,
     };
     if user.is_some_and(str::is_empty)
         || host.is_empty()
@@ -196,10 +197,26 @@ fn parse(url: &str) -> Result<Address<'_>, &'static str> {
     })
 }
 
+/// Host and port. The colons of an IPv6 address, which is in brackets, begin no port.
+fn split_port(place: &str) -> Option<(&str, Option<&str>)> {
+    let end = match place.starts_with('[') {
+        true => place.find(']')? + 1,
+        false => place.find(':').unwrap_or(place.len()),
+    };
+    let (host, rest) = place.split_at(end);
+    match rest.strip_prefix(':') {
+        None if !rest.is_empty() => None,
+        port => Some((host, port)),
+    }
+}
+
 /// Whether what is sent to this host stays on this machine.
 fn is_loopback(host: &str) -> bool {
-    let address = host.parse::<IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let address = bare.unwrap_or(host).parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 /// What stands before the host may be a password.
@@ -234,6 +251,9 @@ mod tests {
             Ok(address(true, Some("u"), "broker", TLS_PORT, "t"))
         );
         assert_eq!(parse("mqtt://broker/t").map(|a| a.port), Ok(PORT));
+        for (url, port) in [("mqtt://[::1]/t", PORT), ("mqtt://[::1]:1884/t", 1884)] {
+            assert_eq!(parse(url), Ok(address(false, None, "[::1]", port, "t")));
+        }
         for bad in [
             "",
             "mqtt://",
@@ -242,6 +262,9 @@ mod tests {
             "http://h/t",
             "mqtt://h:x/t",
             "mqtts://@h/t",
+            "mqtt://::1/t",
+            "mqtt://[::1/t",
+            "mqtt://[::1]1884/t",
         ] {
             assert_eq!(parse(bad), Err(ADDRESS), "{bad}");
         }
@@ -287,7 +310,14 @@ mod tests {
     #[test]
     fn a_password_crosses_no_network_in_clear() {
         let access = with_password();
-        for host in ["localhost", "127.0.0.1", "127.8.0.1:1884"] {
+        for host in [
+            "localhost",
+            "127.0.0.1",
+            "127.8.0.1:1884",
+            "[::1]",
+            "[::1]:1884",
+            "[::ffff:127.0.0.1]",
+        ] {
             check(&format!("mqtt://user@{host}/t"), &access, Ok(()));
         }
         for host in [
@@ -295,6 +325,8 @@ mod tests {
             "10.0.0.1",
             "localhost.example",
             "127.0.0.1.example",
+            "[2001:db8::1]",
+            "[::ffff:10.0.0.1]:1883",
         ] {
             check(&format!("mqtt://user@{host}/t"), &access, Err("mqtts://"));
         }

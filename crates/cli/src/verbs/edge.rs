@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use scuro_server::Error;
+use scuro_server::edge::intake::Form;
 use scuro_server::edge::service::{self, Addresses, Options};
 use scuro_server::edge::sources::StreamFormat;
 use scuro_server::edge::spool::{Limits, Reader, Taken};
@@ -82,6 +83,16 @@ struct Serve {
     /// --mqtt-password-file or $SCURO_MQTT_PASSWORD.
     #[arg(long, value_name = "mqtt[s]://[USER@]HOST[:PORT]/TOPIC")]
     mqtt: Vec<String>,
+    /// What the messages of all these topics are; raw ones should say so, as one that looks like a
+    /// picture or like JSON by chance is refused otherwise.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORM",
+        default_value = "any",
+        requires = "mqtt"
+    )]
+    mqtt_frames: Frames,
     #[command(flatten)]
     brokers: BrokerArguments,
     /// Frames that may wait to be processed.
@@ -99,6 +110,30 @@ enum Stream {
     Jsonl,
     /// One byte a pixel, frame after frame.
     Raw,
+}
+
+/// Form of frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Frames {
+    /// What each looks like.
+    Any,
+    /// JSON objects.
+    Json,
+    /// One byte a pixel.
+    Raw,
+    /// PNG or JPEG.
+    Picture,
+}
+
+impl From<Frames> for Form {
+    fn from(frames: Frames) -> Self {
+        match frames {
+            Frames::Any => Self::Unknown,
+            Frames::Json => Self::Json,
+            Frames::Raw => Self::Raw,
+            Frames::Picture => Self::Picture,
+        }
+    }
 }
 
 /// Runs the action.
@@ -149,6 +184,7 @@ fn options(serve: Serve, context: &Context) -> Result<Options, Failure> {
             Stream::Raw => StreamFormat::Raw,
         }),
         mqtt,
+        mqtt_form: serve.mqtt_frames.into(),
         workers: context.threads,
         limits: Limits {
             frames: serve.queue,

@@ -58,6 +58,7 @@ const CASES: &[Case] = &[
     ),
     (&["--mqtt-ca", "private"], 4, "arguments.invalid"),
     (&["--mqtt-password-file", "private"], 4, "arguments.invalid"),
+    (&["--mqtt-frames", "raw"], 4, "arguments.invalid"),
 ];
 
 #[test]

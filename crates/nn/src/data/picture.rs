@@ -3,6 +3,7 @@
 use std::io::Cursor;
 use std::path::Path;
 
+use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbaImage};
 
 use super::files::read_limited;
@@ -43,35 +44,75 @@ pub fn read(path: &Path) -> Result<Picture> {
 /// # Errors
 /// [`DataFault::Picture`].
 pub fn decode(bytes: &[u8]) -> std::result::Result<Picture, DataFault> {
-    let unreadable = |source| DataFault::Picture {
-        source: image::ImageError::IoError(source),
-    };
-    let mut reader = ImageReader::new(Cursor::new(bytes))
-        .with_guessed_format()
-        .map_err(unreadable)?;
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(SIDE_LIMIT);
-    limits.max_image_height = Some(SIDE_LIMIT);
-    limits.max_alloc = Some(MEMORY_LIMIT);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder()?;
-    let orientation = decoder.orientation()?;
-    let mut decoded = DynamicImage::from_decoder(decoder)?;
-    decoded.apply_orientation(orientation);
-    let gray = !decoded.color().has_color();
-    let rgba = decoded.into_rgba8();
-    let (w, h) = (rgba.width() as usize, rgba.height() as usize);
-    let channels = if gray { 1 } else { 3 };
-    let ground = if drawn_light(&rgba) { 0 } else { 255 };
-    let mut pixels = Vec::with_capacity(channels * w * h);
-    for channel in 0..channels {
-        let over = |p: &image::Rgba<u8>| over_ground(p.0[channel], p.0[3], ground);
-        pixels.extend(rgba.pixels().map(over));
+    Header::read(bytes)?.decode()
+}
+
+/// A PNG or JPEG of which only the header was read: a small file may hold a picture that takes much
+/// memory and time, and its size tells before.
+pub struct Header<'a> {
+    decoder: Box<dyn ImageDecoder + 'a>,
+    orientation: Orientation,
+}
+
+impl<'a> Header<'a> {
+    /// Reads the header of a picture held in memory.
+    ///
+    /// # Errors
+    /// [`DataFault::Picture`].
+    pub fn read(bytes: &'a [u8]) -> std::result::Result<Self, DataFault> {
+        let unreadable = |source| DataFault::Picture {
+            source: image::ImageError::IoError(source),
+        };
+        let mut reader = ImageReader::new(Cursor::new(bytes))
+            .with_guessed_format()
+            .map_err(unreadable)?;
+        let mut limits = Limits::default();
+        limits.max_image_width = Some(SIDE_LIMIT);
+        limits.max_image_height = Some(SIDE_LIMIT);
+        limits.max_alloc = Some(MEMORY_LIMIT);
+        reader.limits(limits);
+        let mut decoder = reader.into_decoder()?;
+        let orientation = decoder.orientation()?;
+        Ok(Self {
+            decoder: Box::new(decoder),
+            orientation,
+        })
     }
-    Ok(Picture {
-        shape: [channels, h, w],
-        pixels,
-    })
+
+    /// [`Picture::shape`] of the decoded picture.
+    pub fn shape(&self) -> [usize; 3] {
+        let (width, height) = self.decoder.dimensions();
+        let (width, height) = match self.orientation {
+            Orientation::Rotate90
+            | Orientation::Rotate270
+            | Orientation::Rotate90FlipH
+            | Orientation::Rotate270FlipH => (height, width),
+            _ => (width, height),
+        };
+        let channels = match self.decoder.color_type().has_color() {
+            true => 3,
+            false => 1,
+        };
+        [channels, height as usize, width as usize]
+    }
+
+    /// Decodes the picture, turned as its camera says (EXIF).
+    ///
+    /// # Errors
+    /// [`DataFault::Picture`].
+    pub fn decode(self) -> std::result::Result<Picture, DataFault> {
+        let shape = self.shape();
+        let mut decoded = DynamicImage::from_decoder(self.decoder)?;
+        decoded.apply_orientation(self.orientation);
+        let rgba = decoded.into_rgba8();
+        let ground = if drawn_light(&rgba) { 0 } else { 255 };
+        let mut pixels = Vec::with_capacity(shape.iter().product());
+        for channel in 0..shape[0] {
+            let over = |p: &image::Rgba<u8>| over_ground(p.0[channel], p.0[3], ground);
+            pixels.extend(rgba.pixels().map(over));
+        }
+        Ok(Picture { shape, pixels })
+    }
 }
 
 /// Whether what is not transparent is light on the whole, so that it would vanish on white.

@@ -299,12 +299,30 @@ fn a_photograph_is_turned_as_its_camera_says() {
         [&plain[..33], &chunk, &plain[33..]].concat()
     };
     let shape = |orientation| picture::decode(&turned(orientation)).unwrap();
+    for orientation in 1..=8 {
+        let bytes = turned(orientation);
+        let told = picture::Header::read(&bytes).unwrap().shape();
+        assert_eq!(told, shape(orientation).shape, "orientation {orientation}");
+    }
     let [_, height, width] = shape(1).shape;
     assert_eq!((height, width), (1, 2));
     let quarter = shape(6);
     assert_eq!(quarter.shape[1..], [2, 1]);
     assert!(quarter.luminance()[0] < 1.0);
     assert!(shape(3).luminance()[0] > 254.0);
+}
+
+#[test]
+fn the_size_of_a_picture_is_told_before_it_is_decoded() {
+    let mut bytes = png(2, 1, &[[9, 9, 9, 255]; 2]);
+    // The header chunk: length, name, width, height, five more bytes, checksum.
+    bytes[16..20].copy_from_slice(&11_000u32.to_be_bytes());
+    bytes[20..24].copy_from_slice(&12_000u32.to_be_bytes());
+    let checksum = crc32(&bytes[12..29]).to_be_bytes();
+    bytes[29..33].copy_from_slice(&checksum);
+    let header = picture::Header::read(&bytes).unwrap();
+    assert_eq!(header.shape(), [3, 12_000, 11_000]);
+    assert!(header.decode().is_err(), "the pixels are not there");
 }
 
 fn crc32(bytes: &[u8]) -> u32 {

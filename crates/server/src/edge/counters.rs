@@ -24,6 +24,10 @@ pub(super) const SENT: &str = "scuro_edge_sent_total";
 pub(super) const UPLINK_FAILURES: &str = "scuro_edge_uplink_failures_total";
 /// Whether the last try to reach the vault succeeded.
 pub(super) const UPLINK_UP: &str = "scuro_edge_uplink_up";
+/// Whether the folder could be read at the last look, by folder.
+pub(super) const FOLDER_UP: &str = "scuro_edge_folder_up";
+/// Times that a folder could no longer be read, by folder.
+pub(super) const FOLDER_FAILURES: &str = "scuro_edge_folder_failures_total";
 /// Whether the topic is subscribed to, by broker and topic.
 pub(super) const MQTT_UP: &str = "scuro_edge_mqtt_up";
 /// Lost connections and refused subscriptions, by broker, topic and reason.

@@ -20,6 +20,7 @@ use serde::Deserialize;
 use super::artefacts::Artefacts;
 use super::counters::{ARTEFACTS, DEPLOYMENTS, DEPTH, LATENCY};
 use super::deployments::Deployments;
+use super::frame::FrameFault;
 use super::spool::Spool;
 use crate::error::Error;
 
@@ -244,14 +245,16 @@ impl IntoResponse for Refusal {
 fn status(error: &Error) -> StatusCode {
     match error {
         Error::NotTheVault { .. } => StatusCode::FORBIDDEN,
-        Error::Frame(super::frame::FrameFault::IdReused)
+        Error::Frame(FrameFault::IdReused)
         | Error::ArtefactOffset { .. }
         | Error::ArtefactMissing { .. }
         | Error::NoPrevious => StatusCode::CONFLICT,
-        Error::Frame(super::frame::FrameFault::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+        Error::Frame(FrameFault::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+        Error::Frame(FrameFault::Interrupted { .. }) => StatusCode::REQUEST_TIMEOUT,
+        Error::Frame(FrameFault::Bug) => StatusCode::INTERNAL_SERVER_ERROR,
         Error::Frame(_) | Error::Wire(_) | Error::Setting { .. } => StatusCode::BAD_REQUEST,
         Error::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
-        Error::NoModel | Error::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        Error::NoModel | Error::Stopping | Error::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
         Error::StorageFull { .. } => StatusCode::INSUFFICIENT_STORAGE,
         Error::ArtefactLength { .. }
         | Error::ArtefactBytes { .. }

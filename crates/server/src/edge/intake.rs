@@ -9,10 +9,12 @@ use tokio::sync::watch;
 
 use super::clock;
 use super::counters::{DUPLICATES, FRAMES, REFUSED};
-use super::frame::{self, Content, FrameFault, FrameId, Layout};
+use super::frame::{self, FrameFault, FrameId, Layout};
 use super::spool::{Accepted, NewFrame, Spool};
 use super::version::Version;
 use crate::error::Error;
+
+pub use super::frame::Form;
 
 /// Pause of a source that waits for room.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -26,20 +28,6 @@ pub struct Arrival {
     pub form: Form,
     /// The bytes.
     pub bytes: Vec<u8>,
-}
-
-/// Forms of a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// `{"id": .., "pixels": [..]}`.
-    Json,
-    /// One byte a pixel.
-    Raw,
-    /// PNG or JPEG.
-    Picture,
-    /// What it looks like: as many bytes as the model has inputs are raw, what starts with a brace
-    /// is JSON, anything else has to be a picture.
-    Unknown,
 }
 
 /// Hands frames to the spool; cheap to clone.
@@ -171,18 +159,19 @@ impl Intake {
         if self.is_stopping() {
             return Err(Error::Stopping);
         }
-        let (id, content) = read(arrival, self.layout()?)?;
+        let (id, record) = read(arrival.clone(), self.layout()?).await?;
         let frame = NewFrame {
             id,
             source,
             query_id: random_query_id()?,
             captured_us: clock::now_us(),
-            record: content.to_record(),
+            record,
         };
         self.spool.accept(frame).await
     }
 
-    fn count_refusal(&self, source: &'static str, error: &Error) {
+    /// Counts a frame that is not taken; logs one that will never be.
+    pub(super) fn count_refusal(&self, source: &'static str, error: &Error) {
         let reason = match error {
             Error::Frame(fault) => {
                 tracing::warn!(source, %fault, "frame refused");
@@ -195,24 +184,20 @@ impl Intake {
     }
 }
 
-fn read(arrival: &Arrival, layout: Layout) -> Result<(FrameId, Content), FrameFault> {
-    let bytes = &arrival.bytes;
-    let form = match arrival.form {
-        Form::Unknown if bytes.len() == layout.elements() => Form::Raw,
-        Form::Unknown if bytes.starts_with(b"{") => Form::Json,
-        Form::Unknown => Form::Picture,
-        known => known,
+/// Name and record of a frame, read on a thread where decoding holds nothing up.
+async fn read(arrival: Arrival, layout: Layout) -> Result<(FrameId, Vec<u8>), Error> {
+    let work = move || {
+        let (own, content) = frame::read(&arrival.bytes, arrival.form, layout)?;
+        let id = own.or(arrival.id);
+        let id = id.unwrap_or_else(|| FrameId::of_bytes("bytes", &arrival.bytes));
+        Ok::<_, FrameFault>((id, content.to_record()))
     };
-    let (own, content) = match form {
-        Form::Json => frame::from_json(bytes, layout)?,
-        Form::Raw => (None, frame::from_raw(bytes, layout)?),
-        Form::Picture | Form::Unknown => (None, frame::from_picture(bytes, layout)?),
-    };
-    let id = own.or_else(|| arrival.id.clone());
-    Ok((
-        id.unwrap_or_else(|| FrameId::of_bytes("bytes", bytes)),
-        content,
-    ))
+    match tokio::task::spawn_blocking(work).await {
+        Ok(read) => read.map_err(Error::Frame),
+        Err(error) if error.is_panic() => Err(FrameFault::Bug.into()),
+        // The runtime is about to end.
+        Err(_) => Err(Error::Stopping),
+    }
 }
 
 fn random_query_id() -> Result<QueryId, Error> {

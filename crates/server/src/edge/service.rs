@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use scuro_wire::https::{self, Client};
 use scuro_wire::metrics::Metrics;
 use scuro_wire::mqtt::Topic;
+use scuro_wire::private;
 use scuro_wire::tls::{Identity, VAULT_NAME};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -17,7 +18,7 @@ use super::agent::Agent;
 use super::artefacts::Artefacts;
 use super::deployments::Deployments;
 use super::device::{self, Device};
-use super::intake::Intake;
+use super::intake::{Form, Intake};
 use super::registrar::{Registered, Registrar};
 use super::sources::{Directory, Http, Mqtt, Source, Stdin, StreamFormat};
 use super::spool::{Limits, Spool};
@@ -45,6 +46,8 @@ pub struct Options {
     pub stdin: Option<StreamFormat>,
     /// Topics of MQTT brokers.
     pub mqtt: Vec<Topic>,
+    /// What their messages are.
+    pub mqtt_form: Form,
     /// Worker threads; 0 = all cores.
     pub workers: usize,
     /// Bounds of the spool.
@@ -81,7 +84,7 @@ impl Edge {
     /// [`Error::InUse`], [`Error::Setting`], [`Error::Wire`] for a bad bundle,
     /// [`Error::SpoolDamaged`], [`Error::Io`].
     pub async fn start(options: Options) -> Result<Self, Error> {
-        std::fs::create_dir_all(&options.folder).map_err(Error::io("make", &options.folder))?;
+        private::make_folder(&options.folder).map_err(Error::io("make", &options.folder))?;
         let lock = lock(&options.folder)?;
         let metrics = Arc::new(Metrics::default());
         let spool = Spool::open(&options.folder, options.limits)?;
@@ -299,7 +302,8 @@ async fn sources(
     for topic in &options.mqtt {
         let hash = blake3::hash(topic.url().as_bytes()).to_hex();
         let client = format!("scuro-edge-{name}-{}", &hash[..8]);
-        sources.push(Box::new(Mqtt::new(topic.clone(), client, random_bytes()?)));
+        let (topic, form) = (topic.clone(), options.mqtt_form);
+        sources.push(Box::new(Mqtt::new(topic, form, client, random_bytes()?)));
     }
     let mut address = None;
     if let Some(listen) = options.http {

@@ -24,6 +24,7 @@ use scuro_wire::inference::Inference;
 use tokio::sync::{mpsc, oneshot};
 
 use super::bell::Bell;
+use super::disk;
 use super::frame::{Content, FrameFault, FrameId};
 use super::latency::Latencies;
 use crate::error::Error;
@@ -208,6 +209,7 @@ impl Spool {
     /// [`Error::SpoolDamaged`], [`Error::Spool`], [`Error::StorageFull`].
     pub fn open(folder: &Path, limits: Limits) -> Result<Self, Error> {
         let path = folder.join(FILE);
+        disk::keep_private(&path)?;
         let levels = Arc::new(Levels::default());
         let store = Store::open(&path, limits)?;
         levels.store(store.depth());

@@ -6,4 +6,5 @@ mod end_to_end;
 mod mqtt;
 mod rate;
 mod rotation;
+mod sources;
 mod support;

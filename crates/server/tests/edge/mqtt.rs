@@ -9,6 +9,8 @@ use tokio::net::TcpStream;
 use crate::support::pki;
 use crate::support::vault::Vault;
 use crate::support::{World, eventually, first, json, pixels, run};
+use scuro_server::edge::frame::MAX_FRAME_BYTES;
+use scuro_server::edge::intake::Form;
 use scuro_server::edge::service::Edge;
 use scuro_testkit::mosquitto::{self, Broker, free_port};
 use scuro_wire::mqtt::{Access, Topic};
@@ -32,7 +34,7 @@ async fn publish(port: u16, topic: &str, payloads: &[Vec<u8>]) {
 }
 
 async fn publish_as(mut options: rumqttc::MqttOptions, topic: &str, payloads: &[Vec<u8>]) {
-    options.set_max_packet_size(1 << 20, 1 << 20);
+    options.set_max_packet_size(1 << 20, 32 << 20);
     let (client, mut connection) = rumqttc::AsyncClient::new(options, 64);
     for payload in payloads {
         let quality = rumqttc::QoS::AtLeastOnce;
@@ -89,7 +91,7 @@ fn frames_of_a_topic_are_taken_once_and_a_broker_that_goes_is_waited_for() {
         eventually("26 answers", || world.vault.count() == 26).await;
         eventually("the bad ones", || {
             shows("{reason=\"length\",source=\"mqtt\"} 1")
-                && shows("{reason=\"picture\",source=\"mqtt\"} 1")
+                && shows("{reason=\"unrecognised\",source=\"mqtt\"} 1")
                 && shows("duplicate_total{source=\"mqtt\"} 1")
         })
         .await;
@@ -137,6 +139,85 @@ fn frames_published_while_the_device_is_away_wait_at_the_broker() {
         let edge = Edge::start(with()).await.expect("started again");
         eventually("all five", || edge.spool().depth().inferences == 5).await;
         edge.stop().await;
+    });
+}
+
+#[test]
+fn a_message_larger_than_any_frame_is_refused_and_the_ones_behind_it_are_taken() {
+    let Some(program) = mosquitto::program() else {
+        return;
+    };
+    run(async {
+        let world = World::new();
+        let port = free_port();
+        let _broker = Broker::start(&program, world.folder.path(), port, mosquitto::OPEN);
+        let with = || {
+            let mut options = world.options();
+            options.mqtt = vec![topic(port)];
+            options
+        };
+        let edge = Edge::start(with()).await.expect("started");
+        first()
+            .deploy(&mut world.deployer(edge.addresses().device))
+            .await;
+        let up = gauge("127.0.0.1", port, 1);
+        eventually("a subscription", || edge.metrics().render().contains(&up)).await;
+        let large = vec![b'x'; MAX_FRAME_BYTES + (128 << 10)];
+        let frames = [json("before", 1).into(), large, json("behind", 2).into()];
+        publish(port, "cameras/7", &frames).await;
+        eventually("both frames", || edge.spool().depth().inferences == 2).await;
+        let metrics = edge.metrics().render();
+        let refused = "frames_refused_total{reason=\"too-large\",source=\"mqtt\"} 1\n";
+        assert!(metrics.contains(refused), "{metrics}");
+        assert!(!metrics.contains("mqtt_failures_total"), "{metrics}");
+        edge.stop().await;
+        // It was acknowledged: it does not come again.
+        let edge = Edge::start(with()).await.expect("started again");
+        eventually("a subscription", || edge.metrics().render().contains(&up)).await;
+        publish(port, "cameras/7", &[json("later", 3).into()]).await;
+        eventually("the third", || edge.spool().depth().inferences == 3).await;
+        assert!(!edge.metrics().render().contains("too-large"));
+        edge.stop().await;
+    });
+}
+
+#[test]
+fn raw_messages_whose_form_is_stated_may_look_like_anything() {
+    let Some(program) = mosquitto::program() else {
+        return;
+    };
+    run(async {
+        let world = World::new();
+        // As many bytes as a raw frame: one begins as JSON does, and one as a JPEG does.
+        let frame = |start: &[u8]| [start, &pixels(2)[start.len()..]].concat();
+        let frames = [frame(b"{\""), frame(b"\xff\xd8\xff")];
+        for (form, taken) in [(Form::Unknown, 1), (Form::Raw, 2)] {
+            let port = free_port();
+            let _broker = Broker::start(&program, world.folder.path(), port, mosquitto::OPEN);
+            let mut options = world.options();
+            options.folder = world.folder.path().join(format!("{form:?}"));
+            options.mqtt = vec![topic(port)];
+            options.mqtt_form = form;
+            let edge = Edge::start(options).await.expect("started");
+            first()
+                .deploy(&mut world.deployer(edge.addresses().device))
+                .await;
+            let shows = |text: &str| edge.metrics().render().contains(text);
+            eventually("a subscription", || shows(&gauge("127.0.0.1", port, 1))).await;
+            let last = json("last", 1).into_bytes();
+            publish(port, "cameras/7", &[&frames[..], &[last]].concat()).await;
+            // The last one is not raw.
+            let reasons: &[&str] = match form {
+                Form::Raw => &["length"],
+                _ => &["json", "picture"],
+            };
+            for reason in reasons {
+                let series = format!("{{reason=\"{reason}\",source=\"mqtt\"}} 1\n");
+                eventually("a refusal", || shows(&series)).await;
+            }
+            eventually("answers", || edge.spool().depth().inferences == taken).await;
+            edge.stop().await;
+        }
     });
 }
 

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::{Acquisition, Source, unless_stopping};
+use crate::edge::counters::{FOLDER_FAILURES, FOLDER_UP};
 use crate::edge::frame::{FrameFault, FrameId, MAX_FRAME_BYTES};
 use crate::edge::intake::{Arrival, Form, Intake};
 use crate::error::Error;
@@ -48,18 +49,15 @@ impl Directory {
 
     async fn watch(self, intake: Intake) -> Result<(), Error> {
         let mut before = BTreeMap::new();
-        let mut stuck = HashSet::new();
+        let mut known = Known::default();
         loop {
-            let now = match self.look() {
-                Ok(now) => now,
-                Err(error) => {
-                    tracing::warn!(source = NAME, %error, "the folder cannot be read");
-                    BTreeMap::new()
-                }
-            };
+            let now = self.look();
+            known.tell_folder(&self.folder, now.as_ref().err(), &intake);
+            let now = now.unwrap_or_default();
+            known.forget_all_but(&now);
             for (path, stamp) in &now {
-                if before.get(path) == Some(stamp) && !stuck.contains(path) {
-                    self.take(path, &intake, &mut stuck).await?;
+                if before.get(path) == Some(stamp) && !known.stuck.contains(path) {
+                    self.take(path, stamp, &intake, &mut known).await?;
                 }
             }
             before = now;
@@ -93,35 +91,36 @@ impl Directory {
     async fn take(
         &self,
         path: &Path,
+        stamp: &Stamp,
         intake: &Intake,
-        stuck: &mut HashSet<PathBuf>,
+        known: &mut Known,
     ) -> Result<(), Error> {
         let arrival = match read(path) {
             Ok(arrival) => arrival,
             Err(Error::Frame(fault)) => {
                 intake.refuse(NAME, fault);
-                return self.put_away(path, "failed", stuck);
+                self.put_away(path, "failed", known);
+                return Ok(());
             }
             Err(error) => {
-                // Gone again, or not ours to read: the next look tells.
-                tracing::warn!(source = NAME, %error, "a file cannot be read");
+                // Gone again, or not ours to read: each look tries, the first one tells.
+                if known.is_news(path, stamp) {
+                    tracing::warn!(source = NAME, %error, "a file cannot be read");
+                    intake.count_refusal(NAME, &error);
+                }
                 return Ok(());
             }
         };
         match intake.offer_until_taken(NAME, &arrival).await {
-            Ok(_) => self.put_away(path, "done", stuck),
-            Err(Error::Frame(_)) => self.put_away(path, "failed", stuck),
-            Err(error) => Err(error),
+            Ok(_) => self.put_away(path, "done", known),
+            Err(Error::Frame(_)) => self.put_away(path, "failed", known),
+            Err(error) => return Err(error),
         }
+        Ok(())
     }
 
     /// Moves a file away; one that cannot be moved is remembered instead.
-    fn put_away(
-        &self,
-        path: &Path,
-        outcome: &str,
-        stuck: &mut HashSet<PathBuf>,
-    ) -> Result<(), Error> {
+    fn put_away(&self, path: &Path, outcome: &str, known: &mut Known) {
         let name = path.file_name().unwrap_or(OsStr::new("frame"));
         let folder = self.folder.join(outcome);
         let mut target = folder.join(name);
@@ -135,11 +134,52 @@ impl Directory {
         if let Err(error) = std::fs::rename(path, &target) {
             let error = Error::io("move away", path)(error);
             tracing::warn!(source = NAME, %error, "a file stays; it will not be taken again");
-            if stuck.len() < STUCK_FILES {
-                stuck.insert(path.to_path_buf());
+            if known.stuck.len() < STUCK_FILES {
+                known.stuck.insert(path.to_path_buf());
             }
         }
-        Ok(())
+    }
+}
+
+/// What is known of a folder from earlier looks, so that it is told once.
+#[derive(Debug, Default)]
+struct Known {
+    /// Whether the folder could be read; unknown before the first look.
+    is_up: Option<bool>,
+    /// Files that could not be read, as they were then.
+    unread: BTreeMap<PathBuf, Stamp>,
+    /// Files that could not be moved away.
+    stuck: HashSet<PathBuf>,
+}
+
+impl Known {
+    /// Logs and counts if the folder can no longer be read, or can be again.
+    fn tell_folder(&mut self, folder: &Path, fault: Option<&Error>, intake: &Intake) {
+        let is_up = fault.is_none();
+        let before = self.is_up.replace(is_up);
+        if before == Some(is_up) {
+            return;
+        }
+        let shown = folder.to_string_lossy();
+        let labels = [("folder", shown.as_ref())];
+        let metrics = intake.metrics();
+        metrics.set(FOLDER_UP, &labels, f64::from(u8::from(is_up)));
+        match fault {
+            Some(error) => {
+                tracing::warn!(source = NAME, %error, "the folder cannot be read; trying again");
+                metrics.add(FOLDER_FAILURES, &labels, 1);
+            }
+            None => tracing::info!(source = NAME, folder = %shown, "the folder is watched"),
+        }
+    }
+
+    /// Whether a file that cannot be read has not been told of as it is.
+    fn is_news(&mut self, path: &Path, stamp: &Stamp) -> bool {
+        self.unread.insert(path.to_path_buf(), *stamp).as_ref() != Some(stamp)
+    }
+
+    fn forget_all_but(&mut self, files: &BTreeMap<PathBuf, Stamp>) {
+        self.unread.retain(|path, _| files.contains_key(path));
     }
 }
 
@@ -154,8 +194,9 @@ impl Source for Directory {
 }
 
 fn is_unfinished(path: &Path) -> bool {
-    let name = path.file_name().and_then(OsStr::to_str).unwrap_or(".");
-    name.starts_with('.') || name.ends_with(".tmp") || name.ends_with(".part")
+    // Names need not be text.
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    name.starts_with(b".") || name.ends_with(b".tmp") || name.ends_with(b".part")
 }
 
 fn read(path: &Path) -> Result<Arrival, Error> {
@@ -168,12 +209,6 @@ fn read(path: &Path) -> Result<Arrival, Error> {
     }
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
     let extension = path.extension().and_then(OsStr::to_str).unwrap_or("");
-    let form = match extension.to_ascii_lowercase().as_str() {
-        "png" | "jpg" | "jpeg" => Form::Picture,
-        "json" => Form::Json,
-        "raw" | "bin" => Form::Raw,
-        _ => Form::Unknown,
-    };
     let name = path
         .file_name()
         .unwrap_or(OsStr::new(""))
@@ -181,7 +216,27 @@ fn read(path: &Path) -> Result<Arrival, Error> {
     let named: Vec<u8> = [name, &[0], bytes.as_slice()].concat();
     Ok(Arrival {
         id: Some(FrameId::of_bytes("file", &named)),
-        form,
+        form: Form::of_extension(extension),
         bytes,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_news_once_until_it_changes_or_comes_again() {
+        let mut known = Known::default();
+        let (path, other) = (Path::new("a.raw"), Path::new("b.raw"));
+        let stamps = [(3, None), (4, None)];
+        assert!(known.is_news(path, &stamps[0]));
+        assert!(!known.is_news(path, &stamps[0]));
+        assert!(known.is_news(other, &stamps[0]));
+        assert!(known.is_news(path, &stamps[1]), "it changed");
+        known.forget_all_but(&BTreeMap::from([(path.to_path_buf(), stamps[1])]));
+        assert!(!known.is_news(path, &stamps[1]));
+        known.forget_all_but(&BTreeMap::new());
+        assert!(known.is_news(path, &stamps[1]), "it was gone");
+    }
 }

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::{Acquisition, Source, unless_stopping};
 use crate::edge::counters::{MQTT_FAILURES, MQTT_UP};
-use crate::edge::frame::{FrameId, MAX_FRAME_BYTES};
+use crate::edge::frame::{FrameFault, FrameId, MAX_FRAME_BYTES};
 use crate::edge::intake::{Arrival, Form, Intake};
 use crate::edge::uplink::Backoff;
 use crate::error::Error;
@@ -29,22 +29,29 @@ const REFUSED: &str = "refused";
 const REQUESTS: usize = 4096;
 /// Messages read ahead of the queue; brokers keep far fewer unacknowledged.
 const AHEAD: usize = 256;
-/// Room for topic and header in a packet.
-const HEADER_BYTES: usize = 64 << 10;
+/// Largest packet that there is. A smaller limit would end the connection before the message is
+/// read, and the session would bring it again, for ever.
+const PACKET_BYTES: usize = (1 << 28) - 1;
+/// Largest packet to the broker: acknowledgements and a subscription.
+const REQUEST_BYTES: usize = 64 << 10;
+/// A message has to cross within two of these, or the broker counts as gone and sends it again.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// A topic of a broker.
 pub struct Mqtt {
     topic: Topic,
+    form: Form,
     client: String,
     backoff: Backoff,
 }
 
 impl Mqtt {
-    /// Frames of `topic`; `client` names the session at the broker.
-    pub fn new(topic: Topic, client: String, seed: [u8; 32]) -> Self {
+    /// Frames of `topic`, all of one form; `client` names the session at the broker.
+    pub fn new(topic: Topic, form: Form, client: String, seed: [u8; 32]) -> Self {
         let backoff = Backoff::new(seed);
         Self {
             topic,
+            form,
             client,
             backoff,
         }
@@ -54,7 +61,8 @@ impl Mqtt {
         let mut options = self.topic.options(&self.client);
         options.set_clean_session(false);
         options.set_manual_acks(true);
-        options.set_max_packet_size(MAX_FRAME_BYTES + HEADER_BYTES, HEADER_BYTES);
+        options.set_max_packet_size(PACKET_BYTES, REQUEST_BYTES);
+        options.set_keep_alive(KEEP_ALIVE);
         let link = Link {
             broker: self.topic.broker(),
             topic: self.topic,
@@ -64,7 +72,8 @@ impl Mqtt {
         let session = Arc::new(Session::default());
         let (sender, frames) = mpsc::channel(AHEAD);
         let acknowledger = (client.clone(), Arc::clone(&session));
-        let taking = tokio::spawn(take_all(frames, acknowledger, intake.clone()));
+        let taking = take_all(frames, self.form, acknowledger, intake.clone());
+        let taking = tokio::spawn(taking);
         let mut lost = None;
         while !intake.is_stopping() {
             let event = tokio::select! {
@@ -88,7 +97,7 @@ impl Mqtt {
                 }
                 Ok(Event::Incoming(Packet::Publish(message))) => {
                     // The receiver ends only when the service stops.
-                    let _ = sender.send((session.epoch(), message)).await;
+                    let _ = sender.send(Message::new(session.epoch(), message)).await;
                     None
                 }
                 Ok(_) => None,
@@ -204,23 +213,60 @@ impl Source for Mqtt {
     }
 }
 
+/// A message that was read.
+struct Message {
+    /// The connection that it came over.
+    epoch: u64,
+    publish: Publish,
+    /// Why it is no frame, if that is seen before anything reads it.
+    fault: Option<FrameFault>,
+}
+
+impl Message {
+    /// Lets go of a payload that is too large: others wait before this one.
+    fn new(epoch: u64, mut publish: Publish) -> Self {
+        let (found, limit) = (publish.payload.len(), MAX_FRAME_BYTES);
+        let fault = (found > limit).then(|| {
+            drop(std::mem::take(&mut publish.payload));
+            FrameFault::TooLarge { found, limit }
+        });
+        Self {
+            epoch,
+            publish,
+            fault,
+        }
+    }
+}
+
 /// Takes messages one after the other and acknowledges each.
 async fn take_all(
-    mut messages: mpsc::Receiver<(u64, Publish)>,
+    mut messages: mpsc::Receiver<Message>,
+    form: Form,
     (client, session): (AsyncClient, Arc<Session>),
     intake: Intake,
 ) -> Result<(), Error> {
-    while let Some((epoch, message)) = messages.recv().await {
-        let arrival = Arrival {
-            id: Some(FrameId::of_bytes(NAME, &message.payload)),
-            form: Form::Unknown,
-            bytes: message.payload.to_vec(),
-        };
-        match intake.offer_until_taken(NAME, &arrival).await {
+    while let Some(message) = messages.recv().await {
+        match take(&message, form, &intake).await {
             // A malformed frame is counted and logged; coming again would not mend it.
-            Ok(_) | Err(Error::Frame(_)) => session.acknowledge(epoch, &client, &message),
+            Ok(()) | Err(Error::Frame(_)) => {
+                session.acknowledge(message.epoch, &client, &message.publish);
+            }
             Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+async fn take(message: &Message, form: Form, intake: &Intake) -> Result<(), Error> {
+    if let Some(fault) = message.fault {
+        intake.refuse(NAME, fault);
+        return Err(fault.into());
+    }
+    let payload = &message.publish.payload;
+    let arrival = Arrival {
+        id: Some(FrameId::of_bytes(NAME, payload)),
+        form,
+        bytes: payload.to_vec(),
+    };
+    intake.offer_until_taken(NAME, &arrival).await.map(drop)
 }

@@ -18,7 +18,9 @@ const AHEAD: usize = 32;
 pub enum StreamFormat {
     /// One JSON object a line.
     JsonLines,
-    /// As many bytes a frame as the model takes pixels.
+    /// As many bytes a frame as the model takes pixels that is active when reading starts. A later
+    /// model of another size does not change it: nobody knows where in the stream the frames of the
+    /// new size begin, and frames cut elsewhere would be answered all the same.
     Raw,
 }
 

@@ -18,6 +18,7 @@ use scuro_nn::data::Preprocess;
 use scuro_nn::graph::{Graph, GraphBuilder, Op};
 use scuro_nn::tensor::Tensor;
 use scuro_program::Packing;
+use scuro_server::edge::intake::Form;
 use scuro_server::edge::service::Options;
 use scuro_server::edge::spool::Limits;
 use scuro_wire::deployment::ARTEFACT_BYTES_HEADER;
@@ -300,6 +301,7 @@ pub(crate) fn options(folder: &Path, identity: Identity) -> Options {
         watch: Vec::new(),
         stdin: None,
         mqtt: Vec::new(),
+        mqtt_form: Form::Unknown,
         workers: 2,
         limits: Limits::default(),
     }
