@@ -146,7 +146,12 @@ pub(crate) struct CompileArguments {
     pub(crate) precision: f64,
     /// Exact scheme: share of the calibration images that must keep their answer when the network
     /// is rounded to integers; larger parameters where needed.
-    #[arg(long, value_name = "SHARE", default_value_t = Options::default().agreement, value_parser = share)]
+    #[arg(
+        long,
+        value_name = "SHARE",
+        default_value_t = Options::default().agreement,
+        value_parser = share
+    )]
     pub(crate) agreement: f64,
     /// Replace ReLU, sigmoid and tanh by polynomials of this degree, fitted on the calibration
     /// data.

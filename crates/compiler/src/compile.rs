@@ -8,8 +8,8 @@ use scuro_nn::graph::{Graph, Node};
 use scuro_nn::reference::{Executor, Range};
 use scuro_nn::tensor::Tensor;
 use scuro_program::{
-    Gather, InputSpec, NO_ELEMENT, OutputSpec, Packing, Program, SlotAddress, SlotValue, Step,
-    Weights,
+    Gather, InputSpec, NO_ELEMENT, OutputSpec, Packing, Program, Scheme, SlotAddress, SlotValue,
+    Step, Weights,
 };
 
 use crate::agreement::Rounded;
@@ -623,22 +623,29 @@ fn finish(
         pass: "layout",
         text: plan.dump(network),
     };
+    tell(prepared, program, [&query, &output], layouts)
+}
+
+/// The program with everything worth telling about it.
+fn tell(
+    prepared: &Prepared,
+    program: Program,
+    [input, output]: [&Layout; 2],
+    layouts: Dump,
+) -> Result<Compilation, CompileError> {
+    let rounded = Rounded {
+        program: &program,
+        input,
+        output,
+    };
+    let agreement = match program.parameters.scheme {
+        Scheme::Ckks => None,
+        Scheme::Bgv { .. } => rounded.agreement(&prepared.graph, &prepared.calibration)?,
+    };
+    let report = Report::new(&program, prepared.friendliness.clone(), agreement);
     let mut dumps = prepared.dumps.clone();
     dumps.push(layouts);
-    let agreement = match options.arithmetic {
-        Arithmetic::Approximate => None,
-        Arithmetic::Exact => {
-            let rounded = Rounded {
-                program: &program,
-                input: &query,
-                output: &output,
-            };
-            rounded.agreement(&prepared.graph, &prepared.calibration)?
-        }
-    };
-    let (graph, friendliness) = (prepared.graph.clone(), prepared.friendliness.clone());
-    let report = Report::new(&program, friendliness, agreement);
-    conclude(program, graph, report, dumps)
+    conclude(program, prepared.graph.clone(), report, dumps)
 }
 
 /// A shape as programs write it.

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::site::{DEPLOY, LOG};
+use super::support::Desk;
 use super::{Fleet, clear_label, patterns, until};
 
 /// Frames before the version is retired, and all of them.
@@ -57,7 +60,20 @@ fn frames_of_a_retired_version_are_answered_by_the_next_which_is_encrypted_whole
     let results = answers(FRAMES[1]);
     edge.kill().expect("killed");
     vault.kill().expect("killed");
-    let label = |result: &serde_json::Value| {
+    it_rested_once(desk);
+    each_has_its_answer(desk, &results);
+}
+
+fn it_rested_once(desk: &Desk) {
+    let log = String::from_utf8(desk.read(LOG)).expect("text");
+    let rests = "processing rests; frames wait reason=\"retired\"";
+    assert_eq!(log.matches(rests).count(), 1, "{log}");
+    assert!(log.contains("processing goes on"), "{log}");
+}
+
+/// Answers are found by the names of frames.
+fn each_has_its_answer(desk: &Desk, results: &[Value]) {
+    let label = |result: &Value| {
         let query = result["query_id"].as_str().expect("text").to_string();
         (
             query,
@@ -68,11 +84,6 @@ fn frames_of_a_retired_version_are_answered_by_the_next_which_is_encrypted_whole
         )
     };
     let results: BTreeMap<_, _> = results.iter().map(label).collect();
-    let log = String::from_utf8(desk.read(LOG)).expect("text");
-    let rests = "processing rests; frames wait reason=\"retired\"";
-    assert_eq!(log.matches(rests).count(), 1, "{log}");
-    assert!(log.contains("processing goes on"), "{log}");
-    // Answers are found by the names of frames.
     let taken = desk.data(&["edge", "frames", "device", "--taken", "--limit", "100"]);
     let taken = taken.as_array().expect("a list");
     assert_eq!(taken.len(), FRAMES[1]);

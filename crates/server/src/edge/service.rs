@@ -105,34 +105,10 @@ impl Edge {
             stopping.clone(),
             Arc::clone(&metrics),
         );
-        let (sources, http) = sources(&options, device).await?;
+        let (sources, http) = sources(&options, device.clone()).await?;
         let mut tasks = vec![server];
         tasks.extend(sources.into_iter().map(|source| acquire(source, &intake)));
-        if let Some(vault) = &options.vault {
-            let tls = options.identity.client_config()?;
-            let registered = Arc::new(Registered::default());
-            let registrar = Registrar {
-                spool: spool.clone(),
-                active: active.clone(),
-                deployments: Arc::clone(&deployments),
-                client: Client::new(vault, VAULT_NAME, Arc::clone(&tls)),
-                stop: stopping.clone(),
-                metrics: Arc::clone(&metrics),
-                backoff: Backoff::new(random_bytes()?),
-                registered: Arc::clone(&registered),
-            };
-            tasks.push(tokio::spawn(registrar.run()));
-            let uplink = Uplink {
-                spool: spool.clone(),
-                deployments: Arc::clone(&deployments),
-                client: Client::new(vault, VAULT_NAME, tls),
-                stop: stopping.clone(),
-                metrics: Arc::clone(&metrics),
-                backoff: Backoff::new(random_bytes()?),
-                registered,
-            };
-            tasks.push(tokio::spawn(uplink.run()));
-        }
+        tasks.extend(to_the_vault(&options, &device, &stopping)?);
         let agent = Agent {
             spool: spool.clone(),
             active,
@@ -284,6 +260,43 @@ async fn serve_device(
     let router = device::router(device);
     let served = https::serve(listener, tls, router, metrics, stop);
     Ok((tokio::spawn(served), address))
+}
+
+/// What goes on between the device and its vault, if it has one: queries are registered, inferences
+/// sent.
+fn to_the_vault(
+    options: &Options,
+    device: &Device,
+    stop: &watch::Receiver<bool>,
+) -> Result<Vec<tokio::task::JoinHandle<()>>, Error> {
+    let Some(vault) = &options.vault else {
+        return Ok(Vec::new());
+    };
+    let tls = options.identity.client_config()?;
+    let registered = Arc::new(Registered::default());
+    let registrar = Registrar {
+        spool: device.spool.clone(),
+        active: device.deployments.active(),
+        deployments: Arc::clone(&device.deployments),
+        client: Client::new(vault, VAULT_NAME, Arc::clone(&tls)),
+        stop: stop.clone(),
+        metrics: Arc::clone(&device.metrics),
+        backoff: Backoff::new(random_bytes()?),
+        registered: Arc::clone(&registered),
+    };
+    let uplink = Uplink {
+        spool: device.spool.clone(),
+        deployments: Arc::clone(&device.deployments),
+        client: Client::new(vault, VAULT_NAME, tls),
+        stop: stop.clone(),
+        metrics: Arc::clone(&device.metrics),
+        backoff: Backoff::new(random_bytes()?),
+        registered,
+    };
+    Ok(vec![
+        tokio::spawn(registrar.run()),
+        tokio::spawn(uplink.run()),
+    ])
 }
 
 async fn sources(

@@ -13,6 +13,7 @@
 //! ([`DEAD_LETTERS`]).
 
 mod store;
+mod tables;
 mod writer;
 
 use std::path::Path;
@@ -269,8 +270,8 @@ impl Spool {
         self.ask(|done| Command::Settle { sent, dead, done }).await
     }
 
-    /// Makes inferences that the vault will never decrypt frames again; one whose frame was not kept
-    /// (a spool of before) becomes the dead letter.
+    /// Makes inferences that the vault will never decrypt frames again; one whose frame was not
+    /// kept (a spool of before) becomes the dead letter.
     ///
     /// # Errors
     /// [`Error::StorageFull`], [`Error::Spool`]: nothing is changed then.
@@ -318,7 +319,8 @@ impl Spool {
     }
 
     /// Inferences to send next: in the order of their frames, or in any order if the disk is so
-    /// full that only sending makes room, or if frames wait for a version. Bounds as [`Reader::inferences`].
+    /// full that only sending makes room, or if frames wait for a version. Bounds as
+    /// [`Reader::inferences`].
     ///
     /// # Errors
     /// [`Error::Spool`].

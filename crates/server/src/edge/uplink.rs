@@ -4,9 +4,9 @@
 //! An inference leaves the spool when the vault says that it has it (now or from before), or that
 //! it never will. If the vault will not because the version was retired or its key has expired, the
 //! frame runs again under the next one. As long as the vault is away, or answers anything else, it
-//! waits: with exponential backoff and jitter, one log line when the connection is lost and one when
-//! it is back. While there is nothing to send, the vault is asked now and then whether it is there:
-//! a device that cannot reach it says so before its first frame.
+//! waits: with exponential backoff and jitter, one log line when the connection is lost and one
+//! when it is back. While there is nothing to send, the vault is asked now and then whether it is
+//! there: a device that cannot reach it says so before its first frame.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

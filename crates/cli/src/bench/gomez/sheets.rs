@@ -132,8 +132,8 @@ fn processing(tables: &Tables, features: Features) -> Sheet {
     };
     let lead = format!(
         "{lead}Room: bits of modulus that the reply leaves free before it overflows, the budget of \
-         approximate arithmetic. The paper's budget is that of BGV, on another machine. It computes \
-         both layers without an activation, we their product: no factor is given."
+         approximate arithmetic. The paper's budget is that of BGV, on another machine. Without \
+         an activation it computes both layers, we their product: no factor is given."
     );
     Sheet {
         title,

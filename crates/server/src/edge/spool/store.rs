@@ -1,4 +1,4 @@
-//! The spool's tables.
+//! What is read from and written to the spool's tables.
 
 use std::path::Path;
 
@@ -6,6 +6,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction,
 use scuro_wire::inference::{Inference, Timings};
 use scuro_wire::{Digest, QueryId, disk};
 
+use super::tables::{SCHEMA_VERSION, upgrade};
 use super::writer::Command;
 use super::{
     Accepted, DEAD_LETTERS, Depth, Letter, Limits, NewFrame, REMEMBERED_IDS, Row, StoredFrame,
@@ -14,8 +15,6 @@ use super::{
 use crate::edge::frame::{self, Content, FrameFault, FrameId};
 use crate::error::Error;
 
-/// Version of the tables.
-const SCHEMA_VERSION: i64 = 4;
 const PAGE_BYTES: u32 = 8192;
 /// Pages of the write-ahead log after which it is copied into the file.
 const CHECKPOINT_PAGES: u32 = 2048;
@@ -23,33 +22,6 @@ const CHECKPOINT_PAGES: u32 = 2048;
 const PRUNE_EVERY: u64 = 4096;
 /// Milliseconds to wait for another process that reads.
 const BUSY_MS: u64 = 10_000;
-
-const SCHEMA: &str = "
-    CREATE TABLE IF NOT EXISTS taken(
-        seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,
-        query_id BLOB NOT NULL, digest BLOB NOT NULL) STRICT;
-    CREATE TABLE IF NOT EXISTS frames(
-        seq INTEGER PRIMARY KEY, id TEXT NOT NULL, source TEXT NOT NULL, query_id BLOB NOT NULL,
-        captured_us INTEGER NOT NULL, record BLOB NOT NULL) STRICT;
-    CREATE TABLE IF NOT EXISTS inferences(
-        seq INTEGER PRIMARY KEY, id TEXT NOT NULL, query_id BLOB NOT NULL,
-        deployment BLOB NOT NULL, query_digest BLOB NOT NULL, captured_ms INTEGER NOT NULL,
-        queue_us INTEGER NOT NULL, features_us INTEGER NOT NULL, encrypt_us INTEGER NOT NULL,
-        evaluate_us INTEGER NOT NULL, bytes INTEGER NOT NULL, reply BLOB NOT NULL) STRICT;
-    CREATE TABLE IF NOT EXISTS dead(
-        seq INTEGER PRIMARY KEY, id TEXT NOT NULL, query_id BLOB NOT NULL, at_ms INTEGER NOT NULL,
-        stage TEXT NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL) STRICT;
-    -- Since version 2: queries of dead letters that the vault has not been told of.
-    CREATE TABLE IF NOT EXISTS withdrawals(
-        seq INTEGER PRIMARY KEY, query_id BLOB NOT NULL) STRICT;
-";
-/// What a spool of version 1 gets besides its new table.
-const SINCE_2: &str = "INSERT INTO withdrawals SELECT seq, query_id FROM dead";
-/// Which image of the reply is the frame's.
-const SINCE_3: &str = "ALTER TABLE inferences ADD COLUMN image INTEGER NOT NULL DEFAULT 0";
-/// The frame that an inference is of; inferences of before have none.
-const SINCE_4: &str = "ALTER TABLE inferences ADD COLUMN source TEXT;
-    ALTER TABLE inferences ADD COLUMN record BLOB";
 
 /// Why a frame is not accepted although the disk would take it.
 pub(super) enum Refused {
@@ -135,21 +107,6 @@ impl Store {
         self.depth = depth;
         Ok(answers)
     }
-}
-
-/// Brings the tables up to date, all or nothing.
-fn upgrade(connection: &mut Connection, version: i64) -> rusqlite::Result<()> {
-    let transaction = connection.transaction()?;
-    transaction.execute_batch(SCHEMA)?;
-    if version < 2 {
-        transaction.execute_batch(SINCE_2)?;
-    }
-    if version < 3 {
-        transaction.execute_batch(SINCE_3)?;
-    }
-    transaction.execute_batch(SINCE_4)?;
-    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-    transaction.commit()
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
