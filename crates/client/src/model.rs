@@ -134,14 +134,13 @@ impl Model {
     ///
     /// # Errors
     /// As [`Model::open_query`].
-    pub fn open_weights(&self, bundle: Bundle) -> Result<Vec<AnyCiphertext>, Error> {
+    pub fn open_weights(
+        &self,
+        bundle: Bundle,
+    ) -> Result<impl ExactSizeIterator<Item = Result<AnyCiphertext, scuro_fhe::Error>>, Error> {
         self.check(&bundle, BundleKind::Weights)?;
         let decode = |bytes: Vec<u8>| AnyCiphertext::from_bytes(&bytes, &self.scheme);
-        Ok(bundle
-            .ciphertexts
-            .into_iter()
-            .map(decode)
-            .collect::<Result<_, _>>()?)
+        Ok(bundle.ciphertexts.into_iter().map(decode))
     }
 
     /// The owner's side: that encrypted weights are those of this program, all of them, and under

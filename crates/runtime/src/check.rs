@@ -56,37 +56,21 @@ pub(crate) fn wanted_weights(program: &Program, expected: Weights) -> Result<(),
     })
 }
 
-/// Encrypted weights have the program's form.
-pub(crate) fn weights(
-    program: &Program,
-    context: &AnyContext,
-    weights: &[AnyCiphertext],
+/// An encrypted weight has the form that its place wants.
+pub(crate) fn weight(
+    weight: &AnyCiphertext,
+    place: &WeightPlace,
+    index: usize,
 ) -> Result<(), RuntimeError> {
-    let plain = match context {
-        AnyContext::Approximate(_) => None,
-        AnyContext::Exact(context) => Some(context.plain_modulus().value()),
-    };
-    let places = program.weight_places(context.core().parameters().q(), plain)?;
-    if weights.len() != places.len() {
-        let (found, expected) = (weights.len(), places.len());
-        return Err(RuntimeError::WeightCount { found, expected });
+    let (found, expected) = (weight.level(), place.level as usize);
+    if found != expected {
+        return Err(RuntimeError::WeightLevel {
+            index,
+            found,
+            expected,
+        });
     }
-    for (index, (weight, place)) in weights.iter().zip(&places).enumerate() {
-        let (found, expected) = (weight.level(), place.level as usize);
-        if found != expected {
-            return Err(RuntimeError::WeightLevel {
-                index,
-                found,
-                expected,
-            });
-        }
-        encoding_of_weight(weight, place, index)?;
-        let (found, expected) = (weight.key_id(), weights[0].key_id());
-        if found != expected {
-            return Err(scuro_fhe::Error::KeyMismatch { found, expected }.into());
-        }
-    }
-    Ok(())
+    encoding_of_weight(weight, place, index)
 }
 
 /// Scale of an approximate weight, factor of an exact one.

@@ -73,7 +73,8 @@ impl Prepared {
     }
 
     /// A program whose weights come as ciphertexts, in the order of
-    /// [`Program::weight_places`].
+    /// [`Program::weight_places`]. They are read step by step: decoded all together they would take
+    /// more memory than the program does.
     ///
     /// # Errors
     /// [`RuntimeError::WrongWeights`], [`RuntimeError::WrongContext`],
@@ -83,12 +84,12 @@ impl Prepared {
     pub fn with_weights(
         program: &Arc<Program>,
         context: impl Into<AnyContext>,
-        weights: Vec<AnyCiphertext>,
+        weights: impl ExactSizeIterator<Item = Result<AnyCiphertext, scuro_fhe::Error>>,
     ) -> Result<Self, RuntimeError> {
         let context = context.into();
         check::context(program, &context)?;
         check::wanted_weights(program, Weights::Withheld)?;
-        check::weights(program, &context, &weights)?;
+        let weights = Supplied::new(program, &context, weights)?;
         let plan = match &context {
             AnyContext::Approximate(context) => {
                 let arithmetic = Approximate::new(context);
@@ -219,20 +220,11 @@ impl<A: Arithmetic> Single<A> {
         program: &Program,
         context: &Context,
         arithmetic: A,
-        weights: Option<Vec<AnyCiphertext>>,
+        weights: Option<Supplied<'_>>,
     ) -> Result<Self, RuntimeError> {
         let primes = context.parameters().q();
-        let supplied = match weights {
-            Some(weights) => {
-                // Factors play no part in the order.
-                let places = program.weight_places(primes, None)?;
-                let steps = program.steps.len();
-                Some(Supplied::new(steps, &places, own::<A>(weights)?))
-            }
-            None => None,
-        };
         Ok(Self {
-            tasks: plan::tasks(program, primes, &arithmetic, supplied)?,
+            tasks: plan::tasks(program, primes, &arithmetic, weights)?,
             arithmetic,
             values: program.steps.len() + 1,
             result: program.result.0 as usize,

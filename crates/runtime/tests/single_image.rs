@@ -553,9 +553,14 @@ fn weights_that_do_not_belong_are_refused_before_anything_is_computed() {
     let mine = Protected::new(&program, &mut rng).unwrap();
     let other = Protected::new(&program, &mut rng).unwrap();
     let model = &mine.model;
-    let weights = model.open_weights(mine.weights.clone()).unwrap();
+    let opened = |bundle| -> Vec<AnyCiphertext> {
+        let weights = model.open_weights(bundle).unwrap();
+        weights.map(Result::unwrap).collect()
+    };
+    let weights = opened(mine.weights.clone());
     let count = weights.len();
     let prepare = |weights: Vec<AnyCiphertext>| {
+        let weights = weights.into_iter().map(Ok);
         Prepared::with_weights(model.program(), model.scheme().clone(), weights).map(drop)
     };
     let (found, expected) = (count - 1, count);
@@ -567,7 +572,7 @@ fn weights_that_do_not_belong_are_refused_before_anything_is_computed() {
     let wrong = prepare(swapped).unwrap_err();
     assert!(matches!(wrong, RuntimeError::WeightLevel { index: 0, .. }));
     let mut mixed = weights.clone();
-    mixed[1] = model.open_weights(other.weights).unwrap().swap_remove(1);
+    mixed[1] = opened(other.weights).swap_remove(1);
     let wrong = prepare(mixed).unwrap_err();
     assert!(matches!(wrong, RuntimeError::Fhe(_)), "{wrong}");
     let plain = Prepared::new(model.program(), model.scheme().clone()).map(drop);

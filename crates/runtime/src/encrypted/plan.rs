@@ -86,7 +86,7 @@ pub(super) fn tasks<A: Arithmetic>(
     program: &Program,
     primes: &[u64],
     arithmetic: &A,
-    weights: Option<Supplied<A::Ciphertext>>,
+    weights: Option<Supplied<'_>>,
 ) -> Result<Vec<Task<A>>, RuntimeError> {
     let shapes = program.validate()?;
     let scales = program.scales(&shapes, primes);
@@ -131,7 +131,7 @@ struct Planner<'a, A: Arithmetic> {
     arithmetic: &'a A,
     shapes: Vec<ValueShape>,
     scales: Vec<f64>,
-    weights: Option<Supplied<A::Ciphertext>>,
+    weights: Option<Supplied<'a>>,
 }
 
 impl<A: Arithmetic> Planner<'_, A> {
@@ -145,13 +145,13 @@ impl<A: Arithmetic> Planner<'_, A> {
                 (Action::Linear { transform, rescale }, rescale)
             }
             (Operation::Linear(linear), Some(weights)) => {
-                let weights = weights.take(index);
+                let weights = weights.take::<A>(index)?;
                 let place = self.place(index, linear);
                 let transform = self.arithmetic.private(&place, weights)?;
                 (Action::PrivateLinear { transform, rescale }, rescale)
             }
             (Operation::AddConstant { .. }, Some(weights)) => {
-                (Action::AddPrivate(weights.take(index)), false)
+                (Action::AddPrivate(weights.take::<A>(index)?), false)
             }
             (Operation::Relinearize, _) if rescale => (Action::RelinearizeRescale, true),
             _ => (self.plain_action(index, step)?, false),

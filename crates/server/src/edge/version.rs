@@ -1,8 +1,8 @@
 //! One deployed version of a model, ready to process frames.
 
 use scuro_client::{Bundle, Model, PublicClient};
-use scuro_fhe::codec;
 use scuro_fhe::keys::{EvaluationKeys, PublicKey};
+use scuro_fhe::{AnyCiphertext, codec};
 use scuro_nn::data::{Prepared as Preprocessing, Preprocess};
 use scuro_nn::graph::Graph;
 use scuro_nn::reference::Executor;
@@ -138,9 +138,13 @@ fn prepare(manifest: &Manifest, model: &Model, weights: Option<&[u8]>) -> Result
         return Ok(Prepared::new(model.program(), scheme)?);
     };
     let bundle = Bundle::from_bytes(bytes).map_err(scuro_client::Error::from)?;
+    let first = bundle.ciphertexts.first();
+    let first = first.map(|bytes| AnyCiphertext::from_bytes(bytes, model.scheme()));
+    let first = first.transpose().map_err(scuro_client::Error::from)?;
     let weights = model.open_weights(bundle)?;
-    for weight in &weights {
-        check_key(manifest, Role::Weights.as_str(), KeyId(weight.key_id().0))?;
+    // All of them are under one key, or they are refused when they are read.
+    if let Some(first) = first {
+        check_key(manifest, Role::Weights.as_str(), KeyId(first.key_id().0))?;
     }
     Ok(Prepared::with_weights(model.program(), scheme, weights)?)
 }

@@ -1,8 +1,9 @@
 //! How each figure is taken.
 
 use std::hint::black_box;
+use std::sync::Arc;
 
-use scuro_client::{Protected, gather};
+use scuro_client::{Client, KeySet, Protected, gather};
 
 use super::subject::{Point, Subject};
 use crate::bench::case::{Sampling, Settings};
@@ -83,7 +84,10 @@ pub(super) fn size(settings: &Settings<'_>, point: Point) -> Result<Sampling, Fa
 pub(super) fn memory(settings: &Settings<'_>, point: Point) -> Result<Sampling, Failure> {
     let subject = Subject::get(settings, point)?;
     let workspace = Workspace::new(None)?;
-    fill(&workspace, &subject)?;
+    match point.private {
+        true => fill(&workspace, &subject)?,
+        false => fill_plain(&workspace, &subject)?,
+    }
     let account = workspace.evaluate(settings.threads, 1)?;
     let missing = || Failure::bad_input("bench.memory", "this system does not tell peak memory");
     let peak = account.peak_memory_bytes.ok_or_else(missing)?;
@@ -99,6 +103,16 @@ fn fill(workspace: &Workspace, subject: &Subject) -> Result<(), Failure> {
     let query = public.encrypt(&[&subject.inputs[0]], &mut secrets::generator()?)?;
     workspace.fill(model, &keys, &[query.to_bytes()])?;
     workspace.fill_weights(&protected.weights)
+}
+
+/// Writes a model whose weights are not encrypted, and one query.
+fn fill_plain(workspace: &Workspace, subject: &Subject) -> Result<(), Failure> {
+    let model = &subject.compiled.model;
+    let keys = KeySet::generate(model, &mut secrets::generator()?)?;
+    let client = Client::new(model, Arc::clone(&keys.secret))?;
+    let query = client.encrypt(&[&subject.inputs[0]], &mut secrets::generator()?)?;
+    workspace.fill(model, &keys, &[query.to_bytes()])?;
+    Ok(())
 }
 
 /// Images a second of processor time, in blocks of queries that read the weights once; of the block
