@@ -147,7 +147,7 @@ const FIGURES: &[(&str, &str, f64, &str)] = &[
     ),
     (
         "gomez.classifier.ckks.128.latency",
-        "BFV as in SEAL's examples, + HEXL, 50-bit t",
+        "SEAL's BFV examples, HEXL, 50-bit t",
         18_200.0,
         ZEN5,
     ),
@@ -159,13 +159,13 @@ const FIGURES: &[(&str, &str, f64, &str)] = &[
     ),
     (
         "gomez.classifier.bgv.128.latency",
-        "BFV as in SEAL's examples, + HEXL, 20-bit t",
+        "SEAL's BFV examples, HEXL, 20-bit t",
         6900.0,
         ZEN5,
     ),
     (
         "gomez.classifier.bgv.128.latency",
-        "BFV as in SEAL's examples, + HEXL, 50-bit t",
+        "SEAL's BFV examples, HEXL, 50-bit t",
         18_200.0,
         ZEN5,
     ),
@@ -189,7 +189,7 @@ const FIGURES: &[(&str, &str, f64, &str)] = &[
     ),
     (
         "gomez.last-layer.bgv.128.latency",
-        "BFV as in SEAL's examples, + HEXL",
+        "SEAL's BFV examples, HEXL",
         1340.0,
         ZEN5,
     ),
