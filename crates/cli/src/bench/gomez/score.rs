@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::subject::{Network, Point, Scheme};
+use super::subject::{Network, Point, Scheme, Subject};
 use crate::bench::case::{Sampling, Settings};
 use crate::compiled::{self, Compiled};
 use crate::errors::Failure;
@@ -212,8 +212,9 @@ pub(super) fn whole(
     point: Point,
     mode: Mode,
 ) -> Result<Sampling, Failure> {
-    let path = model(settings, "cifar10-he.onnx")?;
-    let compiled = compiled(settings, &path, point, Data::Cifar10)?;
+    // Without it there would be a network with random weights.
+    model(settings, "cifar10-he.onnx")?;
+    let subject = Subject::get(settings, point)?;
     let limit = match (mode, settings.full) {
         (Mode::Encrypted, true) => WHOLE_IMAGES,
         (Mode::Encrypted, false) => WHOLE_QUICK_IMAGES,
@@ -221,7 +222,7 @@ pub(super) fn whole(
         (_, false) => QUICK_IMAGES,
     };
     let images = Data::Cifar10.test(settings, limit)?;
-    let score = accuracy::score_compiled(settings.context, &compiled, images, mode)?;
+    let score = accuracy::score_compiled(settings.context, &subject.compiled, images, mode)?;
     Ok(Sampling::single(score.agreement, score.threads).note(told(&score)))
 }
 
