@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use rand_chacha::ChaCha20Rng;
-use rand_core::{Rng, SeedableRng};
+use rand_core::SeedableRng;
 use scuro_compiler::{Options, compile};
 use scuro_fhe::AnyCiphertext;
 use scuro_fhe::Context;
@@ -20,48 +20,11 @@ use scuro_runtime::encrypted::Prepared;
 use scuro_runtime::simulate::Simulator;
 use scuro_runtime::{RuntimeError, clear};
 
+use super::common::Random;
+
 const EXAMPLES: usize = 24;
 /// Predicted deviations that an output may be off by.
 const DEVIATIONS: f64 = 10.0;
-
-struct Random(ChaCha20Rng);
-
-impl Random {
-    fn unit(&mut self) -> f32 {
-        (self.0.next_u32() >> 8) as f32 / (1u32 << 24) as f32
-    }
-
-    fn tensor(&mut self, shape: &[usize], scale: f32) -> Tensor {
-        let count = shape.iter().product();
-        let data = (0..count)
-            .map(|_| (2.0 * self.unit() - 1.0) * scale)
-            .collect();
-        Tensor::new(shape.to_vec(), data).unwrap()
-    }
-
-    fn dense(&mut self, outputs: usize, inputs: usize) -> Op {
-        let weight = self.tensor(&[outputs, inputs], (3.0 / inputs as f32).sqrt());
-        Op::Dense {
-            weight,
-            bias: Some(self.tensor(&[outputs], 0.2)),
-        }
-    }
-
-    fn conv(&mut self, maps: usize, depth: usize, window: Window, groups: usize) -> Op {
-        let [height, width] = window.kernel;
-        let fan_in = (depth / groups * height * width) as f32;
-        let shape = [maps, depth / groups, height, width];
-        let weight = self.tensor(&shape, (3.0 / fan_in).sqrt());
-        let bias = Some(self.tensor(&[maps], 0.2));
-        Op::Conv2d {
-            weight,
-            bias,
-            window,
-            dilation: [1, 1],
-            groups,
-        }
-    }
-}
 
 /// The batch of examples: `[element][slot]`, the slots after the examples zero.
 fn query(program: &Program, examples: &[Tensor]) -> Vec<Vec<f64>> {
@@ -182,7 +145,7 @@ fn check(graph: &Graph, random: &mut Random) -> Program {
 }
 
 fn random(seed: u64) -> Random {
-    Random(ChaCha20Rng::seed_from_u64(seed))
+    Random::new(seed)
 }
 
 #[test]

@@ -2,13 +2,12 @@
 //! network.
 
 use rand_chacha::ChaCha20Rng;
-use rand_core::{Rng, SeedableRng};
-use scuro_client::{Client, KeySet, Model, Protected, PublicClient, gather, scatter};
+use rand_core::SeedableRng;
+use scuro_client::{Client, Model, Protected, gather, scatter};
 use scuro_compiler::{Arithmetic, CompileError, Options, Report, compile};
 use scuro_fhe::AnyCiphertext;
 use scuro_fhe::circuits::linear::encrypted::QUERIES_MAX;
 use scuro_fhe::flooding::Flooding;
-use scuro_fhe::keys::EvaluationKeys;
 use scuro_fhe::noise::{Noise, NoiseModel};
 use scuro_fhe::owner::{KeyGenerator, SecretKey};
 use scuro_nn::graph::{Graph, GraphBuilder, Op, Padding, Window};
@@ -20,51 +19,14 @@ use scuro_runtime::encrypted::Prepared;
 use scuro_runtime::simulate::Simulator;
 use scuro_runtime::{Observation, RuntimeError};
 
+use super::common::{Deployment, Random};
+
 /// Predicted deviations that an output may be off by; outputs are of size one.
 const DEVIATIONS: f64 = 6.0;
 /// What an output may be off by in any case: the reference computes in single precision.
 const SLACK: f64 = 1e-5;
 /// What clear run and decryption may be off by, relative to the values: both compute with doubles.
 const DOUBLES: f64 = 2e-14;
-
-struct Random(ChaCha20Rng);
-
-impl Random {
-    fn unit(&mut self) -> f32 {
-        (self.0.next_u32() >> 8) as f32 / (1u32 << 24) as f32
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        self.0.next_u32() as usize % bound
-    }
-
-    fn tensor(&mut self, shape: &[usize], scale: f32) -> Tensor {
-        let count = shape.iter().product();
-        let value = |_| (2.0 * self.unit() - 1.0) * scale;
-        Tensor::new(shape.to_vec(), (0..count).map(value).collect()).unwrap()
-    }
-
-    fn dense(&mut self, outputs: usize, inputs: usize) -> Op {
-        let weight = self.tensor(&[outputs, inputs], (3.0 / inputs as f32).sqrt());
-        let bias = Some(self.tensor(&[outputs], 0.2));
-        Op::Dense { weight, bias }
-    }
-
-    fn conv(&mut self, maps: usize, depth: usize, window: Window, groups: usize) -> Op {
-        let [height, width] = window.kernel;
-        let fan_in = (depth / groups * height * width) as f32;
-        let shape = [maps, depth / groups, height, width];
-        let weight = self.tensor(&shape, (3.0 / fan_in).sqrt());
-        let (bias, dilation) = (Some(self.tensor(&[maps], 0.2)), [1, 1]);
-        Op::Conv2d {
-            weight,
-            bias,
-            window,
-            dilation,
-            groups,
-        }
-    }
-}
 
 /// A convolution of random form (padding, stride beyond the kernel, groups), an activation of
 /// degree two or three, perhaps a residual sum, perhaps a pool, one or two dense layers.
@@ -126,97 +88,6 @@ fn network(random: &mut Random, arithmetic: Arithmetic) -> Graph {
     net.finish().unwrap()
 }
 
-/// Both sides of an encrypted evaluation, with fresh keys.
-struct Deployment {
-    client: Client,
-    /// Encrypts where the evaluator has no secret key.
-    public: Option<PublicClient>,
-    keys: EvaluationKeys,
-    prepared: Prepared,
-    rng: ChaCha20Rng,
-}
-
-impl Deployment {
-    fn new(program: &Program) -> Self {
-        let mut rng = ChaCha20Rng::seed_from_u64(3);
-        if program.weights == Weights::Plain {
-            let model = Model::new(program.clone()).unwrap();
-            let keys = KeySet::generate(&model, &mut rng).unwrap();
-            return Self {
-                client: Client::new(&model, keys.secret).unwrap(),
-                public: None,
-                keys: keys.evaluation,
-                prepared: Prepared::new(model.program(), model.scheme().clone()).unwrap(),
-                rng,
-            };
-        }
-        let Protected {
-            model,
-            weights,
-            keys,
-        } = Protected::new(program, &mut rng).unwrap();
-        let weights = model.open_weights(weights).unwrap();
-        let scheme = model.scheme().clone();
-        Self {
-            client: Client::new(&model, keys.secret).unwrap(),
-            keys: keys
-                .evaluation
-                .with_public_key(keys.public.clone())
-                .unwrap(),
-            public: Some(PublicClient::new(&model, keys.public)),
-            prepared: Prepared::with_weights(model.program(), scheme, weights).unwrap(),
-            rng,
-        }
-    }
-
-    fn encrypt(&mut self, image: &Tensor) -> Vec<AnyCiphertext> {
-        self.encrypt_all(&[&image.data])
-    }
-
-    /// One query with all the images.
-    fn encrypt_all(&mut self, images: &[&[f32]]) -> Vec<AnyCiphertext> {
-        let rng = &mut self.rng;
-        let query = match &self.public {
-            Some(public) => public.encrypt(images, rng).unwrap(),
-            None => self.client.encrypt(images, rng).unwrap(),
-        };
-        let mut runs = self.client.model().open_query(&query).unwrap();
-        assert_eq!(runs.len(), 1);
-        runs.remove(0)
-    }
-
-    fn decrypt(&self, reply: Vec<AnyCiphertext>) -> Vec<f64> {
-        self.decrypt_all(reply, 1).remove(0)
-    }
-
-    fn decrypt_all(&self, reply: Vec<AnyCiphertext>, images: usize) -> Vec<Vec<f64>> {
-        let reply = self.client.model().reply(images as u32, &[reply]).unwrap();
-        let predictions = self.client.decrypt(&reply).unwrap();
-        predictions.into_iter().map(|p| p.scores).collect()
-    }
-
-    fn evaluate(&self, query: &[AnyCiphertext]) -> Vec<AnyCiphertext> {
-        let (prepared, keys) = (&self.prepared, &self.keys);
-        prepared.evaluate(keys, query, 1, &mut |_| {}).unwrap()
-    }
-
-    /// The scores of the encrypted backend.
-    fn scores_of_all(&mut self, images: &[&[f32]]) -> Vec<Vec<f64>> {
-        let query = self.encrypt_all(images);
-        self.decrypt_all(self.evaluate(&query), images.len())
-    }
-
-    /// All slots of a reply, in units of the scores.
-    fn reveal(&self, program: &Program, reply: &[AnyCiphertext]) -> Vec<f64> {
-        let primes = self.client.model().context().parameters().q();
-        let scales = program.scales(&program.validate().unwrap(), primes);
-        let scale = scales[program.result.0 as usize];
-        let slots = |c| self.client.reveal(c, scale).unwrap();
-        let slots = reply.iter().flat_map(slots);
-        slots.map(|slot| slot * program.output.factor).collect()
-    }
-}
-
 /// The least noise budget of some ciphertexts; none of approximate numbers.
 fn least_budget(client: &Client, ciphertexts: &[AnyCiphertext]) -> Option<f64> {
     let budgets = ciphertexts.iter().map(|c| client.noise_budget(c).unwrap());
@@ -225,7 +96,7 @@ fn least_budget(client: &Client, ciphertexts: &[AnyCiphertext]) -> Option<f64> {
 }
 
 fn check(seed: u64, options: &Options) {
-    let mut random = Random(ChaCha20Rng::seed_from_u64(seed));
+    let mut random = Random::new(seed);
     let graph = network(&mut random, options.arithmetic);
     check_network(seed, &graph, &mut random, options);
 }
@@ -304,7 +175,7 @@ fn networks_with_encrypted_weights_compute_the_same() {
 
 #[test]
 fn pools_in_place_compute_the_same() {
-    let mut random = Random(ChaCha20Rng::seed_from_u64(47));
+    let mut random = Random::new(47);
     let mut net = GraphBuilder::new("pooled", [2, 12, 12]);
     let padding = Padding {
         top: 1,
@@ -416,7 +287,7 @@ fn shared_classifier(
 
 #[test]
 fn a_block_of_queries_gets_the_replies_that_each_gets_alone() {
-    let mut random = Random(ChaCha20Rng::seed_from_u64(60));
+    let mut random = Random::new(60);
     for arithmetic in [Arithmetic::Approximate, Arithmetic::Exact] {
         let (program, _, images) = classifier(&mut random, arithmetic);
         let mut deployment = Deployment::new(&program);
@@ -439,7 +310,7 @@ fn a_block_of_queries_gets_the_replies_that_each_gets_alone() {
 
 #[test]
 fn features_in_clear_give_the_answer_of_encrypted_ones() {
-    let mut random = Random(ChaCha20Rng::seed_from_u64(61));
+    let mut random = Random::new(61);
     let (approximate, exact) = (Arithmetic::Approximate, Arithmetic::Exact);
     for (arithmetic, shared) in [(approximate, 1), (exact, 1), (approximate, 4), (exact, 4)] {
         let (program, tolerance, images) = shared_classifier(&mut random, arithmetic, shared);
@@ -470,7 +341,7 @@ fn features_in_clear_give_the_answer_of_encrypted_ones() {
 
 #[test]
 fn features_in_clear_are_refused_where_the_first_weights_are_plain() {
-    let mut random = Random(ChaCha20Rng::seed_from_u64(62));
+    let mut random = Random::new(62);
     let mut net = GraphBuilder::new("plain", [8]);
     net.then(random.dense(3, 8));
     let images = [random.tensor(&[8], 1.0)];
@@ -485,7 +356,7 @@ fn features_in_clear_are_refused_where_the_first_weights_are_plain() {
 
 #[test]
 fn a_reply_decrypted_whole_shows_nothing_but_outputs() {
-    let mut random = Random(ChaCha20Rng::seed_from_u64(63));
+    let mut random = Random::new(63);
     for arithmetic in [Arithmetic::Approximate, Arithmetic::Exact] {
         let (program, tolerance, images) = classifier(&mut random, arithmetic);
         let mut deployment = Deployment::new(&program);
@@ -508,7 +379,7 @@ fn check_outputs_only(slots: &[f64], scores: &[f64], tolerance: f64) {
 
 #[test]
 fn a_reply_for_several_images_shows_nothing_but_outputs_of_these_images() {
-    let mut random = Random(ChaCha20Rng::seed_from_u64(65));
+    let mut random = Random::new(65);
     for arithmetic in [Arithmetic::Approximate, Arithmetic::Exact] {
         let (program, tolerance, images) = shared_classifier(&mut random, arithmetic, 4);
         let mut deployment = Deployment::new(&program);
@@ -527,7 +398,7 @@ fn a_reply_for_several_images_shows_nothing_but_outputs_of_these_images() {
 
 #[test]
 fn an_answer_depends_neither_on_its_place_nor_on_the_images_beside_it() {
-    let mut random = Random(ChaCha20Rng::seed_from_u64(66));
+    let mut random = Random::new(66);
     for arithmetic in [Arithmetic::Approximate, Arithmetic::Exact] {
         let (program, _, images) = shared_classifier(&mut random, arithmetic, 4);
         let images: Vec<&[f32]> = images.iter().map(|i| i.data.as_slice()).collect();
@@ -547,7 +418,7 @@ fn an_answer_depends_neither_on_its_place_nor_on_the_images_beside_it() {
 
 #[test]
 fn weights_that_do_not_belong_are_refused_before_anything_is_computed() {
-    let mut random = Random(ChaCha20Rng::seed_from_u64(64));
+    let mut random = Random::new(64);
     let (program, _, _) = classifier(&mut random, Arithmetic::Approximate);
     let mut rng = ChaCha20Rng::seed_from_u64(4);
     let mine = Protected::new(&program, &mut rng).unwrap();
@@ -623,7 +494,7 @@ fn a_flooded_reply_is_exact_and_its_noise_says_nothing_of_the_weights() {
         (72, Weights::Private),
         (73, Weights::Private),
     ] {
-        let mut random = Random(ChaCha20Rng::seed_from_u64(seed));
+        let mut random = Random::new(seed);
         let graph = network(&mut random, Arithmetic::Exact);
         let mut images: Vec<Tensor> = (0..8)
             .map(|_| random.tensor(graph.input_shape(), 1.0))
@@ -676,7 +547,7 @@ fn check_key_sizes(report: &Report, deployment: &Deployment) {
 
 #[test]
 fn an_approximate_reply_is_flooded_where_its_precision_bears_it() {
-    let mut random = Random(ChaCha20Rng::seed_from_u64(74));
+    let mut random = Random::new(74);
     let layer = random.dense(4, 70);
     let Op::Dense { weight, .. } = &layer else {
         panic!("a dense layer");
@@ -743,7 +614,7 @@ fn an_approximate_reply_is_flooded_where_its_precision_bears_it() {
 
 #[test]
 fn an_evaluator_without_the_public_key_refuses_to_answer() {
-    let mut random = Random(ChaCha20Rng::seed_from_u64(75));
+    let mut random = Random::new(75);
     let (program, _, images) = classifier(&mut random, Arithmetic::Exact);
     let mut net = GraphBuilder::new("linear", [70]);
     net.then(random.dense(4, 70));

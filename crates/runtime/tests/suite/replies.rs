@@ -1,7 +1,7 @@
 //! What a reply tells: whether it can be believed, and nothing of the features to who has no key.
 
 use rand_chacha::ChaCha20Rng;
-use rand_core::{Rng, SeedableRng};
+use rand_core::SeedableRng;
 use scuro_client::{Client, KeySet, Model, Prediction, Protected, gather};
 use scuro_compiler::{Arithmetic, Options, compile};
 use scuro_fhe::bgv::{BgvContext, Evaluator};
@@ -13,78 +13,31 @@ use scuro_program::{Flooding, Program, Weights};
 use scuro_runtime::RuntimeError;
 use scuro_runtime::encrypted::Prepared;
 
+use super::common::{Deployment, Random};
+
 const INPUTS: usize = 70;
 const BOTH: [Arithmetic; 2] = [Arithmetic::Approximate, Arithmetic::Exact];
 
-struct Random(ChaCha20Rng);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        Self(ChaCha20Rng::seed_from_u64(seed))
-    }
-
-    fn tensor(&mut self, shape: &[usize], scale: f32) -> Tensor {
-        let count = shape.iter().product();
-        let value = |_| (self.0.next_u32() as f32 / u32::MAX as f32 * 2.0 - 1.0) * scale;
-        Tensor::new(shape.to_vec(), (0..count).map(value).collect()).unwrap()
-    }
-
-    fn dense(&mut self, outputs: usize, inputs: usize) -> Op {
-        let weight = self.tensor(&[outputs, inputs], (3.0 / inputs as f32).sqrt());
-        let bias = Some(self.tensor(&[outputs], 0.2));
-        Op::Dense { weight, bias }
-    }
-
-    /// Two dense layers with a square between them.
-    fn classifier(&mut self, outputs: usize) -> Graph {
-        let mut net = GraphBuilder::new("classifier", [INPUTS]);
-        net.then(self.dense(20, INPUTS)).then(Op::Square);
-        net.then(self.dense(outputs, 20));
-        net.finish().unwrap()
-    }
-
-    fn images(&mut self, count: usize, scale: f32) -> Vec<Tensor> {
-        (0..count).map(|_| self.tensor(&[INPUTS], scale)).collect()
-    }
+/// Two dense layers with a square between them.
+fn classifier(random: &mut Random, outputs: usize) -> Graph {
+    let mut net = GraphBuilder::new("classifier", [INPUTS]);
+    net.then(random.dense(20, INPUTS)).then(Op::Square);
+    net.then(random.dense(outputs, 20));
+    net.finish().unwrap()
 }
 
-/// Both sides of an encrypted evaluation with plain weights.
-struct Deployment {
-    client: Client,
-    keys: EvaluationKeys,
-    prepared: Prepared,
-    rng: ChaCha20Rng,
+fn inputs(random: &mut Random, count: usize, scale: f32) -> Vec<Tensor> {
+    let image = |_| random.tensor(&[INPUTS], scale);
+    (0..count).map(image).collect()
 }
 
-impl Deployment {
-    fn new(program: &Program) -> Self {
-        let mut rng = ChaCha20Rng::seed_from_u64(3);
-        let model = Model::new(program.clone()).unwrap();
-        let keys = KeySet::generate(&model, &mut rng).unwrap();
-        Self {
-            client: Client::new(&model, keys.secret).unwrap(),
-            keys: keys.evaluation,
-            prepared: Prepared::new(model.program(), model.scheme().clone()).unwrap(),
-            rng,
-        }
-    }
+fn reply_to(deployment: &mut Deployment, image: &Tensor) -> Vec<AnyCiphertext> {
+    let query = deployment.encrypt(image);
+    deployment.evaluate(&query)
+}
 
-    fn evaluate(&mut self, image: &Tensor) -> Vec<AnyCiphertext> {
-        let query = self.client.encrypt(&[&image.data], &mut self.rng).unwrap();
-        let run = self.client.model().open_query(&query).unwrap().remove(0);
-        let (prepared, keys) = (&self.prepared, &self.keys);
-        prepared.evaluate(keys, &run, 1, &mut |_| {}).unwrap()
-    }
-
-    fn decrypt(&self, reply: Vec<AnyCiphertext>) -> Prediction {
-        let reply = self.client.model().reply(1, &[reply]).unwrap();
-        self.client.decrypt(&reply).unwrap().remove(0)
-    }
-
-    fn predict(&mut self, image: &Tensor) -> Prediction {
-        let reply = self.evaluate(image);
-        self.decrypt(reply)
-    }
+fn answer(deployment: &Deployment, reply: Vec<AnyCiphertext>) -> Prediction {
+    deployment.predictions(reply, 1).remove(0)
 }
 
 #[test]
@@ -95,8 +48,8 @@ fn an_answer_whose_values_grew_beyond_the_modulus_is_known_for_it() {
         (Arithmetic::Exact, Some(Flooding::Statistical { bits: 40 })),
     ] {
         let mut random = Random::new(76);
-        let graph = random.classifier(10);
-        let images = random.images(8, 1.0);
+        let graph = classifier(&mut random, 10);
+        let images = inputs(&mut random, 8, 1.0);
         let options = Options {
             input_range: Some((-50.0, 50.0)),
             arithmetic,
@@ -105,27 +58,30 @@ fn an_answer_whose_values_grew_beyond_the_modulus_is_known_for_it() {
         };
         let program = compile(&graph, &options, &images).unwrap().program;
         let mut deployment = Deployment::new(&program);
-        let marked = |images: &[Tensor], deployment: &mut Deployment| {
-            let marked = images.iter().map(|image| deployment.predict(image));
-            marked.filter(|answer| answer.overflowed).count()
+        let count = |images: &[Tensor], deployment: &mut Deployment| {
+            let marked = |image: &&Tensor| {
+                let reply = reply_to(deployment, image);
+                answer(deployment, reply).overflowed
+            };
+            images.iter().filter(marked).count()
         };
-        assert_eq!(marked(&images, &mut deployment), 0, "{arithmetic:?}");
-        let far = random.images(10, 50.0);
+        assert_eq!(count(&images, &mut deployment), 0, "{arithmetic:?}");
+        let far = inputs(&mut random, 10, 50.0);
         // Scores that wrapped lie anywhere: one in ten exact answers has none near the ends.
         let least = if arithmetic == Arithmetic::Exact {
             8
         } else {
             10
         };
-        assert!(marked(&far, &mut deployment) >= least, "{arithmetic:?}");
+        assert!(count(&far, &mut deployment) >= least, "{arithmetic:?}");
     }
 }
 
 #[test]
 fn an_exact_score_just_beyond_the_planned_range_is_known_for_it() {
     let mut random = Random::new(77);
-    let graph = random.classifier(4);
-    let images = random.images(8, 1.0);
+    let graph = classifier(&mut random, 4);
+    let images = inputs(&mut random, 8, 1.0);
     for weights in [Weights::Plain, Weights::Private] {
         let options = Options {
             input_range: Some((-50.0, 50.0)),
@@ -165,8 +121,8 @@ fn drowned(context: &std::sync::Arc<BgvContext>, reply: Vec<AnyCiphertext>) -> V
 #[test]
 fn an_exact_answer_without_noise_budget_is_known_for_it() {
     let mut random = Random::new(78);
-    let graph = random.classifier(1);
-    let images = random.images(8, 1.0);
+    let graph = classifier(&mut random, 1);
+    let images = inputs(&mut random, 8, 1.0);
     let options = Options {
         arithmetic: Arithmetic::Exact,
         ..Options::default()
@@ -178,11 +134,11 @@ fn an_exact_answer_without_noise_budget_is_known_for_it() {
     };
     let mut in_range = 0;
     for image in &images {
-        let reply = deployment.evaluate(image);
-        assert!(!deployment.decrypt(reply.clone()).overflowed);
-        let answer = deployment.decrypt(drowned(&context, reply));
-        assert!(answer.overflowed);
-        in_range += usize::from(!deployment.client.model().out_of_range(&answer.scores));
+        let reply = reply_to(&mut deployment, image);
+        assert!(!answer(&deployment, reply.clone()).overflowed);
+        let found = answer(&deployment, drowned(&context, reply));
+        assert!(found.overflowed);
+        in_range += usize::from(!deployment.client.model().out_of_range(&found.scores));
     }
     assert!(in_range > 0, "scores alone give some of them away, not all");
 }
@@ -208,8 +164,8 @@ fn protected(program: &Program) -> (Client, Prepared, EvaluationKeys, Evaluation
 fn replies_to_the_same_features_differ_and_decrypt_to_the_same_answer() {
     for arithmetic in BOTH {
         let mut random = Random::new(79);
-        let graph = random.classifier(4);
-        let images = random.images(8, 1.0);
+        let graph = classifier(&mut random, 4);
+        let images = inputs(&mut random, 8, 1.0);
         let options = Options {
             weights: Weights::Private,
             arithmetic,

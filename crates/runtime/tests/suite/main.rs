@@ -1,0 +1,6 @@
+//! Programs on ciphertexts, on simulated ones and in clear, through the public interface only.
+
+mod batch;
+mod common;
+mod replies;
+mod single_image;
