@@ -11,18 +11,20 @@ use crate::ring::Ring;
 /// Math:   y_i = [x_i·(B/b_i)^-1] mod b_i,  v = round(Σ y_i/b_i),  out_j = Σ y_i·(B/b_i) - v·B  mod
 ///         p_j, with B = Π b_i. That is the integer in (-B/2, B/2) with residues x_i, exactly,
 ///         unless it lies within 2^-40·B of ±B/2, where rounding in v may give the other
-///         representative
+///         representative. With factors: y_i of f·x_i, and g_j·out_j
 /// Source: Halevi, Polyakov, Shoup 2019, section 2.2 (the floating-point form of v)
 #[derive(Clone)]
 pub struct BaseConverter {
     from: Basis,
     to: Basis,
-    /// (B/b_i)^-1 mod b_i
+    /// f·(B/b_i)^-1 mod b_i
     inverses: Vec<Multiplier>,
     /// 1/b_i
     reciprocals: Vec<f64>,
-    /// per target prime: B/b_i mod p_j for every i, then -B mod p_j
+    /// per target prime: g_j·B/b_i mod p_j for every i, then -g_j·B mod p_j
     weights: Vec<Vec<u64>>,
+    /// g_j, where there are factors
+    factors: Option<Vec<Multiplier>>,
 }
 
 impl BaseConverter {
@@ -32,6 +34,42 @@ impl BaseConverter {
     /// [`Error::BasisOutOfRange`], or [`Error::BasesNotDisjoint`] if a basis is empty or they share
     /// a prime.
     pub fn new(ring: &Ring, from: Basis, to: Basis) -> Result<Self, Error> {
+        Self::build(ring, from, to, |_| 1, |_| 1)
+    }
+
+    /// Prepares the conversion of f·x, whose result is multiplied by g: at no cost, unless there is
+    /// a single source prime.
+    ///
+    /// Bounds: `before` gives f modulo a source prime, `after` g modulo a target prime, reduced
+    ///
+    /// # Errors
+    /// As [`BaseConverter::new`].
+    pub fn with_factors(
+        ring: &Ring,
+        from: Basis,
+        to: Basis,
+        before: impl Fn(Modulus) -> u64,
+        after: impl Fn(Modulus) -> u64,
+    ) -> Result<Self, Error> {
+        let factor = |i| {
+            let p = ring.prime(i).modulus();
+            p.multiplier(after(p))
+        };
+        to.check(ring)?;
+        let factors = to.iter().map(factor).collect();
+        Ok(Self {
+            factors: Some(factors),
+            ..Self::build(ring, from, to, before, &after)?
+        })
+    }
+
+    fn build(
+        ring: &Ring,
+        from: Basis,
+        to: Basis,
+        before: impl Fn(Modulus) -> u64,
+        after: impl Fn(Modulus) -> u64,
+    ) -> Result<Self, Error> {
         from.check(ring)?;
         to.check(ring)?;
         let shared = from.iter().any(|i| to.iter().any(|j| i == j));
@@ -41,14 +79,14 @@ impl BaseConverter {
         let sources: Vec<Modulus> = from.iter().map(|i| ring.prime(i).modulus()).collect();
         let mut inverses = Vec::with_capacity(sources.len());
         for (i, &b) in sources.iter().enumerate() {
-            inverses.push(b.multiplier(b.inv(product_except(&sources, Some(i), b))?));
+            let inverse = b.inv(product_except(&sources, Some(i), b))?;
+            inverses.push(b.multiplier(b.mul(before(b), inverse)));
         }
         let weights_for = |j| {
             let p = ring.prime(j).modulus();
             let punctured = (0..sources.len()).map(|i| product_except(&sources, Some(i), p));
-            punctured
-                .chain([p.neg(product_except(&sources, None, p))])
-                .collect()
+            let all = punctured.chain([p.neg(product_except(&sources, None, p))]);
+            all.map(|weight| p.mul(after(p), weight)).collect()
         };
         let weights = to.iter().map(weights_for).collect();
         let reciprocals = sources.iter().map(|b| 1.0 / b.value() as f64).collect();
@@ -58,6 +96,7 @@ impl BaseConverter {
             inverses,
             reciprocals,
             weights,
+            factors: None,
         })
     }
 
@@ -69,10 +108,9 @@ impl BaseConverter {
     pub fn convert(&self, ring: &Ring, outs: &mut [&mut [u64]], xs: &[&[u64]]) {
         assert_eq!(xs.len(), self.from.len(), "one row per source prime");
         assert_eq!(outs.len(), self.to.len(), "one row per target prime");
-        if let [x] = xs {
-            let source = ring.prime(self.from.modulus_index(0)).modulus();
-            for (out, j) in outs.iter_mut().zip(self.to.iter()) {
-                ring.prime(j).lift_centred(out, x, source);
+        if let ([x], None) = (xs, &self.factors) {
+            for (target, out) in outs.iter_mut().enumerate() {
+                self.convert_row(ring, target, out, x);
             }
             return;
         }
@@ -105,6 +143,10 @@ impl BaseConverter {
         let n = ring.degree();
         assert_eq!(rows.len(), n * self.prepared_rows(), "rows to prepare");
         if self.from.len() == 1 {
+            if self.factors.is_some() {
+                let prime = ring.prime(self.from.modulus_index(0));
+                prime.mul_scalar_assign(rows, self.inverses[0]);
+            }
             return;
         }
         let (digits, overflow) = rows.split_at_mut(n * self.from.len());
@@ -122,7 +164,7 @@ impl BaseConverter {
     /// [`BaseConverter::convert_row`], transformed.
     pub fn transform_row(&self, ring: &Ring, target: usize, out: &mut [u64], prepared: &[u64]) {
         let prime = ring.prime(self.to.modulus_index(target));
-        if self.from.len() == 1 {
+        if self.from.len() == 1 && self.factors.is_none() {
             let source = ring.prime(self.from.modulus_index(0)).modulus();
             return prime.forward_lifted(out, prepared, source);
         }
@@ -136,6 +178,9 @@ impl BaseConverter {
         if self.from.len() == 1 {
             let source = ring.prime(self.from.modulus_index(0)).modulus();
             prime.lift_centred(out, prepared, source);
+            if let Some(factors) = &self.factors {
+                prime.mul_scalar_assign(out, factors[target]);
+            }
             return;
         }
         let rows: Vec<&[u64]> = prepared.chunks_exact(ring.degree()).collect();

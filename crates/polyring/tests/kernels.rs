@@ -582,6 +582,32 @@ fn check_conversion(ring: &Ring, sources: usize, seed: u64) {
     for (i, out) in outs.iter().enumerate() {
         assert_eq!(out, poly.limb(4 + i), "{} target {i}", ring.kernel());
     }
+    // With f = -3^-1 and g = -3 the factors undo each other but for multiples of the sources'
+    // product B: -3·[-3^-1·x] = x + k·B with |k| <= 2.
+    let bases = [0..sources, 4..moduli.len()].map(Basis::range);
+    let [from, to] = bases;
+    let before = |b: Modulus| b.neg(b.inv(3).unwrap());
+    let converter = BaseConverter::with_factors(ring, from, to, before, |p| p.neg(3)).unwrap();
+    let mut slices: Vec<&mut [u64]> = outs.iter_mut().map(Vec::as_mut_slice).collect();
+    converter.convert(ring, &mut slices, &xs);
+    let primes: Vec<Modulus> = ring.moduli().collect();
+    let multiple = |p: Modulus, k: i64| {
+        let product = primes[..sources].iter();
+        let product = product.fold(1, |product, b| p.mul(product, p.reduce(b.value())));
+        p.mul(p.reduce_signed(k), product)
+    };
+    for c in 0..n {
+        let holds = |k: i64| {
+            let mut targets = outs.iter().zip(&primes[4..]).enumerate();
+            targets.all(|(i, (out, &p))| out[c] == p.add(poly.limb(4 + i)[c], multiple(p, k)))
+        };
+        assert_eq!(
+            (-2..=2).filter(|&k| holds(k)).count(),
+            1,
+            "{}",
+            ring.kernel()
+        );
+    }
 }
 
 #[test]

@@ -2,14 +2,20 @@
 
 use std::sync::Arc;
 
-use scuro_polyring::{BaseConverter, Basis, MODULUS_BITS_MAX, Multiplier, Ring, primes};
+use scuro_polyring::{
+    BaseConverter, Basis, DOT_TERMS_MAX, MODULUS_BITS_MAX, Modulus, Ring, primes,
+};
 
 use crate::bgv::BgvContext;
 use crate::context::Context;
 use crate::error::Error;
 
 /// Most products that are summed before they are scaled.
-pub const SUM_TERMS_MAX: usize = 256;
+pub const SUM_TERMS_MAX: usize = DOT_TERMS_MAX / 2;
+
+/// Bits of P above Q: rounding P/Q times a factor then costs a product some hundredth of the noise
+/// that two fresh factors give it.
+pub(crate) const MARGIN_BITS: f64 = 6.0;
 
 /// A parameter set with a plaintext prime, and the tables of products.
 pub struct BfvContext {
@@ -17,20 +23,20 @@ pub struct BfvContext {
     /// The ring modulo the ciphertext primes and then the auxiliary ones
     ring: Ring,
     levels: Vec<ScaleTables>,
-    /// t modulo every prime of the ring
-    plain: Vec<Multiplier>,
 }
 
-/// From Q_level to round(t x / Q_level).
+/// Conversions between the primes of Q = Q_level and auxiliary primes of product P >= 2^6 Q.
 pub(crate) struct ScaleTables {
-    /// From Q_level to the auxiliary primes.
+    /// Left factors: x over Q to x over P.
     pub(crate) lift: BaseConverter,
-    /// Back.
-    pub(crate) lower: BaseConverter,
+    /// Right factors: x over Q to round(P/Q x) over P, which is -[P x]_Q / Q.
+    pub(crate) scale: BaseConverter,
+    /// Scaled right factors: x over P to t/P x over Q, one part of t/P times a product.
+    pub(crate) back: BaseConverter,
+    /// Products: x over P to -[t x]_P / P over Q, the other part.
+    pub(crate) remainder: BaseConverter,
     /// Ring indices of the auxiliary primes.
     pub(crate) auxiliary: Basis,
-    /// Q_level^-1 modulo each.
-    pub(crate) inverses: Vec<Multiplier>,
 }
 
 impl BfvContext {
@@ -45,21 +51,19 @@ impl BfvContext {
         let used: Vec<u64> = q.iter().chain(parameters.p()).copied().chain([t]).collect();
         let order = parameters.ring().root_order(parameters.log_n());
         let top = parameters.max_level();
-        let count = auxiliary_count(core, t, top);
+        let count = auxiliary_count(core, top);
         let auxiliary = primes::ntt_primes(MODULUS_BITS_MAX, order, count, &used)?;
         let moduli: Vec<u64> = q.iter().copied().chain(auxiliary).collect();
         let (kind, kernel) = (parameters.ring(), core.ring().kernel());
         let ring = Ring::new(kind, parameters.log_n(), &moduli, kernel)?;
         let tables = |level| {
             let first = q.len();
-            let auxiliary = Basis::range(first..first + auxiliary_count(core, t, level));
-            scale_tables(&ring, level, auxiliary)
+            let auxiliary = Basis::range(first..first + auxiliary_count(core, level));
+            ScaleTables::new(&ring, t, level, auxiliary)
         };
-        let plain = ring.moduli().map(|q| q.multiplier(q.reduce(t)));
         Ok(Arc::new(Self {
             exact: Arc::clone(exact),
             levels: (0..=top).map(tables).collect::<Result<_, _>>()?,
-            plain: plain.collect(),
             ring,
         }))
     }
@@ -94,11 +98,6 @@ impl BfvContext {
     pub(crate) fn tables(&self, level: usize) -> &ScaleTables {
         &self.levels[level]
     }
-
-    /// t modulo every prime of the ring.
-    pub(crate) fn plain_residues(&self) -> &[Multiplier] {
-        &self.plain
-    }
 }
 
 impl std::fmt::Debug for BfvContext {
@@ -113,31 +112,41 @@ impl std::fmt::Debug for BfvContext {
     }
 }
 
-/// Auxiliary primes that hold t/Q times a sum of products.
+/// Auxiliary primes for products at a level.
 ///
-/// Operands are centred, below Q/2. A coefficient of a product has N terms, or 2N in the
-/// conjugate-invariant ring, and the middle part is two products: t/Q times that is at most
-/// t N Q terms. Half of B must be above, and 2 bits spare keep conversions away from B/2.
-fn auxiliary_count(context: &Context, t: u64, level: usize) -> usize {
-    let parameters = context.parameters();
-    let sum = (parameters.n() as f64 * SUM_TERMS_MAX as f64 * t as f64).log2();
-    let bits = parameters.log_q(level) + sum + 3.0;
+/// A product is only needed modulo QP: t/P times QP is a multiple of Q. So P has no room for its
+/// size, nor for the number of terms.
+fn auxiliary_count(context: &Context, level: usize) -> usize {
+    let bits = context.parameters().log_q(level) + MARGIN_BITS;
     // Primes next below 2^50.
     (bits / (f64::from(MODULUS_BITS_MAX) - 0.01)).ceil() as usize
 }
 
-fn scale_tables(ring: &Ring, level: usize, auxiliary: Basis) -> Result<ScaleTables, Error> {
-    let own = Basis::range(0..level + 1);
-    let inverse = |i: usize| {
-        let p = ring.prime(i).modulus();
-        let residue = |j| p.reduce(ring.prime(j).modulus().value());
-        let product = own.iter().fold(1, |product, j| p.mul(product, residue(j)));
-        Ok::<_, Error>(p.multiplier(p.inv(product)?))
-    };
-    Ok(ScaleTables {
-        lift: BaseConverter::new(ring, own.clone(), auxiliary.clone())?,
-        lower: BaseConverter::new(ring, auxiliary.clone(), own.clone())?,
-        inverses: auxiliary.iter().map(inverse).collect::<Result<_, _>>()?,
-        auxiliary,
-    })
+impl ScaleTables {
+    fn new(ring: &Ring, t: u64, level: usize, auxiliary: Basis) -> Result<Self, Error> {
+        let own = Basis::range(0..level + 1);
+        let product = |basis: &Basis, modulus: Modulus| {
+            let residues = basis.iter().map(|i| ring.prime(i).modulus().value());
+            residues.fold(1, |product, b| modulus.mul(product, modulus.reduce(b)))
+        };
+        // The primes of a ring are distinct, so that products have inverses.
+        let inverse = |basis: &Basis, modulus: Modulus| {
+            let inverse = modulus.inv(product(basis, modulus));
+            inverse.expect("a product of other primes is invertible")
+        };
+        let times_t = |modulus: Modulus, x: u64| modulus.mul(x, modulus.reduce(t));
+        let to_auxiliary = |before: &dyn Fn(Modulus) -> u64, after: &dyn Fn(Modulus) -> u64| {
+            BaseConverter::with_factors(ring, own.clone(), auxiliary.clone(), before, after)
+        };
+        let to_own = |before: &dyn Fn(Modulus) -> u64, after: &dyn Fn(Modulus) -> u64| {
+            BaseConverter::with_factors(ring, auxiliary.clone(), own.clone(), before, after)
+        };
+        Ok(Self {
+            lift: BaseConverter::new(ring, own.clone(), auxiliary.clone())?,
+            scale: to_auxiliary(&|q| product(&auxiliary, q), &|p| p.neg(inverse(&own, p)))?,
+            back: to_own(&|_| 1, &|q| times_t(q, inverse(&auxiliary, q)))?,
+            remainder: to_own(&|p| p.reduce(t), &|q| q.neg(inverse(&auxiliary, q)))?,
+            auxiliary: auxiliary.clone(),
+        })
+    }
 }

@@ -117,7 +117,7 @@ impl Evaluator {
         self.inner_product(&[ciphertext], &[ciphertext])
     }
 
-    /// Σ left_i * right_i, scaled once: three parts.
+    /// Σ left_i * right_i, scaled once: three parts. A right factor costs more than a left one.
     ///
     /// # Errors
     /// [`Error::LengthMismatch`] for lists of different or no length or of more than
@@ -139,7 +139,7 @@ impl Evaluator {
             operand.rlwe.check_parts(2)?;
         }
         let mut exact = first.clone();
-        exact.rlwe.parts = Products::new(&self.context, &left, &right).scaled();
+        exact.rlwe.parts = Products::new(&self.context, &left, &right).scaled().into();
         Ok(Ciphertext { exact })
     }
 

@@ -6,16 +6,16 @@
 //! those of BGV. What differs is the product of ciphertexts: t/Q times the product over the
 //! integers, rounded, which keeps the factor and needs no modulus switch to keep noise small.
 //!
-//! The product: both operands are extended from Q to QB with auxiliary primes B > 2 t N Q,
-//! multiplied there, and x becomes round(t x / Q) = (t x - \[t x\]_Q) / Q modulo B, exactly, which
-//! is brought back to Q.
+//! The product: with auxiliary primes of product P somewhat larger than Q, the second operand is
+//! scaled to round(P/Q b), both are extended to QP and multiplied there, and x becomes round(t x / P)
+//! = (t x - \[t x\]_P) / P modulo Q, exactly.
 //!
 //! Noise is that of phase - (Q/t) m, rounding of (Q/t) m included. For the same ciphertext that is
 //! what [`crate::bgv::NoiseModel`] predicts; products have a prediction of their own there.
 //!
 //! Source: Brakerski 2012; Fan, Vercauteren 2012; Bajard, Eynard, Hasan, Zucca 2016 and Halevi,
-//!     Polyakov, Shoup 2019 (products in residues); differs in that all conversions are of centred
-//!     integers and exact.
+//!     Polyakov, Shoup 2019 (products in residues); Kim, Polyakov, Zucca 2021 (one operand scaled
+//!     first); differs in that all conversions are of centred integers and exact.
 
 mod ciphertext;
 mod context;
@@ -23,5 +23,6 @@ mod evaluator;
 mod product;
 
 pub use ciphertext::{Ciphertext, Encoder, Plaintext, SeededCiphertext};
+pub(crate) use context::MARGIN_BITS;
 pub use context::{BfvContext, SUM_TERMS_MAX};
 pub use evaluator::Evaluator;

@@ -1,4 +1,12 @@
 //! Products of ciphertexts, scaled by t/Q.
+//!
+//! One factor of every product is taken to P/Q times itself first, rounded, so that t/Q times the
+//! product is t/P times what is computed.
+//!
+//! Math:   t/Q a b  =  t/P a b' + small,   b' = round(P/Q b),   over Q from residues modulo QP:
+//!         round(t/P x) = t/P x - [t x]_P / P   (mod q_i)
+//! Source: Kim, Polyakov, Zucca 2021, "Revisiting homomorphic encryption schemes for finite
+//!         fields", section 4.3 (HPSPOVERQ)
 
 use scuro_polyring::{AlignedBuffer, Ntt, Poly, PrimeRing};
 
@@ -11,148 +19,217 @@ pub(super) struct Products<'a> {
     context: &'a BfvContext,
     tables: &'a ScaleTables,
     level: usize,
-    /// The ciphertexts without repetition
-    operands: Vec<&'a bgv::Ciphertext>,
-    /// Left and right operand of every product
-    pairs: Vec<[usize; 2]>,
-    /// The operands' parts ready to be lifted to auxiliary primes, [operands][2][prepared rows][n]
-    prepared: AlignedBuffer,
+    left: Factors<'a>,
+    right: Factors<'a>,
+}
+
+/// The left or the right factors.
+struct Factors<'a> {
+    /// Without repetition
+    ciphertexts: Vec<&'a bgv::Ciphertext>,
+    /// Which of them stands in each product
+    indices: Vec<usize>,
+}
+
+/// Rows of both parts of every ciphertext, [ciphertexts][2][rows][n].
+struct Parts {
+    words: AlignedBuffer,
+    /// Words of one part
+    len: usize,
 }
 
 impl<'a> Products<'a> {
-    /// Prepares the sum of left_i * right_i, all of two parts at one level.
+    /// The sum of left_i * right_i, all of two parts at one level.
     pub(super) fn new(
         context: &'a BfvContext,
         left: &[&'a bgv::Ciphertext],
         right: &[&'a bgv::Ciphertext],
     ) -> Self {
         let level = left[0].level();
-        let mut operands: Vec<&bgv::Ciphertext> = Vec::with_capacity(2 * left.len());
-        let mut index = |ciphertext: &'a bgv::Ciphertext| {
-            let found = operands
-                .iter()
-                .position(|&known| std::ptr::eq(known, ciphertext));
-            found.unwrap_or_else(|| {
-                operands.push(ciphertext);
-                operands.len() - 1
-            })
-        };
-        let pairs = left.iter().zip(right).map(|(a, b)| [index(a), index(b)]);
-        let pairs = pairs.collect();
-        let mut products = Self {
+        Self {
             context,
             tables: context.tables(level),
             level,
-            operands,
-            pairs,
-            prepared: AlignedBuffer::default(),
-        };
-        products.prepare();
-        products
-    }
-
-    fn prepare(&mut self) {
-        let (ring, converter) = (self.context.ring(), &self.tables.lift);
-        let n = ring.degree();
-        let len = converter.prepared_rows() * n;
-        let mut prepared = AlignedBuffer::recycled(2 * self.operands.len() * len);
-        let parts = self.operands.iter().flat_map(|operand| operand.parts());
-        for (part, rows) in parts.zip(prepared.chunks_exact_mut(len)) {
-            rows[..part.words().len()].copy_from_slice(part.words());
-            for (i, row) in rows.chunks_exact_mut(n).take(self.level + 1).enumerate() {
-                ring.prime(i).inverse(row);
-            }
-            converter.prepare(ring, rows);
-        }
-        self.prepared = prepared;
-    }
-
-    /// round(t/Q Σ left_i * right_i), three parts over Q_level.
-    pub(super) fn scaled(&self) -> Vec<Poly<Ntt>> {
-        let n = self.context.ring().degree();
-        let own = self.tables.lift.prepared_rows() * n;
-        let len = own + self.tables.lower.prepared_rows() * n;
-        let mut sums = AlignedBuffer::recycled(3 * len);
-        self.own_rows(&mut sums);
-        self.auxiliary_rows(&mut sums, own);
-        sums.chunks_exact_mut(len)
-            .map(|part| {
-                let (own, auxiliary) = part.split_at_mut(own);
-                self.scale(own, auxiliary)
-            })
-            .collect()
-    }
-
-    /// Coefficients of the sums modulo the ciphertext primes.
-    fn own_rows(&self, sums: &mut AlignedBuffer) {
-        let (ring, n) = (self.context.ring(), self.context.ring().degree());
-        for row in 0..=self.level {
-            let rows = |operand: usize| {
-                let parts = self.operands[operand].parts();
-                [parts[0].limb(row), parts[1].limb(row)]
-            };
-            self.multiply(ring.prime(row), rows, rows_of(sums, row * n, n));
+            left: Factors::new(left),
+            right: Factors::new(right),
         }
     }
 
-    /// The same modulo the auxiliary primes, the first of which is at `start`.
-    fn auxiliary_rows(&self, sums: &mut AlignedBuffer, start: usize) {
-        let (ring, n) = (self.context.ring(), self.context.ring().degree());
-        let len = self.tables.lift.prepared_rows() * n;
-        let mut lifted = AlignedBuffer::recycled(2 * self.operands.len() * n);
-        for (target, i) in self.tables.auxiliary.iter().enumerate() {
-            let prepared = self.prepared.chunks_exact(len);
-            for (out, prepared) in lifted.chunks_exact_mut(n).zip(prepared) {
-                self.tables.lift.transform_row(ring, target, out, prepared);
-            }
-            let rows = |operand: usize| {
-                let (first, second) = lifted[2 * operand * n..][..2 * n].split_at(n);
-                [first, second]
-            };
-            let outs = rows_of(sums, start + target * n, n);
-            self.multiply(ring.prime(i), rows, outs);
-        }
-    }
-
-    /// The coefficients of the sums modulo one prime, from the rows of each operand.
-    fn multiply<'r>(
-        &self,
-        prime: &PrimeRing,
-        rows: impl Fn(usize) -> [&'r [u64]; 2],
-        [first, second, third]: [&mut [u64]; 3],
-    ) {
-        let a: Vec<_> = self.pairs.iter().map(|pair| rows(pair[0])).collect();
-        let b: Vec<_> = self.pairs.iter().map(|pair| rows(pair[1])).collect();
-        prime.tensor([&mut *first, &mut *second, &mut *third], &a, &b);
-        for out in [first, second, third] {
-            prime.inverse(out);
-        }
-    }
-
-    /// round(t x / Q) over Q from the coefficients of x.
-    fn scale(&self, own: &mut [u64], auxiliary: &mut [u64]) -> Poly<Ntt> {
+    /// round(t/Q Σ left_i * right_i), three parts over Q.
+    pub(super) fn scaled(&self) -> [Poly<Ntt>; 3] {
         let (ring, tables) = (self.context.ring(), self.tables);
-        let (n, plain) = (ring.degree(), self.context.plain_residues());
-        for (i, row) in own.chunks_exact_mut(n).take(self.level + 1).enumerate() {
-            ring.prime(i).mul_scalar_assign(row, plain[i]);
-        }
-        tables.lift.prepare(ring, own);
-        let mut remainder = AlignedBuffer::recycled(n);
-        let rows = auxiliary.chunks_exact_mut(n).zip(tables.auxiliary.iter());
-        for (target, (row, i)) in rows.enumerate() {
-            tables.lift.convert_row(ring, target, &mut remainder, own);
-            ring.prime(i).mul_scalar_assign(row, plain[i]);
-            ring.prime(i)
-                .sub_mul_scalar_assign(row, &remainder, tables.inverses[target]);
-        }
-        tables.lower.prepare(ring, auxiliary);
-        let core = self.context.context();
-        let mut out = Poly::recycled(core.ring(), core.basis(self.level));
-        for (target, row) in out.rows_mut() {
-            tables.lower.transform_row(ring, target, row, auxiliary);
+        let mut left = self.coefficients(&self.left, None);
+        let mut right = self.coefficients(&self.right, Some(&left));
+        left.iter_mut()
+            .for_each(|part| tables.lift.prepare(ring, part));
+        right
+            .iter_mut()
+            .for_each(|part| tables.scale.prepare(ring, part));
+        let len = tables.back.prepared_rows() * ring.degree();
+        let mut scaled = Parts::new(&self.right, len);
+        let mut sums = AlignedBuffer::recycled(3 * len);
+        self.auxiliary_rows([&left, &right], &mut scaled, &mut sums);
+        scaled
+            .iter_mut()
+            .for_each(|part| tables.back.prepare(ring, part));
+        let mut out = self.own_rows(&scaled);
+        for (part, rows) in out.iter_mut().zip(sums.chunks_exact_mut(len)) {
+            self.add_remainder(part, rows);
         }
         out
     }
+
+    /// Coefficients of every ciphertext, with room to prepare them; those of the left factors are
+    /// known when the right ones are wanted.
+    fn coefficients(&self, factors: &Factors<'_>, known: Option<&Parts>) -> Parts {
+        let ring = self.context.ring();
+        let n = ring.degree();
+        let mut all = Parts::new(factors, self.tables.lift.prepared_rows() * n);
+        let len = all.len;
+        let pairs = all.words.chunks_exact_mut(2 * len);
+        for (ciphertext, pair) in factors.ciphertexts.iter().zip(pairs) {
+            if let Some((known, index)) = known.zip(self.left.position(ciphertext)) {
+                pair.copy_from_slice(&known.words[2 * index * len..][..2 * len]);
+                continue;
+            }
+            for (part, rows) in ciphertext.parts().iter().zip(pair.chunks_exact_mut(len)) {
+                rows[..part.words().len()].copy_from_slice(part.words());
+                for (i, row) in rows.chunks_exact_mut(n).take(self.level + 1).enumerate() {
+                    ring.prime(i).inverse(row);
+                }
+            }
+        }
+        all
+    }
+
+    /// Modulo the auxiliary primes, from prepared factors: coefficients of the right ones times P/Q
+    /// to `scaled`, those of the sums of products with these to `sums`.
+    fn auxiliary_rows(
+        &self,
+        [left, right]: [&Parts; 2],
+        scaled: &mut Parts,
+        sums: &mut AlignedBuffer,
+    ) {
+        let (ring, tables, n) = (
+            self.context.ring(),
+            self.tables,
+            self.context.ring().degree(),
+        );
+        let [mut lefts, mut rights] = [&self.left, &self.right].map(|f| f.rows(n));
+        for (target, i) in tables.auxiliary.iter().enumerate() {
+            let prime = ring.prime(i);
+            for (out, part) in lefts.chunks_exact_mut(n).zip(left.iter()) {
+                tables.lift.transform_row(ring, target, out, part);
+            }
+            let parts = right.iter().zip(scaled.iter_mut());
+            for (out, (part, scaled)) in rights.chunks_exact_mut(n).zip(parts) {
+                let row = &mut scaled[target * n..][..n];
+                tables.scale.convert_row(ring, target, row, part);
+                out.copy_from_slice(row);
+                prime.forward(out);
+            }
+            let mut outs = rows_of(sums, target * n, n);
+            let products = outs.each_mut().map(|out| &mut **out);
+            let (left, right) = (|k| pair(&lefts, k, n), |k| pair(&rights, k, n));
+            self.multiply(prime, left, right, products);
+            outs.into_iter().for_each(|out| prime.inverse(out));
+        }
+    }
+
+    /// t/P times the sums modulo the ciphertext primes, from right factors that are prepared to
+    /// come back.
+    fn own_rows(&self, scaled: &Parts) -> [Poly<Ntt>; 3] {
+        let (ring, core) = (self.context.ring(), self.context.context());
+        let (n, basis) = (ring.degree(), core.basis(self.level));
+        let mut out = [(); 3].map(|()| Poly::recycled(core.ring(), basis.clone()));
+        let mut rights = self.right.rows(n);
+        for row in 0..=self.level {
+            for (out, part) in rights.chunks_exact_mut(n).zip(scaled.iter()) {
+                self.tables.back.transform_row(ring, row, out, part);
+            }
+            let left = |k: usize| {
+                let parts = self.left.ciphertexts[k].parts();
+                [parts[0].limb(row), parts[1].limb(row)]
+            };
+            let outs = out.each_mut().map(|part| part.limb_mut(row));
+            self.multiply(ring.prime(row), left, |k| pair(&rights, k, n), outs);
+        }
+        out
+    }
+
+    /// Adds -[t x]_P / P to the part that has t/P x, from the coefficients of x modulo P.
+    fn add_remainder(&self, part: &mut Poly<Ntt>, rows: &mut [u64]) {
+        let (ring, remainder) = (self.context.ring(), &self.tables.remainder);
+        remainder.prepare(ring, rows);
+        let mut lowered = AlignedBuffer::recycled(ring.degree());
+        for (i, row) in part.rows_mut() {
+            remainder.transform_row(ring, i, &mut lowered, rows);
+            ring.prime(i).add_assign(row, &lowered);
+        }
+    }
+
+    /// The sums modulo one prime, from the rows of each factor.
+    fn multiply<'r>(
+        &self,
+        prime: &PrimeRing,
+        left: impl Fn(usize) -> [&'r [u64]; 2],
+        right: impl Fn(usize) -> [&'r [u64]; 2],
+        outs: [&mut [u64]; 3],
+    ) {
+        let a: Vec<_> = self.left.indices.iter().map(|&k| left(k)).collect();
+        let b: Vec<_> = self.right.indices.iter().map(|&k| right(k)).collect();
+        prime.tensor(outs, &a, &b);
+    }
+}
+
+impl<'a> Factors<'a> {
+    fn new(list: &[&'a bgv::Ciphertext]) -> Self {
+        let mut factors = Self {
+            ciphertexts: Vec::with_capacity(list.len()),
+            indices: Vec::with_capacity(list.len()),
+        };
+        for ciphertext in list {
+            let index = factors.position(ciphertext).unwrap_or_else(|| {
+                factors.ciphertexts.push(ciphertext);
+                factors.ciphertexts.len() - 1
+            });
+            factors.indices.push(index);
+        }
+        factors
+    }
+
+    fn position(&self, ciphertext: &bgv::Ciphertext) -> Option<usize> {
+        let mut known = self.ciphertexts.iter();
+        known.position(|&known| std::ptr::eq(known, ciphertext))
+    }
+
+    /// Room for one row of every part.
+    fn rows(&self, n: usize) -> AlignedBuffer {
+        AlignedBuffer::recycled(2 * self.ciphertexts.len() * n)
+    }
+}
+
+impl Parts {
+    fn new(factors: &Factors<'_>, len: usize) -> Self {
+        Self {
+            words: AlignedBuffer::recycled(2 * factors.ciphertexts.len() * len),
+            len,
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u64]> {
+        self.words.chunks_exact(self.len)
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut [u64]> {
+        self.words.chunks_exact_mut(self.len)
+    }
+}
+
+/// The rows of both parts of ciphertext `k`.
+fn pair(rows: &[u64], k: usize, n: usize) -> [&[u64]; 2] {
+    let (first, second) = rows[2 * k * n..][..2 * n].split_at(n);
+    [first, second]
 }
 
 /// The same `n` words of three parts.

@@ -1,6 +1,7 @@
 //! Prediction of noise.
 
 use super::BgvContext;
+use crate::bfv;
 use crate::flooding::Flooding;
 use crate::noise::{self, Noise};
 
@@ -63,6 +64,8 @@ impl NoiseModel {
     /// As integers the phases are (Q/t) m_i + e_i + Q k_i, where k_i is the overflow of c_0 + c_1 s
     /// with coefficients up to Q/2, so t/Q times the product is (Q/t) m_1 m_2 and
     /// (m_1 + t k_1) e_2 + (m_2 + t k_2) e_1 + (t/Q) e_1 e_2, up to multiples of Q, and rounding.
+    /// Rounding P/Q times the second factor, with P >= 2^6 Q, adds (m_1 + t k_1) r Q/P, where r is
+    /// the error of a rescaling.
     pub fn mul_scale_invariant(&self, left: Noise, right: Noise, level: usize) -> Noise {
         // k is (c_0 + c_1 s) / Q - m/t - e/Q, and the parts over Q have coefficients of at most
         // 1/2, as rounding errors do.
@@ -73,7 +76,8 @@ impl NoiseModel {
             bound: self.plain * (around.bound + 1.0),
         };
         let cross = self.plain / self.primes[..=level].iter().product::<f64>();
-        let sides = left.plus(right);
+        let rounded = self.core.rescale().times((-bfv::MARGIN_BITS).exp2());
+        let sides = left.plus(right).plus(rounded);
         Noise {
             std: factor.std * sides.std + cross * left.std * right.std,
             bound: factor.bound * sides.bound + cross * left.bound * right.bound,
