@@ -3,12 +3,19 @@
 use std::fs::File;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 /// Lines of a configuration that lets everyone in.
 pub const OPEN: &str = "allow_anonymous true\n";
+
+/// Longest that a broker may take to start.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Ports that the system gives to nobody unasked: its own begin at 32,768.
+const PORTS: RangeInclusive<u16> = 20_000..=32_000;
 
 /// The broker's program; without it a test is skipped, unless in CI.
 ///
@@ -34,13 +41,22 @@ pub fn program() -> Option<PathBuf> {
     found
 }
 
-/// A port of this machine that nobody has.
+/// A port of this machine that nobody has. While its broker is away, no connection that goes out
+/// takes it.
 ///
 /// # Panics
 /// If there is none.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("port");
-    listener.local_addr().expect("address").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Processes that run side by side begin far from each other.
+    let first = std::process::id().wrapping_mul(101);
+    let count = u32::from(PORTS.end() - PORTS.start());
+    let port = |_| {
+        let step = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % count;
+        PORTS.start() + u16::try_from(step).expect("a port")
+    };
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    (0..count).map(port).find(is_free).expect("a free port")
 }
 
 /// A broker on loopback that is killed when it is dropped.
@@ -76,13 +92,18 @@ impl Broker {
             .spawn()
             .map(|child| Self { child })
             .expect("a broker");
-        for _ in 0..200 {
-            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return broker;
-            }
+        broker.wait_for(port)
+    }
+
+    fn wait_for(mut self, port: u16) -> Self {
+        let start = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            let ended = self.child.try_wait().expect("a child");
+            assert!(ended.is_none(), "the broker has ended: {ended:?}");
+            assert!(start.elapsed() < PATIENCE, "the broker does not listen");
             std::thread::sleep(Duration::from_millis(25));
         }
-        panic!("the broker does not listen");
+        self
     }
 }
 
