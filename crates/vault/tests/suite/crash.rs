@@ -13,14 +13,13 @@ use scuro_vault::decryption::OpenModels;
 use scuro_vault::registry::ModelState;
 use scuro_vault::service::{ServeOptions, serve};
 use scuro_wire::https::Client;
-use scuro_wire::inference::{InferenceBatch, InferenceBatchReply, Outcome};
-use scuro_wire::limits::RESULTS_PER_PAGE;
-use scuro_wire::results::InferenceResult;
+use scuro_wire::inference::{InferenceAck, InferenceBatchReply, Outcome};
 use scuro_wire::tls::{Identity, VAULT_NAME};
 use scuro_wire::{Digest, QueryId, paths};
 
-use crate::common::{Desk, OURS, inference, key_source, queries, today};
-use crate::service::deployed;
+use crate::common::device::Device;
+use crate::common::{Desk, OURS, answers, eventually, key_source, queries, today};
+use crate::service::{lines, options};
 
 /// Names the vault that the child serves.
 const FOLDER: &str = "SCURO_TEST_VAULT";
@@ -40,11 +39,8 @@ async fn a_child_process_serves_the_vault_that_it_is_told() {
     let folder = Path::new(&folder);
     let vault = Vault::open(folder, &key_source(folder)).expect("opens");
     let options = ServeOptions {
-        listen: "127.0.0.1:0".parse().expect("address"),
         metrics: None,
-        results_file: Some(folder.join("results.jsonl")),
-        mqtt: None,
-        labels_only: false,
+        ..options(folder)
     };
     let started = |listening: scuro_vault::service::Listening| {
         let path = folder.join("address");
@@ -67,33 +63,50 @@ fn a_child_process_stores_versions_until_it_is_killed() {
     let folder = Path::new(&folder);
     let vault = Vault::open(folder, &key_source(folder)).expect("opens");
     loop {
-        OURS.store(&vault, today()).expect("stored");
+        vault.store(&OURS.as_new(), today()).expect("stored");
     }
 }
 
-#[test]
-fn a_registry_is_whole_whenever_the_process_that_writes_it_is_killed() {
-    let mut desk = Desk::new(today());
-    let folder = desk.folder.path().to_path_buf();
+/// A process that is killed when it is dropped, if not before.
+struct Victim(Child);
+
+impl Victim {
+    fn start(command: &mut Command) -> Self {
+        let started = command.stdout(Stdio::null()).spawn();
+        Self(started.expect("a child"))
+    }
+
+    fn kill(&mut self) {
+        self.0.kill().expect("killed");
+        self.0.wait().expect("gone");
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_registry_is_whole_whenever_the_process_that_writes_it_is_killed() {
+    let mut desk = Desk::new();
     for round in 0..KILLS as u64 {
-        let before = desk.vault.models().expect("list").len();
-        let executable = std::env::current_exe().expect("this test");
-        let mut child = Command::new(executable)
-            .args([
-                "--exact",
-                "crash::a_child_process_stores_versions_until_it_is_killed",
-            ])
-            .env(STORE, &folder)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("a child");
-        while desk.vault.models().expect("list").len() == before {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        std::thread::sleep(Duration::from_millis(3 * round));
-        child.kill().expect("killed");
-        child.wait().expect("gone");
-        desk.vault = Arc::new(Vault::open(&folder, &key_source(&folder)).expect("opens"));
+        let count = || desk.vault.models().expect("list").len();
+        let before = count();
+        let child = "crash::a_child_process_stores_versions_until_it_is_killed";
+        let mut child = Victim::start(
+            Command::new(std::env::current_exe().expect("this test"))
+                .args(["--exact", child])
+                .env(STORE, desk.folder.path()),
+        );
+        eventually("a version is stored", async || count() > before).await;
+        // Later in the next one each time.
+        tokio::time::sleep(Duration::from_millis(3 * round)).await;
+        child.kill();
+        desk.reopen();
         check_registry(&desk.vault);
     }
 }
@@ -115,67 +128,47 @@ fn check_registry(vault: &Vault) {
     }
 }
 
-/// The child; killed when it is dropped.
+/// A child that serves.
 struct Server {
-    process: Child,
+    process: Victim,
     address: String,
 }
 
 impl Server {
     /// Starts it, with a limit on the size of its files in blocks of 512 bytes.
     async fn start(folder: &Path, file_blocks: Option<u64>) -> Self {
-        let _ = std::fs::remove_file(folder.join("address"));
+        let told = folder.join("address");
+        let _ = std::fs::remove_file(&told);
         let executable = std::env::current_exe().expect("this test");
         let limit = file_blocks.map_or("unlimited".to_string(), |blocks| blocks.to_string());
         let script = "trap '' XFSZ; ulimit -f \"$1\"; shift; exec \"$@\"";
-        let process = Command::new("sh")
-            .args(["-c", script, "sh", &limit])
-            .arg(executable)
-            .args([
-                "--exact",
-                "crash::a_child_process_serves_the_vault_that_it_is_told",
-            ])
-            .env(FOLDER, folder)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("a child");
-        let mut server = Self {
-            process,
-            address: String::new(),
-        };
-        for _ in 0..600 {
-            if let Ok(address) = std::fs::read_to_string(folder.join("address")) {
-                server.address = address;
-                return server;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("the child does not serve");
+        let process = Victim::start(
+            Command::new("sh")
+                .args(["-c", script, "sh", &limit])
+                .arg(executable)
+                .args([
+                    "--exact",
+                    "crash::a_child_process_serves_the_vault_that_it_is_told",
+                ])
+                .env(FOLDER, folder),
+        );
+        eventually("the child serves", async || told.exists()).await;
+        let address = std::fs::read_to_string(&told).expect("an address");
+        Self { process, address }
     }
 
     fn client(&self, identity: &Identity) -> Client {
         let tls = identity.client_config().expect("client");
         Client::new(&self.address, VAULT_NAME, tls)
     }
-
-    fn kill(&mut self) {
-        self.process.kill().expect("killed");
-        self.process.wait().expect("gone");
-    }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// A vault with a deployed model, and the device's certificate.
-async fn site() -> (Desk, Digest, Identity) {
-    let desk = Desk::new(today());
-    let record = OURS.store(&desk.vault, today()).expect("stored");
-    let (cam, _device) = deployed(&desk, today()).await;
+/// A vault with a deployed model, and its device.
+async fn site() -> (Desk, Digest, Device) {
+    let desk = Desk::new();
+    let record = desk.store(&OURS);
+    let cam = desk.device().await;
+    desk.deploy("digits").await;
     (desk, record.deployment, cam)
 }
 
@@ -184,12 +177,17 @@ async fn post(client: &mut Client, path: &str, body: Vec<u8>) -> Option<(StatusC
     Some((sent.status, sent.body.to_vec()))
 }
 
+/// Registers all queries.
+async fn register(client: &mut Client, deployment: Digest) {
+    let batch = queries(deployment, 1..=QUERIES);
+    let body = serde_json::to_vec(&batch).expect("JSON");
+    let registered = post(client, paths::QUERIES, body).await;
+    assert_eq!(registered.expect("answered").0, StatusCode::OK);
+}
+
 /// Sends a batch; gives the receipts, or nothing if the connection broke.
 async fn send(client: &mut Client, deployment: Digest, numbers: &[u8]) -> Option<Receipts> {
-    let one = |n: &u8| inference(deployment, *n, OURS.reply((*n).into()));
-    let batch = InferenceBatch {
-        inferences: numbers.iter().map(one).collect(),
-    };
+    let batch = answers(deployment, numbers.iter().copied());
     let (status, body) = post(client, paths::INFERENCES, batch.to_bytes()).await?;
     if status != StatusCode::OK {
         return Some(Err(status));
@@ -197,40 +195,42 @@ async fn send(client: &mut Client, deployment: Digest, numbers: &[u8]) -> Option
     let reply: InferenceBatchReply = serde_json::from_slice(&body).expect("a reply");
     let done = |outcome| matches!(outcome, Outcome::Accepted | Outcome::Duplicate);
     assert!(reply.acks.iter().all(|ack| done(ack.outcome)));
-    let receipt =
-        |ack: scuro_wire::inference::InferenceAck| (ack.query_id, ack.receipt.expect("a receipt"));
+    let receipt = |ack: InferenceAck| (ack.query_id, ack.receipt.expect("a receipt"));
     Some(Ok(reply.acks.into_iter().map(receipt).collect()))
 }
 
 type Receipts = Result<Vec<(QueryId, u64)>, StatusCode>;
 
-/// Every receipt is for exactly one result on disk, and the file has the same results.
-fn check_books(folder: &Path, receipts: &BTreeMap<QueryId, u64>) {
-    let vault = Vault::open(folder, &key_source(folder)).expect("opens");
-    let results = vault.results(0, RESULTS_PER_PAGE).expect("page").results;
+/// Every query has one result on disk, the one of its receipt, and the file comes to have them too.
+async fn check_books(desk: &mut Desk, server: Server, receipts: &BTreeMap<QueryId, u64>) {
+    assert_eq!(receipts.len(), usize::from(QUERIES));
+    let file = desk.folder.path().join("results.jsonl");
+    let has_all = async || {
+        // The last line may be under way.
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        text.ends_with('\n') && text.lines().count() >= receipts.len()
+    };
+    eventually("a file with all results", has_all).await;
+    drop(server);
+    desk.reopen();
+    let results = desk.results();
     let on_disk: BTreeMap<QueryId, u64> = results.iter().map(|r| (r.query_id, r.seq)).collect();
     assert_eq!(on_disk.len(), results.len(), "a query is answered once");
-    for (query, receipt) in receipts {
-        assert_eq!(on_disk.get(query), Some(receipt));
-    }
-    let text = std::fs::read_to_string(folder.join("results.jsonl")).expect("file");
-    let parse = |line| serde_json::from_str::<InferenceResult>(line).expect("a whole line");
-    let lines: Vec<u64> = text.lines().map(|line| parse(line).seq).collect();
-    let expected: Vec<u64> = (1..=lines.len() as u64).collect();
-    assert_eq!(lines, expected, "every result once, in order");
+    assert_eq!(&on_disk, receipts);
+    let published: Vec<u64> = lines(&file).iter().map(|result| result.seq).collect();
+    let expected: Vec<u64> = (1..=QUERIES.into()).collect();
+    assert_eq!(published, expected, "every result once, in order");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_was_acknowledged_is_lost_or_doubled_by_killing_the_server() {
-    let (desk, deployment, cam) = site().await;
+    let (mut desk, deployment, cam) = site().await;
     let folder = desk.folder.path();
     let numbers: Vec<u8> = (1..=QUERIES).collect();
     let mut receipts = BTreeMap::new();
     let mut server = Server::start(folder, None).await;
-    let mut client = server.client(&cam);
-    let registration = serde_json::to_vec(&queries(deployment, &numbers)).expect("JSON");
-    let registered = post(&mut client, paths::QUERIES, registration).await;
-    assert_eq!(registered.map(|(status, _)| status), Some(StatusCode::OK));
+    let mut client = server.client(&cam.identity);
+    register(&mut client, deployment).await;
     let batches: Vec<&[u8]> = numbers.chunks(BATCH).collect();
     let between = batches.len() / KILLS;
     for (place, batch) in batches.iter().enumerate() {
@@ -240,54 +240,38 @@ async fn nothing_that_was_acknowledged_is_lost_or_doubled_by_killing_the_server(
             let pause = Duration::from_millis(2 + 7 * (place / between) as u64);
             let (answer, ()) = tokio::join!(sending, async {
                 tokio::time::sleep(pause).await;
-                server.kill();
+                server.process.kill();
             });
             receipts.extend(answer.and_then(Result::ok).unwrap_or_default());
             server = Server::start(folder, None).await;
-            client = server.client(&cam);
+            client = server.client(&cam.identity);
         }
         let answer = send(&mut client, deployment, batch).await;
-        receipts.extend(answer.expect("connected").expect("taken"));
-    }
-    assert_eq!(receipts.len(), usize::from(QUERIES));
-    let whole = || {
-        let text = std::fs::read_to_string(folder.join("results.jsonl")).unwrap_or_default();
-        text.lines().count() == usize::from(QUERIES)
-    };
-    for _ in 0..200 {
-        if whole() {
-            break;
+        for (query, receipt) in answer.expect("connected").expect("taken") {
+            assert_eq!(*receipts.entry(query).or_insert(receipt), receipt);
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    drop(server);
-    check_books(folder, &receipts);
+    check_books(&mut desk, server, &receipts).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_answered_with_507_and_nothing_acknowledged_is_lost() {
-    let (desk, deployment, cam) = site().await;
+    let (mut desk, deployment, cam) = site().await;
     let folder = desk.folder.path();
     let numbers: Vec<u8> = (1..=QUERIES).collect();
     let mut server = Server::start(folder, None).await;
-    let mut client = server.client(&cam);
-    let registration = serde_json::to_vec(&queries(deployment, &numbers)).expect("JSON");
-    post(&mut client, paths::QUERIES, registration)
-        .await
-        .expect("answered");
-    server.kill();
+    register(&mut server.client(&cam.identity), deployment).await;
+    server.process.kill();
     // Room for some results more than the larger of database and log.
     let size = |name| std::fs::metadata(folder.join(name)).map_or(0, |found| found.len());
     let room = size("vault.db").max(size("vault.db-wal")) + (64 << 10);
     let mut server = Server::start(folder, Some(room / 512)).await;
-    let mut client = server.client(&cam);
+    let mut client = server.client(&cam.identity);
     let mut receipts = BTreeMap::new();
     let mut refused = 0;
     for batch in numbers.chunks(BATCH) {
-        match send(&mut client, deployment, batch)
-            .await
-            .expect("the server lives on")
-        {
+        let sent = send(&mut client, deployment, batch).await;
+        match sent.expect("the server lives on") {
             Ok(taken) => receipts.extend(taken),
             Err(status) => {
                 assert_eq!(status, StatusCode::INSUFFICIENT_STORAGE);
@@ -299,18 +283,14 @@ async fn a_full_disk_is_answered_with_507_and_nothing_acknowledged_is_lost() {
         refused > 0 && !receipts.is_empty(),
         "{refused} batches refused"
     );
-    server.kill();
+    server.process.kill();
     let server = Server::start(folder, None).await;
-    let mut client = server.client(&cam);
+    let mut client = server.client(&cam.identity);
     for batch in numbers.chunks(BATCH) {
-        let taken = send(&mut client, deployment, batch)
-            .await
-            .expect("connected");
-        for (query, receipt) in taken.expect("taken") {
+        let sent = send(&mut client, deployment, batch).await;
+        for (query, receipt) in sent.expect("connected").expect("taken") {
             assert_eq!(*receipts.entry(query).or_insert(receipt), receipt);
         }
     }
-    assert_eq!(receipts.len(), usize::from(QUERIES));
-    drop(server);
-    check_books(folder, &receipts);
+    check_books(&mut desk, server, &receipts).await;
 }

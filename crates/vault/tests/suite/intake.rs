@@ -7,15 +7,13 @@ use scuro_vault::devices::PeerRole;
 use scuro_vault::intake::{INFERENCES_METRIC, Intake, QUERIES_METRIC};
 use scuro_wire::inference::{Inference, InferenceAck, InferenceBatch, Outcome};
 use scuro_wire::metrics::Metrics;
-use scuro_wire::query::{Registration, WithdrawalBatch};
-use scuro_wire::tls::Identity;
+use scuro_wire::query::{QueryAck, QueryBatch, Registration};
 use scuro_wire::{Digest, Role};
-use tokio::net::TcpListener;
 
 use crate::common::device::Device;
 use crate::common::{
-    DAY, Desk, IMAGE, OTHER, OURS, Protected, SHARED, STRANGER, inference, name, queries,
-    query_digest, query_id, today,
+    CAM, DAY, Desk, IMAGE, OTHER, OURS, Protected, SHARED, STRANGER, answers, artefact, inference,
+    name, queries, query_digest, query_id, today, withdrawals,
 };
 
 const MS: u64 = 1000;
@@ -27,7 +25,6 @@ struct Bench {
     metrics: Arc<Metrics>,
     deployment: Digest,
     _device: Device,
-    _files: tempfile::TempDir,
 }
 
 impl Bench {
@@ -36,11 +33,11 @@ impl Bench {
     }
 
     async fn of(model: &Protected) -> Self {
-        let desk = Desk::new(today());
-        let record = model.store(&desk.vault, today()).expect("stored");
-        let (device, files) = device(&desk, "cam-7").await;
-        deploy(&desk, "digits:1", "cam-7").await;
-        desk.enrol("cam-8", PeerRole::Device, "127.0.0.1:1", today());
+        let desk = Desk::new();
+        let record = desk.store(model);
+        let device = desk.device().await;
+        desk.deploy("digits:1").await;
+        desk.enrol("cam-8", PeerRole::Device, "127.0.0.1:1");
         let metrics = Arc::new(Metrics::default());
         Self {
             intake: Intake::new(Arc::clone(&desk.vault), Arc::clone(&metrics)),
@@ -48,45 +45,54 @@ impl Bench {
             deployment: record.deployment,
             desk,
             _device: device,
-            _files: files,
         }
     }
 
+    /// Registers queries that are new.
     fn register(&self, numbers: &[u8]) {
-        let batch = queries(self.deployment, numbers);
-        let reply = self
-            .intake
-            .register(&name("cam-7"), &batch, today() * MS)
-            .expect("on disk");
-        assert!(
-            reply
-                .acks
-                .iter()
-                .all(|ack| ack.status == Registration::Registered)
-        );
+        let found = self.try_register(numbers);
+        assert!(found.iter().all(|found| *found == Registration::Registered));
     }
 
     /// What becomes of registrations that may wait.
     fn try_register(&self, numbers: &[u8]) -> Vec<Registration> {
-        let batch = queries(self.deployment, numbers);
-        let reply = self
-            .intake
-            .register(&name("cam-7"), &batch, today() * MS)
-            .expect("on disk");
-        reply.acks.iter().map(|ack| ack.status).collect()
+        let batch = queries(self.deployment, numbers.iter().copied());
+        let acks = self.register_as(CAM, &batch);
+        acks.iter().map(|ack| ack.status).collect()
+    }
+
+    fn register_as(&self, who: &str, batch: &QueryBatch) -> Vec<QueryAck> {
+        let reply = self.intake.register(&name(who), batch, today() * MS);
+        reply.expect("on disk").acks
+    }
+
+    /// The code of a registration that is refused.
+    fn not_registered(&self, who: &str, batch: &QueryBatch) -> String {
+        let ack = self.register_as(who, batch).remove(0);
+        assert_eq!(ack.status, Registration::Refused);
+        ack.code.expect("a code")
     }
 
     /// Withdraws as a device; how many were forgotten.
     fn withdraw(&self, who: &str, numbers: &[u8]) -> u64 {
-        let queries = numbers.iter().map(|number| query_id(*number)).collect();
-        let reply = self
-            .intake
-            .withdraw(&name(who), &WithdrawalBatch { queries });
+        let batch = withdrawals(numbers.iter().copied());
+        let reply = self.intake.withdraw(&name(who), &batch);
         reply.expect("on disk").withdrawn
     }
 
+    /// An answer of our model.
+    fn answer(&self, number: u8, seed: u64) -> Inference {
+        inference(self.deployment, number, OURS.reply(seed))
+    }
+
+    /// Sends an answer that is taken.
+    fn is_taken(&self, inference: Inference) {
+        let ack = self.send(vec![inference]).remove(0);
+        assert_eq!((ack.outcome, ack.code), (Outcome::Accepted, None));
+    }
+
     fn send(&self, inferences: Vec<Inference>) -> Vec<InferenceAck> {
-        self.send_as("cam-7", inferences, today())
+        self.send_as(CAM, inferences, today())
     }
 
     fn send_as(&self, device: &str, inferences: Vec<Inference>, now: u64) -> Vec<InferenceAck> {
@@ -96,12 +102,7 @@ impl Bench {
     }
 
     fn results(&self) -> usize {
-        self.desk
-            .vault
-            .results(0, 1000)
-            .expect("page")
-            .results
-            .len()
+        self.desk.results().len()
     }
 
     /// The code of a refusal, which leaves no result and one count.
@@ -111,42 +112,17 @@ impl Bench {
         assert_eq!((ack.outcome, ack.receipt), (Outcome::Refused, None));
         assert_eq!(self.results(), before);
         let code = ack.code.expect("a code");
-        let labels = [("device", "cam-7"), ("outcome", "refused"), ("code", &code)];
+        let labels = [("device", CAM), ("outcome", "refused"), ("code", &code)];
         assert!(self.metrics.count(INFERENCES_METRIC, &labels) > 0);
         code
     }
-}
-
-pub(crate) async fn device(desk: &Desk, who: &str) -> (Device, tempfile::TempDir) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
-    let address = listener.local_addr().expect("address").to_string();
-    let identity: Identity = desk.enrol(who, PeerRole::Device, &address, today());
-    let files = tempfile::tempdir().expect("folder");
-    (
-        Device::start(&identity, listener, files.path()).await,
-        files,
-    )
-}
-
-pub(crate) async fn deploy(desk: &Desk, model: &str, who: &str) {
-    let model = model.parse().expect("a reference");
-    let deployed = desk
-        .vault
-        .deploy(&model, &name(who), None, today(), |_| ())
-        .await;
-    deployed.expect("deployed");
 }
 
 #[tokio::test]
 async fn a_reply_to_a_registered_query_is_decrypted_stored_and_receipted() {
     let bench = Bench::new().await;
     bench.register(&[1, 2]);
-    let reply = OURS.reply(50);
-    let sent = vec![
-        inference(bench.deployment, 1, reply.clone()),
-        inference(bench.deployment, 2, OURS.reply(51)),
-    ];
-    let acks = bench.send(sent);
+    let acks = bench.send(vec![bench.answer(1, 50), bench.answer(2, 51)]);
     assert!(
         acks.iter()
             .all(|ack| ack.outcome == Outcome::Accepted && ack.code.is_none())
@@ -173,10 +149,9 @@ async fn a_reply_to_a_registered_query_is_decrypted_stored_and_receipted() {
 async fn a_replay_gets_the_first_receipt_and_is_not_decrypted_again() {
     let bench = Bench::new().await;
     bench.register(&[1]);
-    let reply = OURS.reply(50);
-    let first = bench.send(vec![inference(bench.deployment, 1, reply.clone())]);
+    let first = bench.send(vec![bench.answer(1, 50)]);
     // Even rubbish is not looked at once the query is answered.
-    for again in [reply.clone(), b"rubbish".to_vec()] {
+    for again in [OURS.reply(50), b"rubbish".to_vec()] {
         let acks = bench.send(vec![inference(bench.deployment, 1, again)]);
         assert_eq!(
             (acks[0].outcome, acks[0].receipt),
@@ -184,7 +159,7 @@ async fn a_replay_gets_the_first_receipt_and_is_not_decrypted_again() {
         );
     }
     bench.register(&[2]);
-    let twice = vec![inference(bench.deployment, 2, OURS.reply(51)); 2];
+    let twice = vec![bench.answer(2, 51); 2];
     let acks = bench.send(twice);
     assert_eq!(acks[0].outcome, Outcome::Accepted);
     assert_eq!(
@@ -198,18 +173,14 @@ async fn a_replay_gets_the_first_receipt_and_is_not_decrypted_again() {
 async fn ciphertexts_that_answered_one_query_answer_no_other() {
     let bench = Bench::new().await;
     bench.register(&[1, 2, 3, 4]);
-    let recorded = OURS.reply(50);
-    bench.send(vec![inference(bench.deployment, 1, recorded.clone())]);
-    let replay = inference(bench.deployment, 2, recorded);
-    assert_eq!(bench.refused(replay), "reply.replayed");
+    bench.is_taken(bench.answer(1, 50));
+    assert_eq!(bench.refused(bench.answer(2, 50)), "reply.replayed");
     // Side by side in one request, only the first is taken.
-    let same = |number| inference(bench.deployment, number, OURS.reply(51));
-    let acks = bench.send(vec![same(3), same(4)]);
+    let acks = bench.send(vec![bench.answer(3, 51), bench.answer(4, 51)]);
     assert_eq!(acks[0].outcome, Outcome::Accepted);
     assert_eq!(acks[1].code.as_deref(), Some("reply.replayed"));
     // The query is still open for its own answer.
-    let own = inference(bench.deployment, 2, OURS.reply(52));
-    assert_eq!(bench.send(vec![own])[0].outcome, Outcome::Accepted);
+    bench.is_taken(bench.answer(2, 52));
     assert_eq!(bench.results(), 3);
 }
 
@@ -226,8 +197,7 @@ async fn queries_that_share_a_reply_get_an_image_each_and_no_image_answers_two()
         ..inference(bench.deployment, number, reply.to_bytes())
     };
     // One of them comes alone, as if the others had not been registered in time.
-    let acks = bench.send(vec![of(&reply, 2, 1)]);
-    assert_eq!(acks[0].outcome, Outcome::Accepted);
+    bench.is_taken(of(&reply, 2, 1));
     let all: Vec<_> = (0..3)
         .map(|image| of(&reply, image as u8 + 1, image))
         .collect();
@@ -236,7 +206,7 @@ async fn queries_that_share_a_reply_get_an_image_each_and_no_image_answers_two()
     let (accepted, duplicate) = (Outcome::Accepted, Outcome::Duplicate);
     assert_eq!(outcomes, [accepted, duplicate, accepted]);
     let expected = SHARED.client().decrypt(&reply).expect("decrypts");
-    let results = bench.desk.vault.results(0, 10).expect("page").results;
+    let results = bench.desk.results();
     for result in &results {
         let place = usize::from(result.query_id.0[0] - 1);
         let answer = &result.answers[0];
@@ -266,8 +236,7 @@ async fn two_requests_with_one_query_give_one_result() {
         .map(|_| {
             let (bench, numbers) = (Arc::clone(&bench), numbers.clone());
             std::thread::spawn(move || {
-                let one = |n: &u8| inference(bench.deployment, *n, OURS.reply((*n).into()));
-                let mut left: Vec<Inference> = numbers.iter().map(one).collect();
+                let mut left = answers(bench.deployment, numbers).inferences;
                 while !left.is_empty() {
                     let acks = bench.send(left.clone());
                     let retry = acks.iter().filter(|ack| ack.outcome == Outcome::Retry);
@@ -287,9 +256,8 @@ async fn two_requests_with_one_query_give_one_result() {
 async fn what_does_not_belong_to_its_query_is_refused() {
     let bench = Bench::new().await;
     bench.register(&[1]);
-    let good = inference(bench.deployment, 1, OURS.reply(50));
-    let unknown = inference(bench.deployment, 9, OURS.reply(50));
-    assert_eq!(bench.refused(unknown), "query.unknown");
+    let good = bench.answer(1, 50);
+    assert_eq!(bench.refused(bench.answer(9, 50)), "query.unknown");
     let digest = Inference {
         query_digest: query_digest(7),
         ..good.clone()
@@ -303,7 +271,7 @@ async fn what_does_not_belong_to_its_query_is_refused() {
     let stranger = bench.send_as("cam-8", vec![good.clone()], today());
     assert_eq!(stranger[0].code.as_deref(), Some("query.of-another-device"));
     assert_eq!(bench.results(), 0);
-    assert_eq!(bench.send(vec![good])[0].outcome, Outcome::Accepted);
+    bench.is_taken(good);
 }
 
 #[tokio::test]
@@ -340,8 +308,7 @@ async fn foreign_and_damaged_ciphertexts_are_refused_and_the_query_stays_open() 
         ..bundle.clone()
     };
     assert_eq!(code(crowd.to_bytes()), "reply.too-many-images");
-    let acks = bench.send(vec![inference(bench.deployment, 1, bundle.to_bytes())]);
-    assert_eq!(acks[0].outcome, Outcome::Accepted);
+    bench.is_taken(inference(bench.deployment, 1, bundle.to_bytes()));
 }
 
 /// A reply whose ciphertext claims other parameters, with a right checksum.
@@ -361,93 +328,61 @@ fn with_changed_parameters() -> Vec<u8> {
 async fn retired_and_expired_models_are_not_decrypted() {
     let bench = Bench::new().await;
     bench.register(&[1, 2]);
-    let reply = OURS.reply(50);
-    let one = |number| vec![inference(bench.deployment, number, reply.clone())];
-    let late = bench.send_as("cam-7", one(1), today() + 100 * DAY);
+    let late = bench.send_as(CAM, vec![bench.answer(1, 50)], today() + 100 * DAY);
     assert_eq!(late[0].code.as_deref(), Some("model.key-expired"));
     // Open in memory does not count.
-    assert_eq!(bench.send(one(1))[0].outcome, Outcome::Accepted);
-    let model = "digits:1".parse().expect("a reference");
-    bench.desk.vault.retire(&model, today()).expect("retired");
-    assert_eq!(bench.send(one(2))[0].code.as_deref(), Some("model.retired"));
-    let batch = queries(bench.deployment, &[3]);
-    let refused = bench
-        .intake
-        .register(&name("cam-7"), &batch, today() * MS)
-        .expect("answer");
-    assert_eq!(refused.acks[0].code.as_deref(), Some("model.retired"));
+    bench.is_taken(bench.answer(1, 50));
+    bench.desk.retire("digits:1").expect("retired");
+    assert_eq!(bench.refused(bench.answer(2, 51)), "model.retired");
+    let batch = queries(bench.deployment, [3]);
+    assert_eq!(bench.not_registered(CAM, &batch), "model.retired");
     assert_eq!(bench.results(), 1);
 }
 
 #[tokio::test]
-async fn a_device_gets_nothing_decrypted_for_a_model_that_it_was_not_given() {
+async fn a_device_registers_nothing_for_a_model_that_it_was_not_given() {
     let bench = Bench::new().await;
-    let batch = queries(bench.deployment, &[1]);
-    let reply = bench
-        .intake
-        .register(&name("cam-8"), &batch, today() * MS)
-        .expect("answer");
-    assert_eq!(
-        reply.acks[0].code.as_deref(),
-        Some("deployment.not-on-this-device")
-    );
-    let unknown = queries(Digest([1; 32]), &[1]);
-    let reply = bench
-        .intake
-        .register(&name("cam-7"), &unknown, today() * MS)
-        .expect("answer");
-    assert_eq!(
-        reply.acks[0].code.as_deref(),
-        Some("deployment.not-on-this-device")
-    );
+    let ours = queries(bench.deployment, [1]);
+    let unknown = queries(Digest([1; 32]), [1]);
+    for (who, batch) in [("cam-8", ours), (CAM, unknown)] {
+        let code = bench.not_registered(who, &batch);
+        assert_eq!(code, "deployment.not-on-this-device");
+    }
+    assert_eq!(bench.refused(bench.answer(1, 50)), "query.unknown");
 }
 
 #[tokio::test]
 async fn a_registration_can_be_repeated_but_its_id_not_taken() {
     let bench = Bench::new().await;
     bench.register(&[1]);
-    let batch = queries(bench.deployment, &[1]);
-    let again = bench
-        .intake
-        .register(&name("cam-7"), &batch, today() * MS)
-        .expect("answer");
-    assert_eq!(again.acks[0].status, Registration::Known);
-    let mut other = queries(bench.deployment, &[1]);
+    assert_eq!(bench.try_register(&[1]), [Registration::Known]);
+    let mut other = queries(bench.deployment, [1]);
     other.queries[0].query_digest = query_digest(2);
-    let taken = bench
-        .intake
-        .register(&name("cam-7"), &other, today() * MS)
-        .expect("answer");
-    assert_eq!(taken.acks[0].code.as_deref(), Some("query.id-taken"));
+    assert_eq!(bench.not_registered(CAM, &other), "query.id-taken");
 }
 
 #[tokio::test]
 async fn an_open_query_moves_to_the_version_that_answers_it_and_an_answered_one_stays() {
     let bench = Bench::new().await;
     bench.register(&[1, 2]);
-    let second = OURS.store(&bench.desk.vault, today() + 1).expect("stored");
-    let register = |number, who: &str| {
-        let batch = queries(second.deployment, &[number]);
-        let reply = bench.intake.register(&name(who), &batch, today() * MS);
-        reply.expect("answer").acks.remove(0)
-    };
-    let code = |ack: &scuro_wire::query::QueryAck| ack.code.clone().unwrap_or_default();
-    let early = register(1, "cam-7");
-    assert_eq!(code(&early), "deployment.not-on-this-device");
-    deploy(&bench.desk, "digits:2", "cam-7").await;
-    assert_eq!(code(&register(1, "cam-8")), "query.id-taken");
-    assert_eq!(register(1, "cam-7").status, Registration::Registered);
+    let second = bench.desk.store(&OURS).deployment;
+    let moved = queries(second, [1]);
+    let early = bench.not_registered(CAM, &moved);
+    assert_eq!(early, "deployment.not-on-this-device");
+    bench.desk.deploy("digits:2").await;
+    assert_eq!(bench.not_registered("cam-8", &moved), "query.id-taken");
+    let moves = bench.register_as(CAM, &moved);
+    assert_eq!(moves[0].status, Registration::Registered);
     let count = |outcome| {
-        let labels = [("device", "cam-7"), ("outcome", outcome)];
+        let labels = [("device", CAM), ("outcome", outcome)];
         bench.metrics.count(QUERIES_METRIC, &labels)
     };
     assert_eq!((count("registered"), count("moved")), (2, 1));
-    let before = inference(bench.deployment, 1, OURS.reply(50));
-    assert_eq!(bench.refused(before), "query.other-deployment");
-    let after = inference(second.deployment, 1, OURS.reply(50));
-    assert_eq!(bench.send(vec![after])[0].outcome, Outcome::Accepted);
-    bench.send(vec![inference(bench.deployment, 2, OURS.reply(51))]);
-    assert_eq!(code(&register(2, "cam-7")), "query.id-taken");
+    assert_eq!(bench.refused(bench.answer(1, 50)), "query.other-deployment");
+    bench.is_taken(inference(second, 1, OURS.reply(50)));
+    bench.is_taken(bench.answer(2, 51));
+    let answered = bench.not_registered(CAM, &queries(second, [2]));
+    assert_eq!(answered, "query.id-taken");
 }
 
 #[tokio::test]
@@ -461,9 +396,8 @@ async fn at_the_limit_of_open_queries_known_ones_stay_known_and_new_ones_wait() 
     let found = bench.try_register(&[1, 3, 4, 2, 5]);
     assert_eq!(found, [Known, Registered, Later, Known, Later]);
     // An answer makes room for one, a withdrawal for another.
-    let answer = inference(bench.deployment, 1, OURS.reply(50));
-    assert_eq!(bench.send(vec![answer])[0].outcome, Outcome::Accepted);
-    assert_eq!(bench.withdraw("cam-7", &[3]), 1);
+    bench.is_taken(bench.answer(1, 50));
+    assert_eq!(bench.withdraw(CAM, &[3]), 1);
     let found = bench.try_register(&[4, 5, 6]);
     assert_eq!(found, [Registered, Registered, Later]);
 }
@@ -472,7 +406,7 @@ async fn at_the_limit_of_open_queries_known_ones_stay_known_and_new_ones_wait() 
 async fn a_device_withdraws_its_own_open_queries_and_nothing_else() {
     let bench = Bench::new().await;
     bench.register(&[1, 2]);
-    bench.send(vec![inference(bench.deployment, 1, OURS.reply(50))]);
+    bench.is_taken(bench.answer(1, 50));
     let open = || {
         bench.intake.measure().expect("counted");
         let text = bench.metrics.render();
@@ -484,12 +418,11 @@ async fn a_device_withdraws_its_own_open_queries_and_nothing_else() {
     };
     assert_eq!(open(), "1");
     assert_eq!(bench.withdraw("cam-8", &[1, 2]), 0);
-    assert_eq!(bench.withdraw("cam-7", &[1, 2, 9]), 1);
+    assert_eq!(bench.withdraw(CAM, &[1, 2, 9]), 1);
     assert_eq!(open(), "0");
-    let labels = [("device", "cam-7"), ("outcome", "withdrawn")];
+    let labels = [("device", CAM), ("outcome", "withdrawn")];
     assert_eq!(bench.metrics.count(QUERIES_METRIC, &labels), 1);
-    let late = inference(bench.deployment, 2, OURS.reply(51));
-    assert_eq!(bench.refused(late), "query.unknown");
+    assert_eq!(bench.refused(bench.answer(2, 51)), "query.unknown");
     let replay = bench.send(vec![inference(bench.deployment, 1, Vec::new())]);
     assert_eq!(replay[0].outcome, Outcome::Duplicate, "it stays answered");
 }
@@ -498,21 +431,11 @@ async fn a_device_withdraws_its_own_open_queries_and_nothing_else() {
 async fn queries_without_an_answer_are_forgotten_after_a_month() {
     let bench = Bench::new().await;
     bench.register(&[1, 2]);
-    bench.send(vec![inference(bench.deployment, 1, OURS.reply(50))]);
-    assert_eq!(
-        bench
-            .intake
-            .prune((today() + 29 * DAY) * MS)
-            .expect("pruned"),
-        0
-    );
-    assert_eq!(
-        bench
-            .intake
-            .prune((today() + 31 * DAY) * MS)
-            .expect("pruned"),
-        1
-    );
+    bench.is_taken(bench.answer(1, 50));
+    let prune = |days| bench.intake.prune((today() + days * DAY) * MS);
+    assert_eq!(prune(29).expect("pruned"), 0);
+    assert_eq!(prune(31).expect("pruned"), 1);
+    assert_eq!(bench.refused(bench.answer(2, 51)), "query.unknown");
     let replay = bench.send(vec![inference(bench.deployment, 1, Vec::new())]);
     assert_eq!(
         replay[0].outcome,
@@ -526,31 +449,16 @@ async fn a_program_that_was_tampered_with_decrypts_nothing_and_loses_nothing() {
     let bench = Bench::new().await;
     bench.register(&[1]);
     let record = bench.desk.vault.models().expect("list").remove(0);
-    let program = record
-        .manifest
-        .artefact(Role::Program)
-        .expect("there")
-        .digest;
-    let path = bench
-        .desk
-        .folder
-        .path()
-        .join("artefacts")
-        .join(program.to_string());
+    let path = bench.desk.file(artefact(&record, Role::Program));
     let good = std::fs::read(&path).expect("artefact");
     let mut changed = good.clone();
     changed[100] ^= 1;
     std::fs::write(&path, changed).expect("tampered");
-    let send = || {
-        bench
-            .send(vec![inference(bench.deployment, 1, OURS.reply(50))])
-            .remove(0)
-    };
-    let ack = send();
+    let ack = bench.send(vec![bench.answer(1, 50)]).remove(0);
     assert_eq!(
         (ack.outcome, ack.code.as_deref()),
         (Outcome::Retry, Some("model.unreadable"))
     );
     std::fs::write(&path, good).expect("repaired");
-    assert_eq!(send().outcome, Outcome::Accepted);
+    bench.is_taken(bench.answer(1, 50));
 }

@@ -3,57 +3,46 @@
 use proptest::prelude::*;
 use scuro_client::Bundle;
 use scuro_program::Weights;
-use scuro_vault::registry::{ModelRecord, ModelState};
-use scuro_vault::{KeySource, Vault, VaultError};
+use scuro_vault::registry::ModelState;
+use scuro_vault::{KeySource, VaultError};
+use scuro_wire::Role;
 use scuro_wire::manifest::EncryptedScope;
-use scuro_wire::{ModelReference, Role};
 
 use crate::common::{
-    DAY, Desk, HIDDEN, OTHER, OURS, Protected, ROTATED, STRANGER, key_source, program, today,
+    DAY, Desk, HIDDEN, OTHER, OURS, Protected, ROTATED, STRANGER, artefact, program, reference,
+    today,
 };
-
-fn reference(text: &str) -> ModelReference {
-    text.parse().expect("a reference")
-}
 
 #[test]
 fn a_new_version_supersedes_and_a_retired_one_is_out_of_use() {
-    let desk = Desk::new(today());
-    let first = OURS.store(&desk.vault, today()).expect("stored");
-    let second = STRANGER.store(&desk.vault, today() + 1).expect("stored");
+    let desk = Desk::new();
+    let first = desk.store(&OURS);
+    let second = desk.store(&STRANGER);
     assert_eq!((first.manifest.version, second.manifest.version), (1, 2));
     assert_ne!(first.manifest.key_id, second.manifest.key_id);
     assert_eq!(first.manifest.parameters, second.manifest.parameters);
-    let state = |text| desk.vault.model(&reference(text)).expect("there").state;
-    assert_eq!(state("digits:1"), ModelState::Superseded);
-    assert_eq!(state("digits"), ModelState::Active);
-    desk.vault
-        .retire(&reference("digits:2"), today() + 2)
-        .expect("retired");
-    assert_eq!(state("digits:2"), ModelState::Retired);
-    assert!(
-        desk.vault.model(&reference("digits")).is_err(),
-        "none is active"
-    );
-    assert!(
-        desk.vault
-            .retire(&reference("digits:2"), today() + 3)
-            .is_err()
-    );
-    assert!(
-        desk.vault
-            .retire(&reference("digits:9"), today() + 3)
-            .is_err()
-    );
-    let third = OURS.store(&desk.vault, today() + 4).expect("stored");
-    assert_eq!(third.manifest.version, 3);
+    let state = |text| {
+        let found = desk.vault.model(&reference(text));
+        found.map(|record| record.state)
+    };
+    assert_eq!(state("digits:1").expect("there"), ModelState::Superseded);
+    assert_eq!(state("digits").expect("there"), ModelState::Active);
+    desk.retire("digits:2").expect("retired");
+    assert_eq!(state("digits:2").expect("there"), ModelState::Retired);
+    let none_is_active = state("digits");
+    assert!(matches!(none_is_active, Err(VaultError::NotFound { .. })));
+    for not_in_use in ["digits:2", "digits:9"] {
+        let found = desk.retire(not_in_use);
+        assert!(matches!(found, Err(VaultError::NotFound { .. })));
+    }
+    assert_eq!(desk.store(&OURS).manifest.version, 3);
     assert_eq!(desk.vault.models().expect("list").len(), 3);
 }
 
 #[test]
 fn a_manifest_names_every_artefact_and_no_secret() {
-    let desk = Desk::new(today());
-    let record = HIDDEN.store(&desk.vault, today()).expect("stored");
+    let desk = Desk::new();
+    let record = desk.store(&HIDDEN);
     let roles: Vec<Role> = record.manifest.artefacts.iter().map(|a| a.role).collect();
     let expected = [
         Role::Program,
@@ -72,10 +61,10 @@ fn a_manifest_names_every_artefact_and_no_secret() {
 
 #[test]
 fn keys_that_do_not_belong_together_are_not_stored() {
-    let desk = Desk::new(today());
+    let desk = Desk::new();
     let foreign = STRANGER.keys.secret.to_bytes();
     let store = |key: &[u8]| {
-        let mut new = OURS.as_new(today());
+        let mut new = OURS.as_new();
         new.secret_key = key;
         desk.vault.store(&new, today())
     };
@@ -88,10 +77,10 @@ fn keys_that_do_not_belong_together_are_not_stored() {
 /// What is stored goes to devices that must not read it.
 #[test]
 fn weights_that_are_to_be_encrypted_are_stored_encrypted_or_not_at_all() {
-    let desk = Desk::new(today());
+    let desk = Desk::new();
     let private = program(5, 1, Weights::Private).to_bytes();
     let store = |program: &[u8], of: &Protected, weights: Option<&[u8]>| {
-        let mut new = of.as_new(today());
+        let mut new = of.as_new();
         (new.program, new.weights) = (program, weights);
         desk.vault.store(&new, today())
     };
@@ -121,9 +110,9 @@ fn weights_that_are_to_be_encrypted_are_stored_encrypted_or_not_at_all() {
 
 #[test]
 fn what_is_encrypted_is_told_by_the_files() {
-    let desk = Desk::new(today());
+    let desk = Desk::new();
     let scope = |of: &Protected, features: Option<&[u8]>| {
-        let mut new = of.as_new(today());
+        let mut new = of.as_new();
         new.features = features;
         let stored = desk.vault.store(&new, today());
         stored.expect("stored").manifest.encrypted
@@ -138,15 +127,15 @@ fn what_is_encrypted_is_told_by_the_files() {
 /// Rotation: the same model again, protected under new keys.
 #[test]
 fn the_same_model_under_new_keys_is_a_new_version() {
-    let desk = Desk::new(today());
-    let first = HIDDEN.store(&desk.vault, today()).expect("stored");
-    let second = ROTATED.store(&desk.vault, today() + 1).expect("stored");
+    let desk = Desk::new();
+    let first = desk.store(&HIDDEN);
+    let second = desk.store(&ROTATED);
     assert_eq!((first.manifest.version, second.manifest.version), (1, 2));
     assert_ne!(first.manifest.key_id, second.manifest.key_id);
-    let of = |record: &ModelRecord, role| record.manifest.artefact(role).expect("there").digest;
-    assert_eq!(of(&first, Role::Program), of(&second, Role::Program));
+    let same = |role| artefact(&first, role) == artefact(&second, role);
+    assert!(same(Role::Program));
     for role in [Role::Weights, Role::PublicKey, Role::EvaluationKeys] {
-        assert_ne!(of(&first, role), of(&second, role));
+        assert!(!same(role), "{role:?}");
     }
 }
 
@@ -174,22 +163,16 @@ fn holds(bytes: &[u8], secret: &[u8]) -> bool {
 
 #[test]
 fn no_file_of_the_store_holds_a_piece_of_a_secret_key() {
-    let mut desk = Desk::new(today());
-    let record = OURS.store(&desk.vault, today()).expect("stored");
-    OTHER.store(&desk.vault, today()).expect("stored");
+    let mut desk = Desk::new();
+    let record = desk.store(&OURS);
+    desk.store(&OTHER);
     let whole = OURS.keys.secret.to_bytes();
     // After the header (50 bytes) and the public key id come the coefficients; a checksum ends it.
     let secret = &whole[66..whole.len() - 32];
     let bytes = everything(&desk);
     assert!(bytes.len() > 100_000 && !holds(&bytes, secret));
-    let evaluation = record
-        .manifest
-        .artefact(Role::EvaluationKeys)
-        .expect("there");
-    assert!(
-        bytes.len() as u64 > evaluation.bytes,
-        "the artefacts are among them"
-    );
+    let evaluation = artefact(&record, Role::EvaluationKeys).bytes;
+    assert!(bytes.len() as u64 > evaluation, "artefacts are among them");
     let vault = std::sync::Arc::get_mut(&mut desk.vault).expect("the only one");
     let passphrase = KeySource::passphrase("a passphrase for tests").expect("long");
     vault.rekey(&passphrase).expect("changed");
@@ -202,10 +185,10 @@ fn no_file_of_the_store_holds_a_piece_of_a_secret_key() {
 
 #[test]
 fn a_vault_is_the_same_after_it_was_closed() {
-    let desk = Desk::new(today());
-    let record = OURS.store(&desk.vault, today()).expect("stored");
-    let again = Vault::open(desk.folder.path(), &key_source(desk.folder.path()));
-    assert_eq!(again.expect("opens").models().expect("list"), [record]);
+    let mut desk = Desk::new();
+    let record = desk.store(&OURS);
+    desk.reopen();
+    assert_eq!(desk.vault.models().expect("list"), [record]);
 }
 
 /// What a step of the property test does.
@@ -229,19 +212,19 @@ proptest! {
 
     #[test]
     fn states_follow_the_rules_whatever_the_order(steps in prop::collection::vec(step(), 1..12)) {
-        let mut desk = Desk::new(today());
+        let mut desk = Desk::new();
         let mut expected: Vec<ModelState> = Vec::new();
         for step in steps {
             match step {
                 Step::Store => {
-                    OURS.store(&desk.vault, today()).expect("stored");
+                    desk.store(&OURS);
                     for state in expected.iter_mut().filter(|s| **s == ModelState::Active) {
                         *state = ModelState::Superseded;
                     }
                     expected.push(ModelState::Active);
                 }
                 Step::Retire(version) => {
-                    let reference = ModelReference { name: crate::common::name("digits"), version };
+                    let model = version.map_or("digits".to_string(), |v| format!("digits:{v}"));
                     let chosen = |i: usize| version.is_none_or(|v| v as usize == i + 1);
                     let mut changed = 0;
                     for (i, state) in expected.iter_mut().enumerate() {
@@ -250,14 +233,10 @@ proptest! {
                             changed += 1;
                         }
                     }
-                    let found = desk.vault.retire(&reference, today()).unwrap_or(0);
+                    let found = desk.retire(&model).unwrap_or(0);
                     prop_assert_eq!(found, changed);
                 }
-                Step::Reopen => {
-                    let source = key_source(desk.folder.path());
-                    let vault = Vault::open(desk.folder.path(), &source).expect("opens");
-                    desk.vault = std::sync::Arc::new(vault);
-                }
+                Step::Reopen => desk.reopen(),
             }
             let mut found = desk.vault.models().expect("list");
             found.reverse();

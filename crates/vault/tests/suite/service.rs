@@ -1,29 +1,31 @@
 //! The API over real TLS: who may do what, limits, and publishing.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
+use scuro_vault::VaultError;
 use scuro_vault::devices::PeerRole;
 use scuro_vault::service::{Listening, ServeOptions, serve};
 use scuro_wire::https::{Answer, Client};
-use scuro_wire::inference::{InferenceBatch, InferenceBatchReply, Outcome};
+use scuro_wire::inference::{InferenceAck, InferenceBatchReply, Outcome};
 use scuro_wire::mqtt::Topic;
-use scuro_wire::query::{QueryBatchReply, Registration, WithdrawalBatch, WithdrawalReply};
+use scuro_wire::query::{QueryAck, QueryBatchReply, Registration, WithdrawalReply};
 use scuro_wire::results::{InferenceResult, ResultPage};
 use scuro_wire::tls::{Identity, VAULT_NAME};
 use scuro_wire::{Digest, limits, paths};
-use tokio::sync::oneshot;
+use tokio::sync::{Barrier, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::common::device::Device;
-use crate::common::{Desk, OURS, inference, name, queries, query_id};
+use crate::common::{CAM, Desk, OURS, PATIENCE, answers, eventually, name, queries, withdrawals};
 
 /// A vault that serves, with `digits:1` on `cam-7`.
 pub(crate) struct Site {
     pub(crate) desk: Desk,
     deployment: Digest,
-    cam: Identity,
+    cam: Device,
     alice: Identity,
     running: Running,
 }
@@ -35,14 +37,24 @@ struct Running {
     task: JoinHandle<Result<(), scuro_vault::VaultError>>,
 }
 
+/// A vault that listens on loopback and writes a file of results.
+pub(crate) fn options(folder: &Path) -> ServeOptions {
+    let loopback = "127.0.0.1:0".parse().expect("address");
+    ServeOptions {
+        listen: loopback,
+        metrics: Some(loopback),
+        results_file: Some(folder.join("results.jsonl")),
+        mqtt: None,
+        labels_only: false,
+    }
+}
+
 impl Running {
     async fn start(desk: &Desk, mqtt: Option<Topic>, labels_only: bool) -> Self {
         let options = ServeOptions {
-            listen: "127.0.0.1:0".parse().expect("address"),
-            metrics: Some("127.0.0.1:0".parse().expect("address")),
-            results_file: Some(desk.folder.path().join("results.jsonl")),
             mqtt,
             labels_only,
+            ..options(desk.folder.path())
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let (started, listening) = oneshot::channel();
@@ -69,15 +81,15 @@ impl Site {
     }
 
     async fn publishing(mqtt: Option<Topic>, labels_only: bool) -> Self {
-        let now = scuro_vault::now();
-        let desk = Desk::new(now);
-        let record = OURS.store(&desk.vault, now).expect("stored");
-        let (cam, _device) = deployed(&desk, now).await;
-        let alice = desk.enrol("alice", PeerRole::User, "", now);
+        let desk = Desk::new();
+        let deployment = desk.store(&OURS).deployment;
+        let cam = desk.device().await;
+        desk.deploy("digits").await;
+        let alice = desk.enrol("alice", PeerRole::User, "");
         let running = Running::start(&desk, mqtt, labels_only).await;
         Self {
-            deployment: record.deployment,
             desk,
+            deployment,
             cam,
             alice,
             running,
@@ -95,32 +107,52 @@ impl Site {
         Client::new(&self.running.listening.https.to_string(), VAULT_NAME, tls)
     }
 
-    pub(crate) async fn register(&self, numbers: &[u8]) -> QueryBatchReply {
+    /// What the vault answers the device.
+    async fn post(&self, path: &str, body: Vec<u8>) -> Answer {
+        let mut client = self.client(&self.cam.identity);
+        let answer = client.send(Method::POST, path, &[], body).await;
+        answer.expect("answered")
+    }
+
+    pub(crate) async fn register(&self, numbers: impl IntoIterator<Item = u8>) -> Vec<QueryAck> {
         let body = serde_json::to_vec(&queries(self.deployment, numbers)).expect("JSON");
-        let mut client = self.client(&self.cam);
-        let answer = client.send(Method::POST, paths::QUERIES, &[], body).await;
-        answer.expect("answered").json().expect("a reply")
+        let reply: QueryBatchReply = self
+            .post(paths::QUERIES, body)
+            .await
+            .json()
+            .expect("a reply");
+        reply.acks
     }
 
-    async fn withdraw(&self, numbers: &[u8]) -> WithdrawalReply {
-        let queries = numbers.iter().map(|number| query_id(*number)).collect();
-        let body = serde_json::to_vec(&WithdrawalBatch { queries }).expect("JSON");
-        let mut client = self.client(&self.cam);
-        let answer = client
-            .send(Method::POST, paths::WITHDRAWALS, &[], body)
-            .await;
-        answer.expect("answered").json().expect("a reply")
+    async fn withdraw(&self, numbers: impl IntoIterator<Item = u8>) -> u64 {
+        let body = serde_json::to_vec(&withdrawals(numbers)).expect("JSON");
+        let answer = self.post(paths::WITHDRAWALS, body).await;
+        let reply: WithdrawalReply = answer.json().expect("a reply");
+        reply.withdrawn
     }
 
-    pub(crate) async fn send(&self, numbers: &[u8]) -> InferenceBatchReply {
-        let one = |n: &u8| inference(self.deployment, *n, OURS.reply((*n).into()));
-        let inferences = numbers.iter().map(one).collect();
-        let body = InferenceBatch { inferences }.to_bytes();
-        let mut client = self.client(&self.cam);
-        let answer = client
-            .send(Method::POST, paths::INFERENCES, &[], body)
-            .await;
-        answer.expect("answered").json().expect("a reply")
+    pub(crate) async fn send(&self, numbers: impl IntoIterator<Item = u8>) -> Vec<InferenceAck> {
+        let body = answers(self.deployment, numbers).to_bytes();
+        let answer = self.post(paths::INFERENCES, body).await;
+        let reply: InferenceBatchReply = answer.json().expect("a reply");
+        reply.acks
+    }
+
+    /// Results after a number, as the user gets them.
+    async fn results(&self, after: u64) -> ResultPage {
+        let path = format!("{}?after={after}", paths::RESULTS);
+        self.get(&self.alice, &path).await.json().expect("page")
+    }
+
+    /// The file of results.
+    fn file(&self) -> PathBuf {
+        self.desk.folder.path().join("results.jsonl")
+    }
+
+    /// Waits until it has so many.
+    async fn has_lines(&self, count: usize) -> Vec<InferenceResult> {
+        eventually("lines", async || lines(&self.file()).len() == count).await;
+        lines(&self.file())
     }
 
     async fn get(&self, identity: &Identity, path: &str) -> Answer {
@@ -128,9 +160,16 @@ impl Site {
         answer.expect("answered")
     }
 
-    pub(crate) async fn metrics(&self) -> String {
+    /// Whether the metrics have this text.
+    async fn shows(&self, text: &str) -> bool {
         let answer = self.get(&self.alice, paths::METRICS).await;
-        String::from_utf8(answer.body.to_vec()).expect("text")
+        let metrics = String::from_utf8(answer.body.to_vec()).expect("text");
+        metrics.contains(text)
+    }
+
+    /// Waits until they do.
+    pub(crate) async fn comes_to_show(&self, text: &str) {
+        eventually(text, async || self.shows(text).await).await;
     }
 
     pub(crate) async fn stop(&mut self) {
@@ -140,7 +179,7 @@ impl Site {
             .expect("running")
             .send(())
             .expect("runs");
-        let ended = tokio::time::timeout(Duration::from_secs(20), &mut self.running.task).await;
+        let ended = tokio::time::timeout(PATIENCE, &mut self.running.task).await;
         ended
             .expect("in time")
             .expect("no panic")
@@ -148,96 +187,49 @@ impl Site {
     }
 }
 
-pub(crate) async fn deployed(desk: &Desk, now: u64) -> (Identity, Device) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("port");
-    let address = listener.local_addr().expect("address").to_string();
-    let identity = desk.enrol("cam-7", PeerRole::Device, &address, now);
-    let files = tempfile::tempdir().expect("folder");
-    let device = Device::start(&identity, listener, files.path()).await;
-    let model = "digits".parse().expect("a reference");
-    let sent = desk
-        .vault
-        .deploy(&model, &name("cam-7"), None, now, |_| ())
-        .await;
-    sent.expect("deployed");
-    (identity, device)
-}
-
-fn lines(path: &std::path::Path) -> Vec<InferenceResult> {
+pub(crate) fn lines(path: &Path) -> Vec<InferenceResult> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let parse = |line: &str| serde_json::from_str(line).expect("a result");
     text.lines().map(parse).collect()
 }
 
-pub(crate) async fn eventually(what: &str, mut check: impl FnMut() -> bool) {
-    for _ in 0..300 {
-        if check() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("never: {what}");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn inferences_come_in_and_results_go_to_users_and_the_file() {
     let mut site = Site::new(None).await;
-    let registered = site.register(&[1, 2, 3]).await;
-    assert!(
-        registered
-            .acks
-            .iter()
-            .all(|ack| ack.status == Registration::Registered)
-    );
-    let acks = site.send(&[1, 2]).await.acks;
+    let acks = site.register([1, 2, 3]).await;
+    let is_registered = |ack: &QueryAck| ack.status == Registration::Registered;
+    assert!(acks.iter().all(is_registered));
+    let acks = site.send([1, 2]).await;
     assert!(acks.iter().all(|ack| ack.outcome == Outcome::Accepted));
-    let page: ResultPage = site
-        .get(&site.alice, paths::RESULTS)
-        .await
-        .json()
-        .expect("page");
+    let page = site.results(0).await;
     assert_eq!((page.results.len(), page.next_after), (2, 2));
-    site.send(&[3, 1]).await;
-    let path = format!("{}?after=2", paths::RESULTS);
-    let page: ResultPage = site.get(&site.alice, &path).await.json().expect("page");
+    site.send([3, 1]).await;
+    let page = site.results(2).await;
     assert_eq!((page.results.len(), page.results[0].seq), (1, 3));
-    let file = site.desk.folder.path().join("results.jsonl");
-    eventually("three lines", || lines(&file).len() == 3).await;
-    assert_eq!(
-        lines(&file)[..2],
-        site.desk.vault.results(0, 2).expect("page").results
-    );
-    site.register(&[4, 5]).await;
-    let withdrawn = site.withdraw(&[4]).await;
-    assert_eq!(withdrawn.withdrawn, 1);
-    let text = site.metrics().await;
-    let open = "scuro_vault_open_queries{device=\"cam-7\"} 1";
-    assert!(text.contains(open), "{text}");
+    assert_eq!(site.has_lines(3).await, site.desk.results());
+    site.register([4, 5]).await;
+    assert_eq!(site.withdraw([4]).await, 1);
     let accepted = "scuro_vault_inferences_total\
-        {device=\"cam-7\",outcome=\"accepted\",code=\"none\"} 3";
-    assert!(text.contains(accepted), "{text}");
-    assert!(
-        text.contains("scuro_vault_decrypt_seconds_count 3"),
-        "{text}"
-    );
+        {device=\"cam-7\",outcome=\"accepted\",code=\"none\"} 3\n";
+    for line in [
+        "scuro_vault_open_queries{device=\"cam-7\"} 1\n",
+        accepted,
+        "scuro_vault_decrypt_seconds_count 3\n",
+    ] {
+        assert!(site.shows(line).await, "{line}");
+    }
     site.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scores_stay_in_the_database_if_only_labels_are_published() {
     let mut site = Site::publishing(None, true).await;
-    site.register(&[1]).await;
-    site.send(&[1]).await;
-    let file = site.desk.folder.path().join("results.jsonl");
-    eventually("a line", || lines(&file).len() == 1).await;
-    let answer = site.get(&site.alice, paths::RESULTS).await;
-    let page: ResultPage = answer.json().expect("page");
-    let stored = site.desk.vault.results(0, 1).expect("page");
-    let stored = &stored.results[0].answers[0];
+    site.register([1]).await;
+    site.send([1]).await;
+    let (lines, page) = (site.has_lines(1).await, site.results(0).await);
+    let stored = &site.desk.results()[0].answers[0];
     assert_eq!(stored.scores.len(), 3);
-    for published in [&lines(&file)[0], &page.results[0]] {
+    for published in [&lines[0], &page.results[0]] {
         let published = &published.answers[0];
         assert!(published.scores.is_empty());
         assert_eq!(published.label, stored.label);
@@ -251,33 +243,25 @@ async fn scores_stay_in_the_database_if_only_labels_are_published() {
 #[tokio::test(flavor = "multi_thread")]
 async fn results_that_wait_for_a_file_that_cannot_be_written_are_counted() {
     let mut site = Site::new(None).await;
-    let file = site.desk.folder.path().join("results.jsonl");
-    eventually("the file is opened", || file.exists()).await;
+    let file = site.file();
+    eventually("the file is opened", async || file.exists()).await;
     std::fs::remove_file(&file).expect("removed");
     std::fs::create_dir(&file).expect("something in the way");
     site.restart(None).await;
-    site.register(&[1, 2]).await;
-    site.send(&[1, 2]).await;
-    let line = "scuro_vault_publish_waiting{sink=\"file\"} 2\n";
-    let mut found = String::new();
-    for _ in 0..300 {
-        found = site.metrics().await;
-        if found.contains(line) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert!(found.contains(line), "{found}");
+    site.register([1, 2]).await;
+    site.send([1, 2]).await;
+    site.comes_to_show("scuro_vault_publish_waiting{sink=\"file\"} 2\n")
+        .await;
     site.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_never_reads_results_and_a_user_never_sends_inferences() {
     let mut site = Site::new(None).await;
-    site.register(&[1]).await;
-    site.send(&[1]).await;
+    site.register([1]).await;
+    site.send([1]).await;
     for path in [paths::RESULTS, paths::METRICS] {
-        let answer = site.get(&site.cam, path).await;
+        let answer = site.get(&site.cam.identity, path).await;
         assert_eq!(answer.status, StatusCode::FORBIDDEN);
         assert_eq!(answer.problem().code, "peer.role");
         assert!(!String::from_utf8_lossy(&answer.body).contains("label"));
@@ -298,90 +282,77 @@ async fn a_device_never_reads_results_and_a_user_never_sends_inferences() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_device_is_out_at_its_next_request_on_an_open_connection() {
     let mut site = Site::new(None).await;
-    let mut open = site.client(&site.cam);
-    let body = serde_json::to_vec(&queries(site.deployment, &[1])).expect("JSON");
+    let mut open = site.client(&site.cam.identity);
+    let body = serde_json::to_vec(&queries(site.deployment, [1])).expect("JSON");
     let before = open
         .send(Method::POST, paths::QUERIES, &[], body.clone())
         .await;
     assert_eq!(before.expect("answered").status, StatusCode::OK);
-    site.desk.vault.revoke(&name("cam-7")).expect("revoked");
+    site.desk.vault.revoke(&name(CAM)).expect("revoked");
     let after = open.send(Method::POST, paths::QUERIES, &[], body).await;
     let after = after.expect("answered");
     assert_eq!(
         (after.status, after.problem().code.as_str()),
         (StatusCode::FORBIDDEN, "peer.refused")
     );
-    let text = site.metrics().await;
-    assert!(
-        text.contains("scuro_vault_peers_refused_total{reason=\"revoked\"} 1"),
-        "{text}"
-    );
+    let refused = "scuro_vault_peers_refused_total{reason=\"revoked\"} 1\n";
+    assert!(site.shows(refused).await);
     site.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_above_their_limit_and_malformed_ones_are_refused() {
     let mut site = Site::new(None).await;
-    let mut client = site.client(&site.cam);
-    let mut post = async |path: &str, body: Vec<u8>| {
-        let answer = client.send(Method::POST, path, &[], body).await;
-        answer.expect("answered").status
-    };
+    let many = (0..=limits::QUERIES_PER_BATCH).map(|number| number as u8);
+    let many = serde_json::to_vec(&queries(site.deployment, many)).expect("JSON");
     let large = vec![b' '; limits::QUERY_BATCH_BYTES + 1];
-    assert_eq!(
-        post(paths::QUERIES, large).await,
-        StatusCode::PAYLOAD_TOO_LARGE
-    );
-    assert_eq!(
-        post(paths::QUERIES, b"{}".to_vec()).await,
-        StatusCode::BAD_REQUEST
-    );
-    assert_eq!(
-        post(paths::INFERENCES, b"SCUROINF".to_vec()).await,
-        StatusCode::BAD_REQUEST
-    );
-    let many: Vec<u8> = (0..limits::QUERIES_PER_BATCH + 1)
-        .map(|i| i as u8)
-        .collect();
-    let many = serde_json::to_vec(&queries(site.deployment, &many)).expect("JSON");
-    assert_eq!(
-        post(paths::QUERIES, many).await,
-        StatusCode::PAYLOAD_TOO_LARGE
-    );
+    for (path, body, expected) in [
+        (paths::QUERIES, large, StatusCode::PAYLOAD_TOO_LARGE),
+        (paths::QUERIES, many, StatusCode::PAYLOAD_TOO_LARGE),
+        (paths::QUERIES, b"{}".to_vec(), StatusCode::BAD_REQUEST),
+        (
+            paths::INFERENCES,
+            b"SCUROINF".to_vec(),
+            StatusCode::BAD_REQUEST,
+        ),
+    ] {
+        assert_eq!(site.post(path, body).await.status, expected);
+    }
     site.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_requests_at_once_than_a_device_may_have_are_told_to_wait() {
     let mut site = Site::new(None).await;
-    site.register(&(1..=100).collect::<Vec<u8>>()).await;
+    site.register(1..=100).await;
+    let together = Arc::new(Barrier::new(20));
     let mut waiting = tokio::task::JoinSet::new();
     for part in 0..20 {
-        let numbers = 1 + 5 * part..6 + 5 * part;
-        let one = |n: u8| inference(site.deployment, n, OURS.reply(n.into()));
-        let inferences = numbers.map(one).collect();
-        let body = InferenceBatch { inferences }.to_bytes();
-        let mut client = site.client(&site.cam);
+        let body = answers(site.deployment, 1 + 5 * part..6 + 5 * part).to_bytes();
+        let mut client = site.client(&site.cam.identity);
+        let together = Arc::clone(&together);
         waiting.spawn(async move {
+            together.wait().await;
+            let mut refusals = 0;
             loop {
+                let body = body.clone();
                 let sent = client
-                    .send(Method::POST, paths::INFERENCES, &[], body.clone())
+                    .send(Method::POST, paths::INFERENCES, &[], body)
                     .await;
                 let answer = sent.expect("answered");
                 if answer.status == StatusCode::OK {
-                    return false;
+                    return refusals;
                 }
                 assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
                 assert_eq!(answer.retry_after(), Some(1));
+                refusals += 1;
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         });
     }
-    while let Some(done) = waiting.join_next().await {
-        done.expect("no panic");
-    }
-    let page = site.desk.vault.results(0, 1000).expect("page");
-    assert_eq!(page.results.len(), 100);
+    let refusals: Vec<usize> = waiting.join_all().await;
+    assert!(refusals.iter().sum::<usize>() > 0, "nobody had to wait");
+    assert_eq!(site.desk.results().len(), 100);
     site.stop().await;
 }
 
@@ -413,15 +384,13 @@ async fn health_needs_no_certificate_on_its_own_port() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_server_on_one_vault_is_refused() {
     let mut site = Site::new(None).await;
-    let options = ServeOptions {
-        listen: "127.0.0.1:0".parse().expect("address"),
-        metrics: None,
-        results_file: None,
-        mqtt: None,
-        labels_only: false,
-    };
     let vault = Arc::clone(&site.desk.vault);
-    let second = serve(vault, options, |_| (), std::future::pending()).await;
-    assert!(second.is_err());
+    let never = std::future::pending();
+    let second = serve(vault, options(site.desk.folder.path()), |_| (), never).await;
+    let Err(VaultError::File { action, source, .. }) = second else {
+        panic!("{second:?}");
+    };
+    let expected = ("lock", std::io::ErrorKind::WouldBlock);
+    assert_eq!((action, source.kind()), expected);
     site.stop().await;
 }

@@ -1,6 +1,6 @@
 //! A device's server, small but real: files on disk, mutual TLS, and faults on demand.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -16,33 +16,35 @@ use scuro_wire::deployment::{
 };
 use scuro_wire::metrics::Metrics;
 use scuro_wire::tls::{Identity, Peer};
-use scuro_wire::{Digest, Manifest, limits, paths};
+use scuro_wire::{Artefact, Digest, Manifest, limits, paths};
+use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 /// A device that runs until it is dropped.
 pub(crate) struct Device {
+    pub(crate) identity: Identity,
     pub(crate) state: Arc<Shelf>,
     task: JoinHandle<()>,
 }
 
 /// What it holds.
 pub(crate) struct Shelf {
-    folder: PathBuf,
+    folder: TempDir,
     /// The active one first.
     pub(crate) active: Mutex<Vec<DeploymentStatus>>,
     /// Pieces that it takes before it goes dead; `usize::MAX` for never.
     pub(crate) pieces_left: AtomicUsize,
-    /// Damages the next piece.
+    /// Pieces that it damages from now on.
     pub(crate) damage: AtomicUsize,
     /// Roll-backs that are carried out and answered by nobody.
     pub(crate) answers_lost: AtomicUsize,
 }
 
 impl Device {
-    pub(crate) async fn start(identity: &Identity, listener: TcpListener, folder: &Path) -> Self {
+    pub(crate) fn start(identity: Identity, listener: TcpListener) -> Self {
         let state = Arc::new(Shelf {
-            folder: folder.to_path_buf(),
+            folder: tempfile::tempdir().expect("folder"),
             active: Mutex::default(),
             pieces_left: AtomicUsize::new(usize::MAX),
             damage: AtomicUsize::new(0),
@@ -59,14 +61,26 @@ impl Device {
         let never = std::future::pending();
         let serve = scuro_wire::https::serve(listener, tls, router, metrics, never);
         Self {
+            identity,
             state,
             task: tokio::spawn(serve),
         }
     }
 
-    /// Bytes of the artefact that it holds.
-    pub(crate) fn stored(&self, digest: &Digest) -> u64 {
-        self.state.read(digest).len() as u64
+    /// Bytes that it holds of each artefact.
+    pub(crate) fn stored(&self, manifest: &Manifest) -> Vec<u64> {
+        let stored = |artefact: &Artefact| self.state.read(&artefact.digest).len() as u64;
+        manifest.artefacts.iter().map(stored).collect()
+    }
+
+    /// Holds these bytes of an artefact, and no others.
+    pub(crate) fn keep(&self, digest: &Digest, bytes: &[u8]) {
+        std::fs::write(self.state.path(digest), bytes).expect("kept");
+    }
+
+    /// The deployment that is active on it.
+    pub(crate) fn active(&self) -> Digest {
+        self.state.active.lock().expect("lock")[0].deployment
     }
 }
 
@@ -78,7 +92,7 @@ impl Drop for Device {
 
 impl Shelf {
     fn path(&self, digest: &Digest) -> PathBuf {
-        self.folder.join(digest.to_string())
+        self.folder.path().join(digest.to_string())
     }
 
     fn read(&self, digest: &Digest) -> Vec<u8> {
@@ -108,6 +122,13 @@ impl Shelf {
             complete: Digest::of(&bytes) == *digest,
         }
     }
+}
+
+/// Takes one of what is left, if there is any.
+fn take_one(left: &AtomicUsize) -> bool {
+    let order = Ordering::SeqCst;
+    let taken = left.fetch_update(order, order, |left| left.checked_sub(1));
+    taken.is_ok()
 }
 
 type Shared = State<Arc<Shelf>>;
@@ -143,9 +164,7 @@ async fn store(
     assert!(peer.is_vault(), "only the vault pushes");
     let whole = headers[ARTEFACT_BYTES_HEADER].to_str().expect("a number");
     let whole: usize = whole.parse().expect("a number");
-    let order = Ordering::SeqCst;
-    let take = |left: usize| left.checked_sub(1);
-    if shelf.pieces_left.fetch_update(order, order, take).is_err() {
+    if !take_one(&shelf.pieces_left) {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
     let digest = digest(&path);
@@ -154,7 +173,7 @@ async fn store(
         return (StatusCode::CONFLICT, Json(shelf.status(&digest))).into_response();
     }
     bytes.extend_from_slice(&body);
-    if shelf.damage.swap(0, Ordering::SeqCst) > 0 {
+    if take_one(&shelf.damage) {
         bytes[place.offset as usize] ^= 1;
     }
     std::fs::write(shelf.path(&digest), &bytes).expect("stored");
@@ -190,11 +209,9 @@ async fn roll_back(State(shelf): Shared, Query(RollBack { leave }): Query<RollBa
         true => shelf.switch(before),
         false => active.clone(),
     };
-    let order = Ordering::SeqCst;
-    let lose = |left: usize| left.checked_sub(1);
-    match shelf.answers_lost.fetch_update(order, order, lose) {
-        Ok(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
-        Err(_) => Json(status).into_response(),
+    match take_one(&shelf.answers_lost) {
+        true => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        false => Json(status).into_response(),
     }
 }
 

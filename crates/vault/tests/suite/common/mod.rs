@@ -2,8 +2,10 @@
 
 pub(crate) mod device;
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -14,13 +16,20 @@ use scuro_nn::graph::{Graph, GraphBuilder, Op};
 use scuro_nn::tensor::Tensor;
 use scuro_program::{Program, Weights};
 use scuro_runtime::encrypted::Prepared;
+use scuro_vault::deploy::DeployReport;
 use scuro_vault::devices::{Enrolment, PeerRole};
 use scuro_vault::registry::{ModelRecord, NewModel};
 use scuro_vault::{KeySource, Vault, VaultError};
-use scuro_wire::inference::{Inference, Timings};
-use scuro_wire::query::{QueryBatch, QueryRegistration};
+use scuro_wire::deployment::DeploymentStatus;
+use scuro_wire::inference::{Inference, InferenceBatch, Timings};
+use scuro_wire::limits::RESULTS_PER_PAGE;
+use scuro_wire::query::{QueryBatch, QueryRegistration, WithdrawalBatch};
+use scuro_wire::results::InferenceResult;
 use scuro_wire::tls::Identity;
-use scuro_wire::{Digest, Name, QueryId};
+use scuro_wire::{Artefact, Digest, ModelReference, Name, QueryId, Role};
+use tokio::net::TcpListener;
+
+use device::Device;
 
 /// When the tests take place: certificates are checked against the real clock.
 pub(crate) fn today() -> u64 {
@@ -29,6 +38,10 @@ pub(crate) fn today() -> u64 {
 }
 
 pub(crate) const DAY: u64 = 86_400;
+/// The device of the tests.
+pub(crate) const CAM: &str = "cam-7";
+/// Longest that a test waits for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Values of an image.
 pub(crate) const IMAGE: [f32; 8] = [0.9, -0.3, 0.5, 0.1, -0.7, 0.2, 0.0, 0.4];
@@ -165,13 +178,8 @@ impl Protected {
         found.remove(0)
     }
 
-    /// Stores it in a vault.
-    pub(crate) fn store(&self, vault: &Vault, now: u64) -> Result<ModelRecord, VaultError> {
-        vault.store(&self.as_new(now), now)
-    }
-
-    /// What is stored, to be changed.
-    pub(crate) fn as_new(&self, now: u64) -> NewModel<'_> {
+    /// As it is stored, to be changed.
+    pub(crate) fn as_new(&self) -> NewModel<'_> {
         let [public_key, evaluation_keys, secret_key] = &self.key_files;
         NewModel {
             name: name("digits"),
@@ -182,7 +190,7 @@ impl Protected {
             evaluation_keys,
             secret_key,
             labels: ["zero", "one", "two"].map(String::from).to_vec(),
-            expires: now + 100 * DAY,
+            expires: today() + 100 * DAY,
         }
     }
 }
@@ -221,6 +229,10 @@ pub(crate) fn name(text: &str) -> Name {
     Name::new(text).expect("a name")
 }
 
+pub(crate) fn reference(text: &str) -> ModelReference {
+    text.parse().expect("a reference")
+}
+
 pub(crate) fn key_source(folder: &Path) -> KeySource {
     KeySource::File(Vault::default_key_file(folder))
 }
@@ -232,29 +244,118 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    pub(crate) fn new(now: u64) -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().expect("folder");
-        let vault = Vault::init(folder.path(), &key_source(folder.path()), now);
+        let vault = Vault::init(folder.path(), &key_source(folder.path()), today());
         Self {
             vault: Arc::new(vault.expect("a vault")),
             folder,
         }
     }
 
-    pub(crate) fn enrol(&self, who: &str, role: PeerRole, address: &str, now: u64) -> Identity {
+    /// Opens it anew.
+    pub(crate) fn reopen(&mut self) {
+        let folder = self.folder.path();
+        self.vault = Arc::new(Vault::open(folder, &key_source(folder)).expect("opens"));
+    }
+
+    /// Stores a model as the next version of `digits`.
+    pub(crate) fn store(&self, model: &Protected) -> ModelRecord {
+        let stored = self.vault.store(&model.as_new(), today());
+        stored.expect("stored")
+    }
+
+    pub(crate) fn retire(&self, model: &str) -> Result<usize, VaultError> {
+        self.vault.retire(&reference(model), today())
+    }
+
+    /// The file of an artefact.
+    pub(crate) fn file(&self, artefact: &Artefact) -> PathBuf {
+        let artefacts = self.folder.path().join("artefacts");
+        artefacts.join(artefact.digest.to_string())
+    }
+
+    /// Results of all queries that were answered.
+    pub(crate) fn results(&self) -> Vec<InferenceResult> {
+        let page = self.vault.results(0, RESULTS_PER_PAGE);
+        page.expect("page").results
+    }
+
+    pub(crate) fn enrol(&self, who: &str, role: PeerRole, address: &str) -> Identity {
         let enrolment = Enrolment {
             name: name(who),
             role,
             days: 300,
             address: Some(address.to_string()),
         };
-        let bundle = self.vault.enrol(&enrolment, now).expect("enrolled");
+        let bundle = self.vault.enrol(&enrolment, today()).expect("enrolled");
         Identity::from_pem(
             &bundle.authority_pem,
             bundle.certificate_pem.as_bytes(),
             bundle.key_pem.as_bytes(),
         )
         .expect("an identity")
+    }
+
+    /// Enrols the device `cam-7` and starts it.
+    pub(crate) async fn device(&self) -> Device {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
+        let address = listener.local_addr().expect("address").to_string();
+        let identity = self.enrol(CAM, PeerRole::Device, &address);
+        Device::start(identity, listener)
+    }
+
+    /// Deploys a model on `cam-7`.
+    pub(crate) async fn deploy(&self, model: &str) -> DeployReport {
+        let deployed = self.try_deploy(model, CAM, today()).await;
+        deployed.expect("deployed")
+    }
+
+    pub(crate) async fn try_deploy(
+        &self,
+        model: &str,
+        who: &str,
+        now: u64,
+    ) -> Result<DeployReport, VaultError> {
+        let (model, who) = (reference(model), name(who));
+        self.vault.deploy(&model, &who, None, now, |_| ()).await
+    }
+
+    /// Takes `cam-7` back to the version before.
+    pub(crate) async fn roll_back(&self, now: u64) -> Result<DeploymentStatus, VaultError> {
+        self.vault.roll_back(&name(CAM), None, now).await
+    }
+
+    /// What `cam-7` says that it holds, the active deployment first.
+    pub(crate) async fn on_device(&self) -> Vec<Digest> {
+        let name = name(CAM);
+        let list = self.vault.device_deployments(&name, None, today()).await;
+        let deployments = list.expect("list").deployments.into_iter();
+        deployments.map(|status| status.deployment).collect()
+    }
+
+    /// What the vault's books say of each model's deployment.
+    pub(crate) fn books(&self) -> BTreeMap<String, String> {
+        let rows = self.vault.deployments().expect("list");
+        let count = rows.len();
+        let states = rows.into_iter().map(|row| (row.model, row.state));
+        let states: BTreeMap<String, String> = states.collect();
+        assert_eq!(states.len(), count, "a row for each model");
+        states
+    }
+}
+
+/// The artefact of a model.
+pub(crate) fn artefact(record: &ModelRecord, role: Role) -> &Artefact {
+    record.manifest.artefact(role).expect("there")
+}
+
+/// Waits until `holds` does.
+pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !holds().await {
+        assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -267,14 +368,28 @@ pub(crate) fn query_digest(number: u8) -> Digest {
     Digest([number; 32])
 }
 
-pub(crate) fn queries(deployment: Digest, numbers: &[u8]) -> QueryBatch {
-    let one = |number: &u8| QueryRegistration {
-        query_id: query_id(*number),
+pub(crate) fn queries(deployment: Digest, numbers: impl IntoIterator<Item = u8>) -> QueryBatch {
+    let one = |number| QueryRegistration {
+        query_id: query_id(number),
         deployment,
-        query_digest: query_digest(*number),
+        query_digest: query_digest(number),
     };
     QueryBatch {
-        queries: numbers.iter().map(one).collect(),
+        queries: numbers.into_iter().map(one).collect(),
+    }
+}
+
+pub(crate) fn withdrawals(numbers: impl IntoIterator<Item = u8>) -> WithdrawalBatch {
+    WithdrawalBatch {
+        queries: numbers.into_iter().map(query_id).collect(),
+    }
+}
+
+/// Answers of our model to queries, each from its own ciphertext.
+pub(crate) fn answers(deployment: Digest, numbers: impl IntoIterator<Item = u8>) -> InferenceBatch {
+    let one = |number: u8| inference(deployment, number, OURS.reply(number.into()));
+    InferenceBatch {
+        inferences: numbers.into_iter().map(one).collect(),
     }
 }
 
