@@ -5,47 +5,75 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use crate::support::vault::Vault;
 use crate::support::{
-    FIRST, Protected, Recipe, SECOND, World, eventually, first, json, label, pki, post, run, second,
+    Deployer, FIRST, PATIENCE, Protected, Recipe, SECOND, World, eventually, first, json, label,
+    loopback, pki, post, run, second,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
+use scuro_server::edge::deployments;
 use scuro_server::edge::frame::{Content, FrameId};
 use scuro_server::edge::service::Edge;
-use scuro_server::edge::spool::{Letter, Limits, NewFrame, Row, Spool};
+use scuro_server::edge::spool::{Depth, Letter, Limits, NewFrame, Reader, Row, Spool};
 use scuro_wire::inference::{Inference, Timings};
 use scuro_wire::tls::Identity;
-use scuro_wire::{Digest, QueryId};
+use scuro_wire::{Digest, QueryId, paths};
 
 /// What the victim does: `spool`, `full-disk` or `device`.
 const VICTIM: &str = "SCURO_TEST_VICTIM";
 /// Its folder.
 const FOLDER: &str = "SCURO_TEST_FOLDER";
+/// Frames of a device that is killed five times.
+const FRAMES: usize = 360;
 /// The vault's address.
 const VAULT: &str = "SCURO_TEST_VAULT";
 
-fn victim(role: &str, folder: &Path, vault: &str) -> Child {
-    Command::new(std::env::current_exe().expect("this binary"))
-        .args([
-            "--exact",
-            "crash::the_victim",
-            "--nocapture",
-            "--test-threads=1",
-        ])
-        .env(VICTIM, role)
-        .env(FOLDER, folder)
-        .env(VAULT, vault)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("a victim")
+/// A process that is killed when it is dropped, if not before.
+struct Victim(Child);
+
+impl Victim {
+    fn start(role: &str, folder: &Path, vault: &str) -> Self {
+        let child = Command::new(std::env::current_exe().expect("this binary"))
+            .args([
+                "--exact",
+                "crash::the_victim",
+                "--nocapture",
+                "--test-threads=1",
+            ])
+            .env(VICTIM, role)
+            .env(FOLDER, folder)
+            .env(VAULT, vault)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn();
+        Self(child.expect("a victim"))
+    }
+
+    /// The lines that it says.
+    fn words(&mut self) -> impl Iterator<Item = String> + use<> {
+        let out = self.0.stdout.take().expect("its words");
+        BufReader::new(out).lines().map_while(Result::ok)
+    }
+
+    fn kill(&mut self) {
+        self.0.kill().expect("killed");
+        self.0.wait().expect("dead");
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        // It may be dead already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Not a test of its own: the process that the others kill.
@@ -159,18 +187,32 @@ struct Words {
 }
 
 impl Words {
-    /// Runs a victim for a while, kills it and takes down what it said.
-    fn of_one_more(&mut self, folder: &Path, life: Duration) {
-        let mut child = victim("spool", folder, "");
-        let out = child.stdout.take().expect("its words");
-        let reader = std::thread::spawn(move || {
-            let lines = BufReader::new(out).lines().map_while(Result::ok);
-            lines.collect::<Vec<_>>()
+    /// Runs a victim and kills it `life` after it has accepted so many frames, or after its start
+    /// if that is none; takes down what it said.
+    fn of_one_more(&mut self, folder: &Path, frames: usize, life: Duration) {
+        let mut victim = Victim::start("spool", folder, "");
+        let words = victim.words();
+        let (sender, enough) = mpsc::channel();
+        let listener = std::thread::spawn(move || {
+            let (mut lines, mut accepted) = (Vec::new(), 0);
+            for line in words {
+                // The first one stands behind words of the test harness.
+                if line.contains("accepted ") {
+                    accepted += 1;
+                    if accepted == frames {
+                        sender.send(()).expect("waited for");
+                    }
+                }
+                lines.push(line);
+            }
+            lines
         });
+        if frames > 0 {
+            enough.recv_timeout(PATIENCE).expect("frames in time");
+        }
         std::thread::sleep(life);
-        child.kill().expect("killed");
-        child.wait().expect("dead");
-        for line in reader.join().expect("read") {
+        victim.kill();
+        for line in listener.join().expect("read") {
             match line.split(' ').collect::<Vec<_>>()[..] {
                 ["accepted", id, query] => {
                     self.accepted.insert(query.to_string(), id.to_string());
@@ -209,9 +251,11 @@ fn a_spool_killed_thirty_times_keeps_every_accepted_frame_exactly_once() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let mut rng = ChaCha20Rng::seed_from_u64(11);
     let mut words = Words::default();
-    for _ in 0..30 {
-        let life = Duration::from_millis(150 + u64::from(rng.next_u32() % 400));
-        words.of_one_more(folder.path(), life);
+    for round in 0..30 {
+        // Every fifth is killed while it starts, the others at work.
+        let frames = if round % 5 == 4 { 0 } else { 6 };
+        let life = Duration::from_millis(u64::from(rng.next_u32() % 400));
+        words.of_one_more(folder.path(), frames, life);
     }
     let accepted = words.accepted.len();
     assert!(accepted > 100, "only {accepted} frames were accepted");
@@ -320,27 +364,40 @@ fn device_victim(folder: &Path) {
     });
 }
 
+fn device_folder(world: &World) -> PathBuf {
+    world.folder.path().join("device")
+}
+
 fn write_bundle(world: &World) {
     let bundle = world.folder.path().join("bundle");
     pki::write(&world.authority, pki::DEVICE, &bundle);
 }
 
-/// Starts a device and waits for its word.
-fn device(world: &World, vault: &str) -> (Child, SocketAddr, SocketAddr) {
-    let mut child = victim("device", world.folder.path(), vault);
-    let out = child.stdout.take().expect("its words");
-    let lines = BufReader::new(out).lines().map_while(Result::ok);
-    // The test harness writes its own words before.
-    let ready = lines
-        .filter_map(|line| Some(line.split_once("ready ")?.1.to_string()))
-        .next();
-    let ready = ready.expect("a device that starts");
-    let (device, http) = ready.split_once(' ').expect("two addresses");
-    (
-        child,
-        device.parse().expect("address"),
-        http.parse().expect("address"),
-    )
+/// A device in a process of its own.
+struct Device {
+    process: Victim,
+    /// For deployments.
+    at: SocketAddr,
+    /// For frames.
+    http: SocketAddr,
+}
+
+impl Device {
+    /// Starts it and waits for its word.
+    fn start(world: &World, vault: &str) -> Self {
+        let mut process = Victim::start("device", world.folder.path(), vault);
+        // The test harness writes its own words before.
+        let mut ready = process
+            .words()
+            .filter_map(|line| Some(line.split_once("ready ")?.1.to_string()));
+        let ready = ready.next().expect("a device that starts");
+        let (at, http) = ready.split_once(' ').expect("two addresses");
+        Self {
+            process,
+            at: at.parse().expect("address"),
+            http: http.parse().expect("address"),
+        }
+    }
 }
 
 #[test]
@@ -359,94 +416,107 @@ fn kill_five_times(model: &Protected, recipe: Recipe) -> usize {
     let world = World::new();
     write_bundle(&world);
     run(async {
-        let anywhere = "127.0.0.1:0".parse().expect("address");
-        let mut vault = Vault::start(anywhere, &world.vendor(), Arc::clone(&world.vault)).await;
+        let mut vault = Vault::start(loopback(), &world.vendor(), &world.vault).await;
         let address = vault.address;
-        let (mut child, at, mut http) = device(&world, &address.to_string());
-        model.deploy(&mut world.deployer(at)).await;
+        let mut device = Device::start(&world, &address.to_string());
+        model.deploy(&mut world.deployer(device.at)).await;
         let mut rng = ChaCha20Rng::seed_from_u64(5);
         let mut kill_at: Vec<usize> = (0..5)
             .map(|k| 30 + 60 * k + rng.next_u32() as usize % 30)
             .collect();
-        let (mut accepted, mut number) = (0, 0);
-        while number < 360 {
-            let frame = json(&format!("frame-{number}"), number % 10);
-            match post(http, &[], frame.as_bytes()).await {
-                Ok((202, _)) => (accepted, number) = (accepted + 1, number + 1),
-                Ok((429 | 503, _)) => tokio::time::sleep(Duration::from_millis(100)).await,
-                // The same frame again: nobody knows whether it was taken.
-                other => panic!("no answer is expected only from a dead device: {other:?}"),
-            }
-            if kill_at.first() == Some(&number) {
+        for number in 0..FRAMES {
+            accept(device.http, number).await;
+            if kill_at.first() == Some(&(number + 1)) {
                 kill_at.remove(0);
-                child.kill().expect("killed");
-                child.wait().expect("dead");
+                device.process.kill();
                 if kill_at.len().is_multiple_of(2) {
                     vault.vanish().await;
-                    let book = Arc::clone(&world.vault);
-                    vault = Vault::start(address, &world.vendor(), book).await;
+                    vault = Vault::start(address, &world.vendor(), &world.vault).await;
                 }
-                (child, _, http) = device(&world, &address.to_string());
+                device = Device::start(&world, &address.to_string());
                 // What was accepted just before may be asked again: it is taken once.
-                let again = json(&format!("frame-{}", number - 1), (number - 1) % 10);
-                let (status, text) = post(http, &[], again.as_bytes()).await.expect("post");
-                assert!(status == 202 && text.contains("\"again\":true"), "{text}");
+                let text = accept(device.http, number).await;
+                assert!(text.contains("\"again\":true"), "{text}");
             }
         }
-        let all = || world.vault.count() >= accepted;
-        eventually("every accepted frame", all).await;
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        assert_eq!(world.vault.count(), accepted, "each frame once");
-        let labels = world.vault.labels(&model.client);
+        assert!(kill_at.is_empty(), "it was killed five times");
+        let spool = Reader::open(&device_folder(&world)).expect("a spool");
+        let left = || spool.depth().expect("read");
+        eventually("an empty spool", || left() == Depth::default()).await;
+        let expected: Vec<usize> = (0..FRAMES).map(|n| label(recipe, n % 10)).collect();
+        let found = world.vault.labels(model);
+        assert_eq!(found, expected, "each frame once, in their order");
         let inferences = world.vault.inferences();
-        let sequence: Vec<usize> = inferences.iter().map(|i| labels[&i.query_id]).collect();
-        let expected: Vec<usize> = (0..accepted).map(|n| label(recipe, n % 10)).collect();
-        assert_eq!(sequence, expected, "in the order of the frames");
-        child.kill().expect("killed");
-        child.wait().expect("dead");
+        assert_eq!(inferences.len(), FRAMES);
         vault.vanish().await;
         inferences.iter().filter(|i| i.image > 0).count()
     })
 }
+
+/// Has a device take a frame, which may have to wait; its answer.
+async fn accept(http: SocketAddr, number: usize) -> String {
+    let frame = json(&format!("frame-{number}"), number % 10);
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        match post(http, &[], frame.as_bytes()).await {
+            Ok((202, text)) => return text,
+            Ok((429 | 503, _)) => tokio::time::sleep(Duration::from_millis(100)).await,
+            other => panic!("no answer is expected only from a dead device: {other:?}"),
+        }
+    }
+    panic!("frame {number} waits for ever");
+}
+
+/// Rounds in which a device is killed while it switches.
+const SWITCHES: u32 = 12;
 
 #[test]
 fn a_device_killed_while_it_switches_has_the_old_version_or_the_new_one() {
     let world = World::new();
     write_bundle(&world);
     run(async {
-        let (mut child, mut at, _) = device(&world, "127.0.0.1:9");
-        first().deploy(&mut world.deployer(at)).await;
-        second().send(&mut world.deployer(at)).await;
-        let mut rng = ChaCha20Rng::seed_from_u64(6);
-        let mut seen = [0, 0];
-        for round in 0..12 {
-            let next = if round % 2 == 0 { second() } else { first() };
-            let mut deployer = world.deployer(at);
-            let switching = tokio::spawn(async move {
-                let path = scuro_wire::paths::DEPLOYMENTS;
-                deployer.try_call(path, next.manifest.to_bytes()).await
-            });
-            let pause = u64::from(rng.next_u32() % 60);
-            tokio::time::sleep(Duration::from_millis(pause)).await;
-            child.kill().expect("killed");
-            child.wait().expect("dead");
-            let acknowledged = switching.await.expect("a task");
-            (child, at, _) = device(&world, "127.0.0.1:9");
-            let ready = world.deployer(at).get(scuro_wire::paths::READY).await;
+        let mut device = Device::start(&world, "127.0.0.1:9");
+        let mut deployer = world.deployer(device.at);
+        second().send(&mut deployer).await;
+        first().send(&mut deployer).await;
+        let start = Instant::now();
+        assert!(switch(deployer, first()).await);
+        let whole = start.elapsed();
+        let mut active = FIRST.version;
+        for round in 0..=SWITCHES {
+            let next = if active == FIRST.version {
+                second()
+            } else {
+                first()
+            };
+            let switching = tokio::spawn(switch(world.deployer(device.at), next));
+            // At another moment each time; after the last one's end.
+            let acknowledged = if round < SWITCHES {
+                tokio::time::sleep(whole * round / SWITCHES).await;
+                device.process.kill();
+                switching.await.expect("a task")
+            } else {
+                let done = switching.await.expect("a task");
+                device.process.kill();
+                assert!(done, "a device that lives switches");
+                done
+            };
+            device = Device::start(&world, "127.0.0.1:9");
+            let ready = world.deployer(device.at).get(paths::READY).await;
             assert_eq!(ready.status, 200, "a version is active after every crash");
-            let list = scuro_server::edge::deployments::list(&world.folder.path().join("device"));
-            let version = list.expect("list").deployments[0].version;
-            assert!([FIRST.version, SECOND.version].contains(&version));
+            let list = deployments::list(&device_folder(&world)).expect("list");
+            let found = list.deployments[0].version;
+            assert!([active, next.manifest.version].contains(&found), "{found}");
             if acknowledged {
-                assert_eq!(
-                    version, next.manifest.version,
-                    "what was acknowledged stays"
-                );
+                assert_eq!(found, next.manifest.version, "it was acknowledged");
             }
-            seen[version as usize - 1] += 1;
+            active = found;
         }
-        assert_eq!(seen.iter().sum::<u32>(), 12);
-        child.kill().expect("killed");
-        child.wait().expect("dead");
     });
+}
+
+/// Whether the device says that it runs this version now.
+async fn switch(mut deployer: Deployer, next: &Protected) -> bool {
+    let manifest = next.manifest.to_bytes();
+    deployer.try_call(paths::DEPLOYMENTS, manifest).await
 }

@@ -1,23 +1,54 @@
 //! Deployments: half-transferred, tampered, foreign, rolled back, and by somebody else.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use crate::support::vault::Vault;
+use crate::support::site::Site;
 use crate::support::{
-    Deployer, FIRST, Protected, Recipe, SECOND, World, eventually, first, json, label, pki, post,
-    run, second,
+    Deployer, FIRST, Protected, Recipe, SECOND, World, first, label, pki, run, second,
 };
 use hyper::Method;
 use scuro_program::Packing;
-use scuro_server::edge::service::Edge;
 use scuro_wire::deployment::{ArtefactStatus, DeploymentList, DeploymentState, DeploymentStatus};
 use scuro_wire::{Digest, KeyId, Manifest, Problem, Role, WireError, paths};
 
-async fn device(world: &World) -> (Edge, Deployer) {
-    let edge = Edge::start(world.options()).await.expect("started");
-    let deployer = world.deployer(edge.addresses().device);
-    (edge, deployer)
+/// A device without a version, and its vault's deployment agent.
+async fn device() -> (Site, Deployer) {
+    let site = Site::alone(World::new(), |_| {}).await;
+    let deployer = site.deployer();
+    (site, deployer)
+}
+
+/// The same after a restart.
+async fn restarted(site: Site) -> (Site, Deployer) {
+    let site = site.restart(|_| {}).await;
+    let deployer = site.deployer();
+    (site, deployer)
+}
+
+/// Versions that the device has, the active one first.
+async fn versions(deployer: &mut Deployer) -> Vec<u32> {
+    let list = deployer.get(paths::DEPLOYMENTS).await;
+    let list: DeploymentList = list.json().expect("a list");
+    list.deployments.iter().map(|d| d.version).collect()
+}
+
+/// Which artefacts of a version the device has.
+async fn there(deployer: &mut Deployer, manifest: &Manifest) -> Vec<bool> {
+    let mut found = Vec::new();
+    for artefact in &manifest.artefacts {
+        let path = paths::artefact(&artefact.digest);
+        let status = deployer.get(&path).await.status;
+        assert!(status == 200 || status == 404, "{status}");
+        found.push(status == 200);
+    }
+    found
+}
+
+/// Has a device roll back; what is active then.
+async fn roll_back(deployer: &mut Deployer, path: &str) -> (u32, DeploymentState) {
+    let back = deployer.call(Method::POST, path, Vec::new()).await;
+    let status: DeploymentStatus = back.json().expect("a status");
+    (status.version, status.state)
 }
 
 fn code(answer: &scuro_wire::https::Answer) -> (u16, String) {
@@ -28,16 +59,14 @@ fn code(answer: &scuro_wire::https::Answer) -> (u16, String) {
 #[test]
 fn an_artefact_goes_on_where_it_was_after_a_restart() {
     run(async {
-        let world = World::new();
-        let (edge, mut deployer) = device(&world).await;
+        let (site, mut deployer) = device().await;
         let bytes = &first().artefacts[0];
         let (digest, half) = (Digest::of(bytes), bytes.len() / 2);
         let nothing = deployer.get(&paths::artefact(&digest)).await;
         assert_eq!(nothing.status, 404);
         let answer = deployer.put(&digest, 0, &bytes[..half], bytes.len()).await;
         assert!(answer.status.is_success(), "{}", answer.problem());
-        edge.stop().await;
-        let (edge, mut deployer) = device(&world).await;
+        let (site, mut deployer) = restarted(site).await;
         let head = deployer
             .call(Method::HEAD, &paths::artefact(&digest), Vec::new())
             .await;
@@ -60,15 +89,14 @@ fn an_artefact_goes_on_where_it_was_after_a_restart() {
             .await;
         let status: ArtefactStatus = rest.json().expect("the status");
         assert!(status.complete);
-        edge.stop().await;
+        site.stop().await;
     });
 }
 
 #[test]
 fn a_tampered_artefact_is_thrown_away_and_the_version_before_stays() {
     run(async {
-        let world = World::new();
-        let (edge, mut deployer) = device(&world).await;
+        let (site, mut deployer) = device().await;
         first().deploy(&mut deployer).await;
         let mut tampered = second().artefacts[0].clone();
         let digest = Digest::of(&tampered);
@@ -79,14 +107,8 @@ fn a_tampered_artefact_is_thrown_away_and_the_version_before_stays() {
         assert_eq!(deployer.get(&paths::artefact(&digest)).await.status, 404);
         let answer = deployer.activate(&second().manifest).await;
         assert_eq!(code(&answer), (409, "artefact.missing".to_string()));
-        let list: DeploymentList = deployer
-            .get(paths::DEPLOYMENTS)
-            .await
-            .json()
-            .expect("a list");
-        assert_eq!(list.deployments.len(), 1);
-        assert_eq!(list.deployments[0].version, 1);
-        edge.stop().await;
+        assert_eq!(versions(&mut deployer).await, [1]);
+        site.stop().await;
     });
 }
 
@@ -122,8 +144,7 @@ fn mixtures(other: &Protected, expired: &Protected) -> Vec<(Manifest, &'static s
 #[test]
 fn parts_that_do_not_belong_together_are_refused() {
     run(async {
-        let world = World::new();
-        let (edge, mut deployer) = device(&world).await;
+        let (site, mut deployer) = device().await;
         first().deploy(&mut deployer).await;
         let other = Protected::new(Recipe {
             version: 3,
@@ -149,19 +170,16 @@ fn parts_that_do_not_belong_together_are_refused() {
             let answer = deployer.call(Method::POST, path, manifest.to_vec()).await;
             assert_eq!(answer.status, 400);
         }
-        let list = deployer.get(paths::DEPLOYMENTS).await;
-        let list: DeploymentList = list.json().expect("a list");
-        let versions: Vec<u32> = list.deployments.iter().map(|d| d.version).collect();
+        let versions = versions(&mut deployer).await;
         assert_eq!(versions, [1], "the version before is active all the while");
-        edge.stop().await;
+        site.stop().await;
     });
 }
 
 #[test]
 fn a_manifest_that_is_refused_for_good_leaves_no_artefact_behind() {
     run(async {
-        let world = World::new();
-        let (edge, mut deployer) = device(&world).await;
+        let (site, mut deployer) = device().await;
         first().deploy(&mut deployer).await;
         second().send(&mut deployer).await;
         let mut mixed = second().manifest.clone();
@@ -169,14 +187,6 @@ fn a_manifest_that_is_refused_for_good_leaves_no_artefact_behind() {
         mixed.artefacts[0] = first().manifest.artefacts[0].clone();
         mixed.key_id = KeyId([9; 16]);
         assert_eq!(code(&deployer.activate(&mixed).await).0, 422);
-        let there = async |deployer: &mut Deployer, manifest: &Manifest| {
-            let mut found = Vec::new();
-            for artefact in &manifest.artefacts {
-                let path = paths::artefact(&artefact.digest);
-                found.push(deployer.get(&path).await.status == 200);
-            }
-            found
-        };
         let (one, two) = (&first().manifest, &second().manifest);
         assert_eq!(there(&mut deployer, one).await, [true; 3]);
         assert_eq!(there(&mut deployer, two).await, [true, false, false]);
@@ -185,21 +195,19 @@ fn a_manifest_that_is_refused_for_good_leaves_no_artefact_behind() {
         assert_eq!(code(&early), (409, "artefact.missing".to_string()));
         assert_eq!(there(&mut deployer, two).await, [true, false, false]);
         second().deploy(&mut deployer).await;
-        edge.stop().await;
+        site.stop().await;
     });
 }
 
 #[test]
 fn artefacts_that_no_version_has_had_for_long_are_removed_at_the_start() {
     run(async {
-        let world = World::new();
-        let (edge, mut deployer) = device(&world).await;
+        let (site, mut deployer) = device().await;
         first().deploy(&mut deployer).await;
         second().send(&mut deployer).await;
-        edge.stop().await;
-        let folder = world.folder.path().join("device/artefacts");
+        let folder = site.world.folder.path().join("device/artefacts");
         let age = |protected: &Protected, count: usize| {
-            let eight_days_ago = std::time::SystemTime::now() - 8 * Duration::from_secs(86_400);
+            let eight_days_ago = SystemTime::now() - 8 * Duration::from_secs(86_400);
             for artefact in &protected.manifest.artefacts[..count] {
                 let file = std::fs::File::options()
                     .write(true)
@@ -210,25 +218,19 @@ fn artefacts_that_no_version_has_had_for_long_are_removed_at_the_start() {
         };
         age(first(), 3);
         age(second(), 2);
-        let (edge, mut deployer) = device(&world).await;
-        let mut found = Vec::new();
-        for protected in [first(), second()] {
-            for artefact in &protected.manifest.artefacts {
-                let path = paths::artefact(&artefact.digest);
-                found.push(deployer.get(&path).await.status.as_u16());
-            }
-        }
-        assert_eq!(found, [200, 200, 200, 404, 404, 200]);
+        let (site, mut deployer) = restarted(site).await;
+        let (one, two) = (&first().manifest, &second().manifest);
+        assert_eq!(there(&mut deployer, one).await, [true; 3]);
+        assert_eq!(there(&mut deployer, two).await, [false, false, true]);
         assert_eq!(deployer.get(paths::READY).await.status, 200);
-        edge.stop().await;
+        site.stop().await;
     });
 }
 
 #[test]
 fn a_program_of_more_images_than_a_device_gathers_is_refused() {
     run(async {
-        let world = World::new();
-        let (edge, mut deployer) = device(&world).await;
+        let (site, mut deployer) = device().await;
         let batch = Protected::new(Recipe {
             packing: Packing::Batch,
             ..FIRST
@@ -237,64 +239,37 @@ fn a_program_of_more_images_than_a_device_gathers_is_refused() {
         let answer = deployer.activate(&batch.manifest).await;
         let expected = (422, "deployment.shape".to_string());
         assert_eq!(code(&answer), expected, "{}", answer.problem());
-        edge.stop().await;
+        site.stop().await;
     });
 }
 
 #[test]
 fn frames_are_answered_by_the_version_that_is_active_and_a_roll_back_returns_the_one_before() {
     run(async {
-        let world = World::new();
-        let vault = Vault::start(
-            "127.0.0.1:0".parse().expect("address"),
-            &world.vendor(),
-            Arc::clone(&world.vault),
-        )
-        .await;
-        let mut options = world.options();
-        options.vault = Some(vault.address.to_string());
-        let edge = Edge::start(options).await.expect("started");
-        let mut deployer = world.deployer(edge.addresses().device);
-        let http = edge.addresses().http.expect("HTTP");
-        let none = deployer
-            .call(Method::POST, paths::ROLLBACK, Vec::new())
-            .await;
-        assert_eq!(code(&none), (409, "deployment.no-previous".to_string()));
+        let site = Site::bare(World::new(), |_| {}).await;
+        let mut deployer = site.deployer();
+        let none = deployer.call(Method::POST, paths::ROLLBACK, Vec::new());
+        let none = code(&none.await);
+        assert_eq!(none, (409, "deployment.no-previous".to_string()));
         let rounds = [(first(), FIRST), (second(), SECOND), (first(), FIRST)];
         for (round, (protected, recipe)) in rounds.into_iter().enumerate() {
             if round < 2 {
-                protected.deploy(&mut deployer).await;
+                site.deploy(protected).await;
             } else {
-                let back = deployer
-                    .call(Method::POST, paths::ROLLBACK, Vec::new())
-                    .await;
-                let status: DeploymentStatus = back.json().expect("a status");
-                assert_eq!((status.version, status.state), (1, DeploymentState::Active));
+                let back = roll_back(&mut deployer, paths::ROLLBACK).await;
+                assert_eq!(back, (1, DeploymentState::Active));
             }
-            let frame = json(&format!("f{round}"), 4);
-            assert_eq!(
-                post(http, &[], frame.as_bytes()).await.expect("post").0,
-                202
-            );
-            eventually("its answer", || world.vault.count() == round + 1).await;
-            let last = world.vault.inferences().pop().expect("an inference");
+            site.accept(round..round + 1).await;
+            site.is_answered(round + 1).await;
+            let last = site.world.vault.inferences().pop().expect("an inference");
             assert_eq!(last.deployment, protected.manifest.digest());
-            let labels = scuro_client::Bundle::from_bytes(&last.reply).expect("a reply");
-            let answer = protected.client.decrypt(&labels).expect("decrypted");
-            assert_eq!(answer[0].label, label(recipe, 4));
+            assert_eq!(protected.label_of(&last), label(recipe, round));
         }
-        edge.stop().await;
         // The switch outlives the process.
-        let (edge, mut deployer) = device(&world).await;
-        let list: DeploymentList = deployer
-            .get(paths::DEPLOYMENTS)
-            .await
-            .json()
-            .expect("a list");
-        let versions: Vec<u32> = list.deployments.iter().map(|d| d.version).collect();
-        assert_eq!(versions, [1, 2]);
+        let (site, mut deployer) = restarted(site).await;
+        assert_eq!(versions(&mut deployer).await, [1, 2]);
         assert_eq!(deployer.get(paths::READY).await.status, 200);
-        edge.stop().await;
+        site.stop().await;
     });
 }
 
@@ -302,34 +277,28 @@ fn frames_are_answered_by_the_version_that_is_active_and_a_roll_back_returns_the
 #[test]
 fn a_roll_back_that_is_sent_again_does_not_return_to_the_version_that_was_left() {
     run(async {
-        let world = World::new();
-        let (edge, mut deployer) = device(&world).await;
+        let (site, mut deployer) = device().await;
         first().deploy(&mut deployer).await;
         second().deploy(&mut deployer).await;
         let path = paths::roll_back(&second().manifest.digest());
         for _ in 0..2 {
-            let back = deployer.call(Method::POST, &path, Vec::new()).await;
-            let status: DeploymentStatus = back.json().expect("a status");
-            assert_eq!((status.version, status.state), (1, DeploymentState::Active));
+            let back = roll_back(&mut deployer, &path).await;
+            assert_eq!(back, (1, DeploymentState::Active));
         }
         let damaged = format!("{}?leave=xyz", paths::ROLLBACK);
         let answer = deployer.call(Method::POST, &damaged, Vec::new()).await;
         assert_eq!(answer.status, 400);
-        let list = deployer.get(paths::DEPLOYMENTS).await;
-        let list: DeploymentList = list.json().expect("a list");
-        let versions: Vec<u32> = list.deployments.iter().map(|d| d.version).collect();
-        assert_eq!(versions, [1, 2]);
-        edge.stop().await;
+        assert_eq!(versions(&mut deployer).await, [1, 2]);
+        site.stop().await;
     });
 }
 
 #[test]
 fn only_the_vault_writes_to_a_device() {
     run(async {
-        let world = World::new();
-        let (edge, _) = device(&world).await;
-        let address = edge.addresses().device;
-        let another_device = pki::identity(&world.authority, "cam-8");
+        let (site, _) = device().await;
+        let address = site.edge.addresses().device;
+        let another_device = pki::identity(&site.world.authority, "cam-8");
         let mut other = Deployer::new(address, pki::DEVICE, &another_device);
         let digest = Digest::of(b"x");
         for (method, path) in [
@@ -349,15 +318,14 @@ fn only_the_vault_writes_to_a_device() {
         let mut client = scuro_wire::https::Client::new(&address.to_string(), pki::DEVICE, tls);
         let refused = client.send(Method::GET, paths::LIVE, &[], Vec::new()).await;
         assert!(matches!(refused, Err(WireError::Connection { .. })));
-        edge.stop().await;
+        site.stop().await;
     });
 }
 
 #[test]
 fn pieces_above_the_limit_are_refused() {
     run(async {
-        let world = World::new();
-        let (edge, mut deployer) = device(&world).await;
+        let (site, mut deployer) = device().await;
         let path = format!("{}?offset=0", paths::artefact(&Digest([1; 32])));
         let piece = vec![0; scuro_wire::limits::CHUNK_BYTES + 1];
         let answer = deployer.call(Method::PUT, &path, piece).await;
@@ -372,6 +340,6 @@ fn pieces_above_the_limit_are_refused() {
             .call(Method::PUT, "/v1/artefacts/xyz?offset=0", vec![1])
             .await;
         assert_eq!(answer.status, 400);
-        edge.stop().await;
+        site.stop().await;
     });
 }

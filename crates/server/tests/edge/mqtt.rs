@@ -1,47 +1,47 @@
 //! Frames of a real broker, which is also killed.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
-use crate::support::pki;
-use crate::support::vault::Vault;
-use crate::support::{World, eventually, first, json, pixels, run};
+use crate::support::site::Site;
+use crate::support::{PATIENCE, World, first, json, loopback, pixels, pki, run};
 use scuro_server::edge::frame::MAX_FRAME_BYTES;
 use scuro_server::edge::intake::Form;
-use scuro_server::edge::service::Edge;
+use scuro_server::edge::service::Options;
 use scuro_testkit::mosquitto::{self, Broker, free_port};
 use scuro_wire::mqtt::{Access, Topic};
 use scuro_wire::tls::{AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE, foreign_client};
 
-/// A topic of a broker that lets everyone in.
+const TOPIC: &str = "cameras/7";
+
+/// The topic at a broker that lets everyone in.
 fn topic(port: u16) -> Topic {
-    let url = format!("mqtt://127.0.0.1:{port}/cameras/7");
+    let url = format!("mqtt://127.0.0.1:{port}/{TOPIC}");
     Topic::for_subscriber(&url, &Access::default()).expect("a topic")
 }
 
 /// The line of the metrics that tells whether the topic is subscribed to.
 fn gauge(host: &str, port: u16, up: u8) -> String {
-    format!("scuro_edge_mqtt_up{{broker=\"{host}:{port}\",topic=\"cameras/7\"}} {up}\n")
+    format!("scuro_edge_mqtt_up{{broker=\"{host}:{port}\",topic=\"{TOPIC}\"}} {up}\n")
+}
+
+/// JSON frames `m0`, `m1`...
+fn frames(count: usize) -> Vec<Vec<u8>> {
+    let frame = |number| json(&format!("m{number}"), number % 10).into_bytes();
+    (0..count).map(frame).collect()
 }
 
 /// A publisher that waits until the broker has every message.
-async fn publish(port: u16, topic: &str, payloads: &[Vec<u8>]) {
-    let options = rumqttc::MqttOptions::new("camera", "127.0.0.1", port);
-    publish_as(options, topic, payloads).await;
-}
-
-async fn publish_as(mut options: rumqttc::MqttOptions, topic: &str, payloads: &[Vec<u8>]) {
+async fn publish_as(mut options: rumqttc::MqttOptions, payloads: &[Vec<u8>]) {
     options.set_max_packet_size(1 << 20, 32 << 20);
     let (client, mut connection) = rumqttc::AsyncClient::new(options, 64);
     for payload in payloads {
         let quality = rumqttc::QoS::AtLeastOnce;
-        client
-            .publish(topic, quality, false, payload.clone())
-            .await
-            .expect("published");
+        let published = client.publish(TOPIC, quality, false, payload.clone());
+        published.await.expect("published");
     }
     let mut acknowledged = 0;
     while acknowledged < payloads.len() {
@@ -52,173 +52,157 @@ async fn publish_as(mut options: rumqttc::MqttOptions, topic: &str, payloads: &[
     }
 }
 
-#[test]
-fn frames_of_a_topic_are_taken_once_and_a_broker_that_goes_is_waited_for() {
+/// A real broker that lets everyone in.
+struct OpenBroker {
+    program: PathBuf,
+    folder: tempfile::TempDir,
+    port: u16,
+    /// None while it is away.
+    running: Option<Broker>,
+}
+
+/// Runs a test with such a broker; without the program it is skipped.
+fn with_broker(test: impl AsyncFnOnce(OpenBroker)) {
     let Some(program) = mosquitto::program() else {
         return;
     };
-    run(async {
-        let world = World::new();
-        let port = free_port();
-        let broker = Broker::start(&program, world.folder.path(), port, mosquitto::OPEN);
-        let vault = Vault::start(
-            "127.0.0.1:0".parse().expect("address"),
-            &world.vendor(),
-            Arc::clone(&world.vault),
-        )
-        .await;
-        let mut options = world.options();
-        options.vault = Some(vault.address.to_string());
-        options.mqtt = vec![topic(port)];
-        let edge = Edge::start(options).await.expect("started");
-        first()
-            .deploy(&mut world.deployer(edge.addresses().device))
+    let mut broker = OpenBroker {
+        program,
+        folder: tempfile::tempdir().expect("temporary folder"),
+        port: free_port(),
+        running: None,
+    };
+    broker.starts();
+    run(test(broker));
+}
+
+impl OpenBroker {
+    /// It starts, with what it stored before.
+    fn starts(&mut self) {
+        let folder = self.folder.path();
+        let started = Broker::start(&self.program, folder, self.port, mosquitto::OPEN);
+        self.running = Some(started);
+    }
+
+    fn is_killed(&mut self) {
+        self.running = None;
+    }
+
+    /// What makes a device listen to it.
+    fn option(&self) -> impl Fn(&mut Options) + use<> {
+        let port = self.port;
+        move |options| options.mqtt = vec![topic(port)]
+    }
+
+    /// Waits until the device says that it has subscribed, or that it has not.
+    async fn is_up(&self, site: &Site, up: bool) {
+        let line = gauge("127.0.0.1", self.port, up.into());
+        site.comes_to_show(&line).await;
+    }
+
+    /// A device without a vault and with the first version, that has subscribed.
+    async fn subscriber(&self, with: impl FnOnce(&mut Options)) -> Site {
+        let site = Site::alone(World::new(), |options| {
+            self.option()(options);
+            with(options);
+        });
+        let site = site.await;
+        site.deploy(first()).await;
+        self.is_up(&site, true).await;
+        site
+    }
+
+    async fn publish(&self, payloads: &[Vec<u8>]) {
+        let options = rumqttc::MqttOptions::new("camera", "127.0.0.1", self.port);
+        publish_as(options, payloads).await;
+    }
+}
+
+#[test]
+fn frames_of_a_topic_are_taken_once_and_a_broker_that_goes_is_waited_for() {
+    with_broker(async |mut broker| {
+        let site = Site::new(broker.option()).await;
+        broker.is_up(&site, true).await;
+        let bad = [b"{\"pixels\":[1]}".to_vec(), b"nonsense".to_vec()];
+        // A publisher that got no acknowledgement sends again.
+        let again = json("m3", 3).into_bytes();
+        broker.publish(&frames(25)).await;
+        broker
+            .publish(&[vec![pixels(9)], bad.to_vec(), vec![again]].concat())
             .await;
-        let shows = |text: &str| edge.metrics().render().contains(text);
-        let is_up = |up| shows(&gauge("127.0.0.1", port, up));
-        eventually("a subscription", || is_up(1)).await;
-        let frames: Vec<Vec<u8>> = (0..25)
-            .map(|number| json(&format!("m{number}"), number % 10).into_bytes())
-            .chain([
-                pixels(9),
-                b"{\"pixels\":[1]}".to_vec(),
-                b"nonsense".to_vec(),
-            ])
-            // A publisher that got no acknowledgement sends again.
-            .chain([json("m3", 3).into_bytes()])
-            .collect();
-        publish(port, "cameras/7", &frames).await;
-        eventually("26 answers", || world.vault.count() == 26).await;
-        eventually("the bad ones", || {
-            shows("{reason=\"length\",source=\"mqtt\"} 1")
-                && shows("{reason=\"unrecognised\",source=\"mqtt\"} 1")
-                && shows("duplicate_total{source=\"mqtt\"} 1")
-        })
-        .await;
-        drop(broker);
-        eventually("the loss noticed", || is_up(0)).await;
-        let _broker = Broker::start(&program, world.folder.path(), port, mosquitto::OPEN);
-        eventually("the broker back", || is_up(1)).await;
-        publish(port, "cameras/7", &[json("after", 1).into_bytes()]).await;
-        eventually("the frame after", || world.vault.count() == 27).await;
-        edge.stop().await;
-        assert_eq!(world.vault.count(), 27);
-        assert_eq!(world.vault.again(), 0);
+        site.is_answered(26).await;
+        site.comes_to_show("{reason=\"length\",source=\"mqtt\"} 1\n")
+            .await;
+        site.comes_to_show("{reason=\"unrecognised\",source=\"mqtt\"} 1\n")
+            .await;
+        site.comes_to_show("duplicate_total{source=\"mqtt\"} 1\n")
+            .await;
+        broker.is_killed();
+        broker.is_up(&site, false).await;
+        broker.starts();
+        broker.is_up(&site, true).await;
+        broker.publish(&[json("after", 1).into_bytes()]).await;
+        site.is_answered(27).await;
+        let world = site.stop().await;
+        assert_eq!((world.vault.count(), world.vault.again()), (27, 0));
     });
 }
 
 #[test]
 fn frames_published_while_the_device_is_away_wait_at_the_broker() {
-    let Some(program) = mosquitto::program() else {
-        return;
-    };
-    run(async {
-        let world = World::new();
-        let port = free_port();
-        let _broker = Broker::start(&program, world.folder.path(), port, mosquitto::OPEN);
-        let with = || {
-            let mut options = world.options();
-            options.mqtt = vec![topic(port)];
-            options
-        };
-        let edge = Edge::start(with()).await.expect("started");
-        first()
-            .deploy(&mut world.deployer(edge.addresses().device))
-            .await;
-        eventually("a subscription", || {
-            edge.metrics()
-                .render()
-                .contains(&gauge("127.0.0.1", port, 1))
-        })
-        .await;
-        edge.stop().await;
-        let frames: Vec<Vec<u8>> = (0..5)
-            .map(|number| json(&format!("m{number}"), number).into_bytes())
-            .collect();
-        publish(port, "cameras/7", &frames).await;
-        let edge = Edge::start(with()).await.expect("started again");
-        eventually("all five", || edge.spool().depth().inferences == 5).await;
-        edge.stop().await;
+    with_broker(async |broker| {
+        let world = broker.subscriber(|_| {}).await.stop().await;
+        broker.publish(&frames(5)).await;
+        let site = Site::alone(world, broker.option()).await;
+        site.holds_inferences(5).await;
+        site.stop().await;
     });
 }
 
 #[test]
 fn a_message_larger_than_any_frame_is_refused_and_the_ones_behind_it_are_taken() {
-    let Some(program) = mosquitto::program() else {
-        return;
-    };
-    run(async {
-        let world = World::new();
-        let port = free_port();
-        let _broker = Broker::start(&program, world.folder.path(), port, mosquitto::OPEN);
-        let with = || {
-            let mut options = world.options();
-            options.mqtt = vec![topic(port)];
-            options
-        };
-        let edge = Edge::start(with()).await.expect("started");
-        first()
-            .deploy(&mut world.deployer(edge.addresses().device))
-            .await;
-        let up = gauge("127.0.0.1", port, 1);
-        eventually("a subscription", || edge.metrics().render().contains(&up)).await;
+    with_broker(async |broker| {
+        let site = broker.subscriber(|_| {}).await;
         let large = vec![b'x'; MAX_FRAME_BYTES + (128 << 10)];
         let frames = [json("before", 1).into(), large, json("behind", 2).into()];
-        publish(port, "cameras/7", &frames).await;
-        eventually("both frames", || edge.spool().depth().inferences == 2).await;
-        let metrics = edge.metrics().render();
+        broker.publish(&frames).await;
+        site.holds_inferences(2).await;
         let refused = "frames_refused_total{reason=\"too-large\",source=\"mqtt\"} 1\n";
-        assert!(metrics.contains(refused), "{metrics}");
-        assert!(!metrics.contains("mqtt_failures_total"), "{metrics}");
-        edge.stop().await;
+        assert!(site.shows(refused));
+        assert!(!site.shows("mqtt_failures_total"));
         // It was acknowledged: it does not come again.
-        let edge = Edge::start(with()).await.expect("started again");
-        eventually("a subscription", || edge.metrics().render().contains(&up)).await;
-        publish(port, "cameras/7", &[json("later", 3).into()]).await;
-        eventually("the third", || edge.spool().depth().inferences == 3).await;
-        assert!(!edge.metrics().render().contains("too-large"));
-        edge.stop().await;
+        let site = site.restart(broker.option()).await;
+        broker.is_up(&site, true).await;
+        broker.publish(&[json("later", 3).into()]).await;
+        site.holds_inferences(3).await;
+        assert!(!site.shows("too-large"));
+        site.stop().await;
     });
 }
 
 #[test]
 fn raw_messages_whose_form_is_stated_may_look_like_anything() {
-    let Some(program) = mosquitto::program() else {
-        return;
-    };
-    run(async {
-        let world = World::new();
-        // As many bytes as a raw frame: one begins as JSON does, and one as a JPEG does.
-        let frame = |start: &[u8]| [start, &pixels(2)[start.len()..]].concat();
-        let frames = [frame(b"{\""), frame(b"\xff\xd8\xff")];
-        for (form, taken) in [(Form::Unknown, 1), (Form::Raw, 2)] {
-            let port = free_port();
-            let _broker = Broker::start(&program, world.folder.path(), port, mosquitto::OPEN);
-            let mut options = world.options();
-            options.folder = world.folder.path().join(format!("{form:?}"));
-            options.mqtt = vec![topic(port)];
-            options.mqtt_form = form;
-            let edge = Edge::start(options).await.expect("started");
-            first()
-                .deploy(&mut world.deployer(edge.addresses().device))
-                .await;
-            let shows = |text: &str| edge.metrics().render().contains(text);
-            eventually("a subscription", || shows(&gauge("127.0.0.1", port, 1))).await;
-            let last = json("last", 1).into_bytes();
-            publish(port, "cameras/7", &[&frames[..], &[last]].concat()).await;
-            // The last one is not raw.
-            let reasons: &[&str] = match form {
-                Form::Raw => &["length"],
-                _ => &["json", "picture"],
-            };
-            for reason in reasons {
+    // As many bytes as a raw frame: one begins as JSON does, and one as a JPEG does; the last one
+    // is not raw.
+    let frame = |start: &[u8]| [start, &pixels(2)[start.len()..]].concat();
+    let last = json("last", 1).into_bytes();
+    let messages = [frame(b"{\""), frame(b"\xff\xd8\xff"), last];
+    let forms: [(_, _, &[&str]); 2] = [
+        (Form::Unknown, 1, &["json", "picture"]),
+        (Form::Raw, 2, &["length"]),
+    ];
+    for (form, taken, refused) in forms {
+        with_broker(async |broker| {
+            let site = broker.subscriber(|options| options.mqtt_form = form).await;
+            broker.publish(&messages).await;
+            for reason in refused {
                 let series = format!("{{reason=\"{reason}\",source=\"mqtt\"}} 1\n");
-                eventually("a refusal", || shows(&series)).await;
+                site.comes_to_show(&series).await;
             }
-            eventually("answers", || edge.spool().depth().inferences == taken).await;
-            edge.stop().await;
-        }
-    });
+            site.holds_inferences(taken).await;
+            site.stop().await;
+        });
+    }
 }
 
 const USER: &str = "cameras";
@@ -252,53 +236,37 @@ fn a_broker_behind_tls_is_entered_with_certificate_and_password_or_not_at_all() 
         return;
     };
     run(async {
-        let world = World::new();
-        let (folder, port) = (world.folder.path(), free_port());
-        let lines = guarded(&world);
-        let _broker = Broker::start(&program, folder, port, &lines);
+        let mut world = World::new();
+        let (folder, port) = (world.folder.path().to_path_buf(), free_port());
+        let _broker = Broker::start(&program, &folder, port, &guarded(&world));
         pki::write(&pki::authority(), pki::DEVICE, &folder.join("foreign"));
-        let (ours, client) = (folder.join("broker"), folder.join("client"));
-        let foreign = folder.join("foreign");
+        let [ours, client, foreign] = ["broker", "client", "foreign"].map(|name| folder.join(name));
         // A broker of another authority, a certificate of another authority, a wrong password.
         let wrong = [
             access(&foreign, &client, PASSWORD),
             access(&ours, &foreign, PASSWORD),
             access(&ours, &client, "a guess"),
         ];
-        let with = |access: &Access, name: &str| {
-            let mut options = world.options();
-            options.folder = folder.join(name);
-            let url = format!("mqtts://{USER}@localhost:{port}/cameras/7");
-            options.mqtt = vec![Topic::for_subscriber(&url, access).expect("a topic")];
-            options
+        let url = format!("mqtts://{USER}@localhost:{port}/{TOPIC}");
+        let with = |access: &Access, name: String| {
+            let topic = Topic::for_subscriber(&url, access).expect("a topic");
+            let folder = folder.join(name);
+            |options: &mut Options| (options.folder, options.mqtt) = (folder, vec![topic])
         };
         for (number, access) in wrong.iter().enumerate() {
-            let options = with(access, &format!("wrong-{number}"));
-            let edge = Edge::start(options).await.expect("started");
-            let shows = |text: &str| edge.metrics().render().contains(text);
-            eventually("a refusal", || shows("scuro_edge_mqtt_failures_total{")).await;
-            assert!(!shows(&gauge("localhost", port, 1)), "{number}");
-            edge.stop().await;
+            let site = Site::alone(world, with(access, format!("wrong-{number}"))).await;
+            site.comes_to_show("scuro_edge_mqtt_failures_total{").await;
+            assert!(!site.shows(&gauge("localhost", port, 1)), "{number}");
+            world = site.stop().await;
         }
         let right = access(&ours, &client, PASSWORD);
-        let edge = Edge::start(with(&right, "right")).await.expect("started");
-        first()
-            .deploy(&mut world.deployer(edge.addresses().device))
-            .await;
-        eventually("a subscription", || {
-            edge.metrics()
-                .render()
-                .contains(&gauge("localhost", port, 1))
-        })
-        .await;
-        let url = format!("mqtts://{USER}@localhost:{port}/cameras/7");
+        let site = Site::alone(world, with(&right, "right".to_string())).await;
+        site.deploy(first()).await;
+        site.comes_to_show(&gauge("localhost", port, 1)).await;
         let topic = Topic::for_publisher(&url, &right).expect("a topic");
-        let frames: Vec<Vec<u8>> = (0..5)
-            .map(|number| json(&format!("m{number}"), number).into_bytes())
-            .collect();
-        publish_as(topic.options("camera"), "cameras/7", &frames).await;
-        eventually("all five", || edge.spool().depth().inferences == 5).await;
-        edge.stop().await;
+        publish_as(topic.options("camera"), &frames(5)).await;
+        site.holds_inferences(5).await;
+        site.stop().await;
     });
 }
 
@@ -307,8 +275,9 @@ struct Played(TcpStream);
 
 impl Played {
     /// Takes the next connection: a session that the broker does not remember.
-    async fn accept(listener: &tokio::net::TcpListener) -> Self {
-        let (stream, _) = listener.accept().await.expect("a connection");
+    async fn accept(listener: &TcpListener) -> Self {
+        let accepted = timeout(PATIENCE, listener.accept()).await;
+        let (stream, _) = accepted.expect("in time").expect("a connection");
         let mut played = Self(stream);
         played.read(CONNECT).await;
         played.write(&[CONNACK, 2, 0, 0]).await;
@@ -323,9 +292,8 @@ impl Played {
 
     /// Sends a message of quality of service 1.
     async fn publish(&mut self, number: u8, payload: &[u8]) {
-        let topic = b"cameras/7";
-        let mut body = vec![0, topic.len() as u8];
-        body.extend_from_slice(topic);
+        let mut body = vec![0, TOPIC.len() as u8];
+        body.extend_from_slice(TOPIC.as_bytes());
         body.extend_from_slice(&[0, number]);
         body.extend_from_slice(payload);
         let head = [PUBLISH, u8::try_from(body.len()).expect("short")];
@@ -336,7 +304,8 @@ impl Played {
     async fn read(&mut self, kind: u8) -> Vec<u8> {
         loop {
             let mut head = [0; 2];
-            self.0.read_exact(&mut head).await.expect("a packet");
+            let read = timeout(PATIENCE, self.0.read_exact(&mut head)).await;
+            read.expect("in time").expect("a packet");
             let mut body = vec![0; usize::from(head[1])];
             self.0.read_exact(&mut body).await.expect("its body");
             if head[0] == kind {
@@ -359,63 +328,55 @@ const SUBACK: u8 = 0x90;
 /// What a broker answers to a topic that a user may not have.
 const DENIED: u8 = 0x80;
 
-/// A device whose broker is the test.
-async fn with_played_broker(world: &World) -> (Edge, tokio::net::TcpListener, u16) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
-    let listener = listener.expect("port");
+/// A device without a version, whose broker is the test.
+async fn with_played_broker() -> (Site, TcpListener, u16) {
+    let listener = TcpListener::bind(loopback()).await.expect("port");
     let port = listener.local_addr().expect("address").port();
-    let mut options = world.options();
-    options.mqtt = vec![topic(port)];
-    let edge = Edge::start(options).await.expect("started");
-    (edge, listener, port)
+    let site = Site::alone(World::new(), |options| options.mqtt = vec![topic(port)]).await;
+    (site, listener, port)
 }
 
 #[test]
 fn a_subscription_that_the_broker_denies_is_counted_and_tried_again() {
     run(async {
-        let world = World::new();
-        let (edge, listener, port) = with_played_broker(&world).await;
-        let shows = |text: &str| edge.metrics().render().contains(text);
+        let (site, listener, port) = with_played_broker().await;
+        let is_down = || site.shows(&gauge("127.0.0.1", port, 0));
         for number in 1..=2 {
             let mut broker = Played::accept(&listener).await;
             broker.subscribed(DENIED).await;
             let failures = format!(
                 "scuro_edge_mqtt_failures_total{{broker=\"127.0.0.1:{port}\",\
-                 reason=\"refused\",topic=\"cameras/7\"}} {number}\n"
+                 reason=\"refused\",topic=\"{TOPIC}\"}} {number}\n"
             );
-            eventually("a refusal", || shows(&failures)).await;
-            assert!(shows(&gauge("127.0.0.1", port, 0)));
+            site.comes_to_show(&failures).await;
+            assert!(is_down());
         }
         let mut broker = Played::accept(&listener).await;
-        assert!(shows(&gauge("127.0.0.1", port, 0)), "connected is not up");
+        assert!(is_down(), "connected is not up");
         broker.subscribed(1).await;
-        eventually("up", || shows(&gauge("127.0.0.1", port, 1))).await;
-        edge.stop().await;
+        site.comes_to_show(&gauge("127.0.0.1", port, 1)).await;
+        site.stop().await;
     });
 }
 
 #[test]
 fn a_message_of_a_lost_connection_is_acknowledged_on_no_other() {
     run(async {
-        let world = World::new();
-        let (edge, listener, port) = with_played_broker(&world).await;
+        let (site, listener, port) = with_played_broker().await;
         let mut broker = Played::accept(&listener).await;
         broker.subscribed(1).await;
         // Without a model it has to wait.
         broker.publish(1, &pixels(1)).await;
-        let waits = "{reason=\"deployment.none\",source=\"mqtt\"}";
-        let shows = |text: &str| edge.metrics().render().contains(text);
-        eventually("a message that waits", || shows(waits)).await;
+        site.comes_to_show("{reason=\"deployment.none\",source=\"mqtt\"}")
+            .await;
         drop(broker);
         let mut broker = Played::accept(&listener).await;
         broker.subscribed(1).await;
-        eventually("up again", || shows(&gauge("127.0.0.1", port, 1))).await;
+        site.comes_to_show(&gauge("127.0.0.1", port, 1)).await;
         broker.publish(2, &pixels(2)).await;
-        first()
-            .deploy(&mut world.deployer(edge.addresses().device))
-            .await;
+        site.deploy(first()).await;
         assert_eq!(broker.read(PUBACK).await, [0, 2]);
-        eventually("both", || edge.spool().depth().inferences == 2).await;
-        edge.stop().await;
+        site.holds_inferences(2).await;
+        site.stop().await;
     });
 }

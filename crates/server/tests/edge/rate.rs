@@ -2,7 +2,6 @@
 //! `SCURO_RATE_FRAMES=2000 cargo test --release -p scuro-server --test edge rate -- --nocapture`.
 
 use std::io::Write;
-use std::sync::Arc;
 use std::time::Instant;
 
 use scuro_nn::data::{self, Preprocess};
@@ -13,7 +12,7 @@ use scuro_server::edge::frame::FrameId;
 use scuro_server::edge::intake::{Arrival, Form};
 use scuro_server::edge::service::Edge;
 
-use crate::support::vault::Vault;
+use crate::support::site::Site;
 use crate::support::{FIRST, Protected, World, eventually, run};
 
 /// Number of frames of a measurement.
@@ -99,45 +98,34 @@ fn the_demos_network_answers_as_it_does_in_clear_at_the_rate_that_is_told() {
     let expected = clear_labels(&network, &images);
     for workers in [1, 2] {
         run(async {
-            let world = World::new();
-            let anywhere = "127.0.0.1:0".parse().expect("address");
-            let book = Arc::clone(&world.vault);
-            let vault = Vault::start(anywhere, &world.vendor(), book).await;
-            let mut options = world.options();
-            options.workers = workers;
-            options.vault = Some(vault.address.to_string());
-            let edge = Edge::start(options).await.expect("started");
-            protected
-                .deploy(&mut world.deployer(edge.addresses().device))
-                .await;
+            let site = Site::bare(World::new(), |options| options.workers = workers).await;
+            site.deploy(&protected).await;
             for number in 0..paced {
-                offer(&edge, &images, number).await;
-                eventually("its turn", || edge.spool().depth().frames == 0).await;
+                offer(&site.edge, &images, number).await;
+                eventually("its turn", || site.depth().frames == 0).await;
             }
-            tell(&format!("{workers} worker(s), one at a time"), &edge);
+            tell(&format!("{workers} worker(s), one at a time"), &site.edge);
             let start = Instant::now();
             for number in paced..frames {
-                offer(&edge, &images, number).await;
+                offer(&site.edge, &images, number).await;
             }
-            eventually("all answers", || world.vault.count() == frames).await;
+            let vault = &site.world.vault;
+            eventually("all answers", || vault.count() == frames).await;
             let rate = (frames - paced) as f64 / start.elapsed().as_secs_f64();
             let what = format!("{workers} worker(s), full queue: {rate:.1} frames/s");
-            tell(&what, &edge);
-            tell_stages(&edge, world.vault.inferences()[0].reply.len());
-            let labels = world.vault.labels(&protected.client);
-            let inferences = world.vault.inferences();
-            let labels = inferences
-                .iter()
-                .map(|inference| labels[&inference.query_id]);
+            tell(&what, &site.edge);
+            tell_stages(&site.edge, vault.inferences()[0].reply.len());
+            let labels = vault.labels(&protected);
             let agree = labels
+                .iter()
                 .zip(&expected)
-                .filter(|(found, clear)| found == *clear)
+                .filter(|(found, clear)| found == clear)
                 .count();
             assert!(
                 1000 * agree >= 995 * frames,
                 "{agree} of {frames} agree with the clear run"
             );
-            edge.stop().await;
+            site.stop().await;
         });
     }
 }

@@ -1,14 +1,10 @@
 //! The key or the model changes while frames wait: every frame that was accepted is answered.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::support::vault::Vault;
-use crate::support::{
-    FIRST, Protected, Recipe, SECOND, World, eventually, first, json, label, post, run, second,
-};
-use scuro_server::edge::service::{Edge, Options};
-use scuro_wire::inference::Inference;
+use crate::support::site::{Site, processes_nothing};
+use crate::support::{FIRST, Protected, Recipe, SECOND, eventually, first, label, run, second};
+use scuro_server::edge::service::Options;
 
 /// A model of smaller frames.
 const SMALL: Recipe = Recipe {
@@ -23,86 +19,11 @@ const BARS: [(&str, &str); 2] = [
     ("model.key-expired", "expired"),
 ];
 
-struct Site {
-    world: World,
-    vault: Vault,
-    edge: Edge,
-}
-
-impl Site {
-    /// A device with its vault and the first version.
-    async fn new(with: impl FnOnce(&mut Options)) -> Self {
-        let world = World::new();
-        let anywhere = "127.0.0.1:0".parse().expect("address");
-        let vault = Vault::start(anywhere, &world.vendor(), Arc::clone(&world.vault)).await;
-        let mut options = world.options();
-        options.vault = Some(vault.address.to_string());
-        with(&mut options);
-        let edge = Edge::start(options).await.expect("started");
-        let site = Self { world, vault, edge };
-        site.deploy(first()).await;
-        site
-    }
-
-    async fn deploy(&self, model: &Protected) {
-        let address = self.edge.addresses().device;
-        model.deploy(&mut self.world.deployer(address)).await;
-    }
-
-    /// Stops the device and starts it with usual limits.
-    async fn restart(self) -> Self {
-        self.edge.stop().await;
-        let mut options = self.world.options();
-        options.vault = Some(self.vault.address.to_string());
-        let edge = Edge::start(options).await.expect("started again");
-        Self { edge, ..self }
-    }
-
-    async fn accept(&self, names: std::ops::Range<usize>) {
-        for number in names {
-            self.accept_text(&json(&format!("f{number}"), number % 10))
-                .await;
-        }
-    }
-
-    async fn accept_text(&self, frame: &str) {
-        let http = self.edge.addresses().http.expect("HTTP");
-        let (status, text) = post(http, &[], frame.as_bytes()).await.expect("post");
-        assert_eq!(status, 202, "{text}");
-    }
-
-    fn rests(&self, reason: &str) -> bool {
-        let line = format!("scuro_edge_processing_rests{{reason=\"{reason}\"}} 1");
-        self.edge.metrics().render().contains(&line)
-    }
-
-    /// Waits until processing rests, and a moment longer.
-    async fn comes_to_rest(&self, reason: &str) {
-        eventually("a rest", || self.rests(reason)).await;
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-
-    async fn is_answered(&self, count: usize) {
-        eventually("all answers", || self.world.vault.count() == count).await;
-        eventually("an empty spool", || {
-            self.edge.spool().depth() == Default::default()
-        })
-        .await;
-        let dead = self.edge.spool().reader().dead_letters();
-        assert_eq!(dead.expect("read"), 0);
-    }
-
-    /// Labels of the answers of a version, in their order.
-    fn labels(&self, model: &Protected) -> Vec<usize> {
-        let inferences = self.world.vault.inferences().into_iter();
-        let of = inferences.filter(|one| one.deployment == model.manifest.digest());
-        let label = |one: Inference| {
-            let reply = scuro_client::Bundle::from_bytes(&one.reply).expect("a reply");
-            let answers = model.client.decrypt(&reply).expect("decrypted");
-            answers[one.image as usize].label
-        };
-        of.map(label).collect()
-    }
+/// Waits until processing rests, and the vault has been asked whether it still has to.
+async fn comes_to_rest(site: &Site, reason: &str) {
+    eventually("a rest", || site.rests(reason)).await;
+    let told = site.world.vault.bars_told();
+    eventually("another question", || site.world.vault.bars_told() > told).await;
 }
 
 fn labels(recipe: Recipe, numbers: std::ops::Range<usize>) -> Vec<usize> {
@@ -112,54 +33,55 @@ fn labels(recipe: Recipe, numbers: std::ops::Range<usize>) -> Vec<usize> {
 #[test]
 fn frames_of_a_full_queue_are_answered_by_the_version_of_their_size() {
     run(async {
-        let nothing_runs = |options: &mut Options| {
-            options.limits.inference_bytes = 0;
+        let site = Site::new(|options| {
+            processes_nothing(options);
             options.limits.frames = 60;
-        };
-        let site = Site::new(nothing_runs).await;
+        });
+        let site = site.await;
         let small = Protected::new(SMALL);
-        site.accept(0..60).await;
+        let (taken, _) = site.accept_until_full(61).await;
+        assert_eq!(taken, 60);
         site.deploy(&small).await;
-        let site = site.restart().await;
+        let site = site.restart(|_| {}).await;
         for number in 0..4 {
             let pixels: [u8; 9] = std::array::from_fn(|i| if i == number { 250 } else { 20 });
             let frame = format!(r#"{{"id":"small-{number}","pixels":{pixels:?}}}"#);
             site.accept_text(&frame).await;
         }
         site.is_answered(64).await;
-        assert_eq!(site.world.vault.registered(small.manifest.digest()), 4);
-        assert_eq!(site.labels(first()), labels(FIRST, 0..60));
-        assert_eq!(site.labels(&small), labels(SMALL, 0..4));
-        site.edge.stop().await;
+        let vault = &site.world.vault;
+        assert_eq!(vault.registered(small.manifest.digest()), 4);
+        assert_eq!(vault.labels(first()), labels(FIRST, 0..60));
+        assert_eq!(vault.labels(&small), labels(SMALL, 0..4));
+        site.stop().await;
     });
+}
+
+/// As if all versions but the newest had been dropped.
+fn drop_earlier_versions(options: &Options) {
+    let list = options.folder.join("deployments.json");
+    let text = std::fs::read(&list).expect("a list");
+    let mut entries: Vec<serde_json::Value> = serde_json::from_slice(&text).expect("JSON");
+    assert_eq!(entries.len(), 2);
+    entries.truncate(1);
+    std::fs::write(&list, serde_json::to_vec(&entries).expect("JSON")).expect("written");
 }
 
 #[test]
 fn a_frame_that_no_version_takes_waits_for_one_and_the_others_go_on() {
     run(async {
-        let site = Site::new(|options| options.limits.inference_bytes = 0).await;
+        let site = Site::new(processes_nothing).await;
         site.accept(0..3).await;
-        let small = Protected::new(SMALL);
-        site.deploy(&small).await;
-        site.edge.stop().await;
-        // As if the first version had been dropped.
-        let list = site.world.folder.path().join("device/deployments.json");
-        let text = std::fs::read(&list).expect("a list");
-        let mut entries: Vec<serde_json::Value> = serde_json::from_slice(&text).expect("JSON");
-        entries.truncate(1);
-        std::fs::write(&list, serde_json::to_vec(&entries).expect("JSON")).expect("written");
-        let mut options = site.world.options();
-        options.vault = Some(site.vault.address.to_string());
-        let edge = Edge::start(options).await.expect("started again");
-        let site = Site { edge, ..site };
+        site.deploy(&Protected::new(SMALL)).await;
+        let site = site.restart(|options| drop_earlier_versions(options)).await;
         let frame = format!(r#"{{"id":"small","pixels":{:?}}}"#, [7; 9]);
         site.accept_text(&frame).await;
-        eventually("the answer of the last", || site.world.vault.count() == 1).await;
-        assert_eq!(site.edge.spool().depth().frames, 3);
+        eventually("its answer", || site.world.vault.count() == 1).await;
+        assert_eq!(site.depth().frames, 3);
         site.deploy(second()).await;
         site.is_answered(4).await;
-        assert_eq!(site.labels(second()), labels(SECOND, 0..3));
-        site.edge.stop().await;
+        assert_eq!(site.world.vault.labels(second()), labels(SECOND, 0..3));
+        site.stop().await;
     });
 }
 
@@ -168,25 +90,23 @@ fn frames_under_a_version_that_the_vault_has_barred_wait_for_the_next() {
     for (code, reason) in BARS {
         run(async {
             let site = Site::new(|_| {}).await;
-            let one = first().manifest.digest();
             site.accept(0..3).await;
             site.is_answered(3).await;
+            let one = first().manifest.digest();
             site.world.vault.bar(one, Some(code));
             site.accept(3..20).await;
-            site.comes_to_rest(reason).await;
+            comes_to_rest(&site, reason).await;
             site.accept(20..23).await;
             // It learns the same once more.
-            let site = site.restart().await;
-            site.comes_to_rest(reason).await;
-            assert_eq!(
-                (site.world.vault.count(), site.rests("no-model")),
-                (3, false)
-            );
+            let site = site.restart(|_| {}).await;
+            comes_to_rest(&site, reason).await;
+            assert_eq!(site.world.vault.count(), 3);
+            assert!(!site.rests("no-model"));
             site.deploy(second()).await;
             site.is_answered(23).await;
-            assert_eq!(site.labels(second()), labels(SECOND, 3..23));
+            assert_eq!(site.world.vault.labels(second()), labels(SECOND, 3..23));
             assert!(!site.rests(reason));
-            site.edge.stop().await;
+            site.stop().await;
         });
     }
 }
@@ -196,23 +116,25 @@ fn answers_that_wait_while_their_version_is_barred_are_made_again_by_the_next() 
     for (code, reason) in BARS {
         run(async {
             let site = Site::new(|_| {}).await;
+            let vault = &site.world.vault;
             let one = first().manifest.digest();
-            site.world.vault.takes_inferences(false);
+            vault.takes_inferences(false);
             site.accept(0..6).await;
-            eventually("all registered", || site.world.vault.registered(one) == 6).await;
-            eventually("all waiting", || site.edge.spool().depth().inferences == 6).await;
-            site.world.vault.bar(one, Some(code));
-            site.world.vault.takes_inferences(true);
-            site.comes_to_rest(reason).await;
-            let depth = site.edge.spool().depth();
-            assert_eq!((depth.frames, depth.inferences), (6, 0));
-            assert_eq!(site.edge.spool().reader().depth().expect("read"), depth);
-            let returned = format!("scuro_edge_returned_total{{reason=\"{code}\"}} 6");
-            assert!(site.edge.metrics().render().contains(&returned));
+            eventually("all registered", || vault.registered(one) == 6).await;
+            site.holds_inferences(6).await;
+            vault.bar(one, Some(code));
+            vault.takes_inferences(true);
+            eventually("a rest", || site.rests(reason)).await;
+            let waiting = || (site.depth().frames, site.depth().inferences);
+            eventually("frames once more", || waiting() == (6, 0)).await;
+            let stored = site.edge.spool().reader().depth();
+            assert_eq!(stored.expect("read"), site.depth());
+            let returned = format!("scuro_edge_returned_total{{reason=\"{code}\"}} 6\n");
+            site.comes_to_show(&returned).await;
             site.deploy(second()).await;
             site.is_answered(6).await;
-            assert_eq!(site.labels(second()), labels(SECOND, 0..6));
-            site.edge.stop().await;
+            assert_eq!(vault.labels(second()), labels(SECOND, 0..6));
+            site.stop().await;
         });
     }
 }
@@ -224,33 +146,36 @@ fn a_vault_whose_clock_was_wrong_is_asked_again() {
         let one = first().manifest.digest();
         site.world.vault.bar(one, Some("model.key-expired"));
         site.accept(0..4).await;
-        site.comes_to_rest("expired").await;
+        comes_to_rest(&site, "expired").await;
         site.world.vault.bar(one, None);
         site.is_answered(4).await;
-        assert_eq!(site.labels(first()), labels(FIRST, 0..4));
-        site.edge.stop().await;
+        assert_eq!(site.world.vault.labels(first()), labels(FIRST, 0..4));
+        site.stop().await;
     });
 }
 
 #[test]
 fn frames_wait_once_the_key_has_expired_by_the_devices_clock() {
+    /// Seconds from here that are enough to activate what the device holds already.
+    const SOON: u64 = 15;
     run(async {
         let site = Site::new(|_| {}).await;
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let now = now.expect("a clock").as_secs();
-        let short = Protected::new(Recipe {
+        let mut short = Protected::new(Recipe {
             version: 6,
-            expires: now + 20,
             ..FIRST
         });
+        short.send(&mut site.deployer()).await;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        short.manifest.expires = now.expect("a clock").as_secs() + SOON;
         site.deploy(&short).await;
-        assert!(!site.rests("expired"));
-        site.comes_to_rest("expired").await;
+        eventually("its end", || site.rests("expired")).await;
         site.accept(0..3).await;
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        assert_eq!(site.edge.spool().depth().frames, 3);
+        let registered = || site.world.vault.registered(short.manifest.digest());
+        eventually("all three known to the vault", || registered() == 3).await;
+        assert_eq!(site.depth().frames, 3);
         site.deploy(second()).await;
         site.is_answered(3).await;
-        site.edge.stop().await;
+        assert_eq!(site.world.vault.labels(second()), labels(SECOND, 0..3));
+        site.stop().await;
     });
 }

@@ -2,6 +2,7 @@
 //! inferences over mutual TLS and decrypts them.
 
 pub(crate) mod pki;
+pub(crate) mod site;
 pub(crate) mod vault;
 
 use std::net::SocketAddr;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use hyper::Method;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
-use scuro_client::{Client, KeySet, Model};
+use scuro_client::{Bundle, Client, KeySet, Model};
 use scuro_compiler::{Options as CompilerOptions, compile};
 use scuro_nn::data::Preprocess;
 use scuro_nn::graph::{Graph, GraphBuilder, Op};
@@ -23,6 +24,7 @@ use scuro_server::edge::service::Options;
 use scuro_server::edge::spool::Limits;
 use scuro_wire::deployment::ARTEFACT_BYTES_HEADER;
 use scuro_wire::https::{self, Answer};
+use scuro_wire::inference::Inference;
 use scuro_wire::manifest::{Decryptor, EncryptedScope};
 use scuro_wire::tls::Identity;
 use scuro_wire::{Artefact, Digest, KeyId, Manifest, Name, Role, paths};
@@ -32,7 +34,7 @@ pub(crate) const PIXELS: usize = 16;
 /// Classes of the test's models.
 pub(crate) const CLASSES: usize = 10;
 /// Longest that a test waits for anything.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A protected model with the secret that opens its answers.
 pub(crate) struct Protected {
@@ -99,9 +101,14 @@ pub(crate) fn pixels(bright: usize) -> Vec<u8> {
         .collect()
 }
 
-/// A JSON frame.
+/// A JSON frame whose pixel `bright` shines.
 pub(crate) fn json(id: &str, bright: usize) -> String {
     format!(r#"{{"id":"{id}","pixels":{:?}}}"#, pixels(bright))
+}
+
+/// A JSON frame of values that no version can encrypt.
+pub(crate) fn wild(id: &str) -> String {
+    format!(r#"{{"id":"{id}","values":{:?}}}"#, [1e9; PIXELS])
 }
 
 fn dense(inputs: usize, outputs: usize, place: impl Fn(usize) -> usize) -> Op {
@@ -206,6 +213,13 @@ impl Protected {
         }
     }
 
+    /// The decrypted label of an answer.
+    pub(crate) fn label_of(&self, inference: &Inference) -> usize {
+        let reply = Bundle::from_bytes(&inference.reply).expect("a reply");
+        let answers = self.client.decrypt(&reply).expect("decrypted");
+        answers[inference.image as usize].label
+    }
+
     /// Sends all artefacts.
     pub(crate) async fn send(&self, device: &mut Deployer) {
         for bytes in &self.artefacts {
@@ -289,9 +303,13 @@ impl Deployer {
     }
 }
 
+/// A free port of this machine.
+pub(crate) fn loopback() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
 /// A device in `folder` that listens on loopback.
 pub(crate) fn options(folder: &Path, identity: Identity) -> Options {
-    let loopback = || "127.0.0.1:0".parse().expect("address");
     Options {
         folder: folder.to_path_buf(),
         identity,
@@ -316,7 +334,7 @@ pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// One HTTP/1.1 request on a connection of its own: status, `retry-after`, body.
+/// One frame as an HTTP/1.1 request on a connection of its own: status, and the whole answer.
 pub(crate) async fn post(
     address: SocketAddr,
     headers: &[(&str, &str)],

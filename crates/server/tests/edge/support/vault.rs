@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::Router;
@@ -11,7 +12,6 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use scuro_client::{Bundle, Client};
 use scuro_wire::inference::{
     Inference, InferenceAck, InferenceBatch, InferenceBatchReply, Outcome,
 };
@@ -24,6 +24,8 @@ use scuro_wire::tls::Identity;
 use scuro_wire::{Digest, Problem, QueryId, https, limits, paths};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+
+use super::{PATIENCE, Protected};
 
 /// What the vault knows.
 #[derive(Debug, Default)]
@@ -50,12 +52,42 @@ struct Pages {
     takes_no_inferences: bool,
     /// Deployments of which nothing is decrypted, and the code of why.
     barred: BTreeMap<Digest, &'static str>,
+    /// Registrations that were refused for that.
+    bars_told: usize,
     withdrawn: BTreeSet<QueryId>,
 }
 
 impl Pages {
     fn is_new(&self, query: &QueryRegistration) -> bool {
         !self.registered.contains_key(&query.query_id)
+    }
+
+    /// What a registration is told.
+    fn register(&mut self, query: &QueryRegistration) -> (Registration, Option<&'static str>) {
+        if self.full == Full::Later && self.is_new(query) {
+            return (Registration::Later, Some("query.too-many"));
+        }
+        if self.knows_no_deployment {
+            self.unknown_deployments += 1;
+            return (Registration::Refused, Some("deployment.not-on-this-device"));
+        }
+        let status = match self.registered.get(&query.query_id) {
+            Some(known) if known == query => Registration::Known,
+            Some(known) if known.query_digest != query.query_digest => Registration::Refused,
+            _ => Registration::Registered,
+        };
+        let bar = self.barred.get(&query.deployment).copied();
+        if let Some(code) = bar.filter(|_| status != Registration::Known) {
+            self.bars_told += 1;
+            return (Registration::Refused, Some(code));
+        }
+        if self.forget > 0 {
+            self.forget -= 1;
+            self.forgotten += 1;
+        } else if status == Registration::Registered {
+            self.registered.insert(query.query_id, query.clone());
+        }
+        (status, None)
     }
 }
 
@@ -92,6 +124,11 @@ impl Book {
     /// Loses the next registrations after it has acknowledged them.
     pub(crate) fn forget(&self, count: usize) {
         self.pages.lock().expect("book").forget = count;
+    }
+
+    /// How many of these are still to be lost.
+    pub(crate) fn left_to_forget(&self) -> usize {
+        self.pages.lock().expect("book").forget
     }
 
     /// How often one came that was there already.
@@ -141,19 +178,22 @@ impl Book {
         }
     }
 
+    /// How often the device was told at a registration that its deployment is barred.
+    pub(crate) fn bars_told(&self) -> usize {
+        self.pages.lock().expect("book").bars_told
+    }
+
     /// Queries that the device has withdrawn.
     pub(crate) fn withdrawn(&self) -> BTreeSet<QueryId> {
         self.pages.lock().expect("book").withdrawn.clone()
     }
 
-    /// Labels by query, decrypted.
-    pub(crate) fn labels(&self, client: &Client) -> BTreeMap<QueryId, usize> {
-        let label = |inference: &Inference| {
-            let reply = Bundle::from_bytes(&inference.reply).expect("a reply");
-            let answers = client.decrypt(&reply).expect("decrypted");
-            (inference.query_id, answers[inference.image as usize].label)
-        };
-        self.inferences().iter().map(label).collect()
+    /// Decrypted labels of the answers of a version, in their order.
+    pub(crate) fn labels(&self, model: &Protected) -> Vec<usize> {
+        let deployment = model.manifest.digest();
+        let inferences = self.inferences().into_iter();
+        let of = inferences.filter(|inference| inference.deployment == deployment);
+        of.map(|inference| model.label_of(&inference)).collect()
     }
 }
 
@@ -166,16 +206,15 @@ pub(crate) struct Vault {
 
 impl Vault {
     /// Listens on `address`, for example the one that it had before.
-    pub(crate) async fn start(address: SocketAddr, identity: &Identity, book: Arc<Book>) -> Self {
-        let mut bound = TcpListener::bind(address).await;
-        for _ in 0..100 {
-            if bound.is_ok() {
-                break;
+    pub(crate) async fn start(address: SocketAddr, identity: &Identity, book: &Arc<Book>) -> Self {
+        let start = Instant::now();
+        let listener = loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => break listener,
+                Err(error) => assert!(start.elapsed() < PATIENCE, "{address}: {error}"),
             }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            bound = TcpListener::bind(address).await;
-        }
-        let listener = bound.expect("a port");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
         let address = listener.local_addr().expect("address");
         let router = Router::new()
             .route(paths::QUERIES, post(queries))
@@ -183,7 +222,7 @@ impl Vault {
             .route(paths::INFERENCES, post(inferences))
             .route(paths::LIVE, get(|| async { StatusCode::OK }))
             .layer(DefaultBodyLimit::max(limits::INFERENCE_BATCH_BYTES))
-            .with_state(book);
+            .with_state(Arc::clone(book));
         let (stop, stopped) = oneshot::channel::<()>();
         let until = async {
             let _ = stopped.await;
@@ -213,52 +252,15 @@ async fn queries(State(book): State<Arc<Book>>, body: Bytes) -> Response {
         let problem = Problem::new("query.too-many", "too many unanswered queries", "");
         return (StatusCode::TOO_MANY_REQUESTS, Json(problem)).into_response();
     }
-    let mut acks = Vec::new();
-    for query in batch.queries {
-        if pages.full == Full::Later && pages.is_new(&query) {
-            acks.push(QueryAck {
-                query_id: query.query_id,
-                status: Registration::Later,
-                code: Some("query.too-many".to_string()),
-            });
-            continue;
-        }
-        if pages.knows_no_deployment {
-            pages.unknown_deployments += 1;
-            acks.push(QueryAck {
-                query_id: query.query_id,
-                status: Registration::Refused,
-                code: Some("deployment.not-on-this-device".to_string()),
-            });
-            continue;
-        }
-        let known = pages.registered.get(&query.query_id);
-        let is_known = known == Some(&query);
-        if let Some(code) = pages.barred.get(&query.deployment).filter(|_| !is_known) {
-            acks.push(QueryAck {
-                query_id: query.query_id,
-                status: Registration::Refused,
-                code: Some((*code).to_string()),
-            });
-            continue;
-        }
-        let status = match known {
-            Some(known) if *known == query => Registration::Known,
-            Some(known) if known.query_digest != query.query_digest => Registration::Refused,
-            _ => Registration::Registered,
-        };
-        if pages.forget > 0 {
-            pages.forget -= 1;
-            pages.forgotten += 1;
-        } else if status == Registration::Registered {
-            pages.registered.insert(query.query_id, query.clone());
-        }
-        acks.push(QueryAck {
+    let acks = batch.queries.into_iter().map(|query| {
+        let (status, code) = pages.register(&query);
+        QueryAck {
             query_id: query.query_id,
             status,
-            code: None,
-        });
-    }
+            code: code.map(str::to_string),
+        }
+    });
+    let acks = acks.collect();
     Json(QueryBatchReply { acks }).into_response()
 }
 
