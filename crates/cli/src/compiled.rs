@@ -378,12 +378,8 @@ pub(crate) fn open_model(path: &Path) -> Result<Compiled, Failure> {
 }
 
 fn from_program(program: Program, input: &InputArguments) -> Result<Compiled, Failure> {
-    let noted = Preprocess::from_notes(|key| program.note(key));
-    let preprocess = if input.is_default() {
-        noted
-    } else {
-        input.preprocess()
-    };
+    let noted = Preprocess::from_notes(|key| program.note(key))?;
+    let preprocess = input.preprocess(Some(&noted));
     Ok(Compiled {
         model: Model::new(program)?,
         preprocess,
@@ -402,7 +398,7 @@ pub(crate) fn compile(
     arguments: &CompileArguments,
 ) -> Result<Compiled, Failure> {
     input.check_resize(graph.input_shape())?;
-    let preprocess = input.preprocess();
+    let preprocess = input.preprocess(graph.preprocess.as_ref());
     let images = calibration_images(context, data, &graph, &preprocess, arguments.calibration)?;
     let (features, graph) = match arguments.encrypt {
         Some(choice) => choice.split(&graph)?,
@@ -418,8 +414,8 @@ pub(crate) fn compile(
     if let Some(warning) = privacy::warning(arguments.decryptor, options.flooding) {
         context.note(warning);
     }
-    if features.is_some() {
-        options.input_range = Some(feature_range(&tensors, options.range_margin));
+    if features.is_some() || preprocess.standardize.is_some() {
+        options.input_range = Some(open_range(&tensors, options.range_margin));
     }
     let mut compilation = scuro_compiler::compile(&graph, &options, &tensors)?;
     drop(spinner);
@@ -443,9 +439,9 @@ pub(crate) fn compile(
     })
 }
 
-/// The range of features that a program takes: that of the calibration data times the margin.
-/// Pixels have bounds of their own; features go as far as the next image takes them.
-fn feature_range(tensors: &[Tensor], margin: f64) -> (f32, f32) {
+/// The range of features or standardised images that a program takes: that of the calibration data
+/// times the margin. Pixels have bounds of their own; these go as far as the next image takes them.
+fn open_range(tensors: &[Tensor], margin: f64) -> (f32, f32) {
     let values = || tensors.iter().flat_map(|tensor| &tensor.data);
     let lowest = values().copied().fold(0.0, f32::min);
     let highest = values().copied().fold(0.0, f32::max);

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use scuro_nn::data::{self, Dataset, DatasetName, Preprocess};
+use scuro_nn::graph::Graph;
 use scuro_nn::tensor::Tensor;
 use serde_json::{Value, json};
 
@@ -10,7 +11,8 @@ use crate::context::Context;
 use crate::data::search_path;
 use crate::errors::Failure;
 
-/// How pixels become the network's inputs: `(pixel * scale - mean) / std`.
+/// How pixels become the network's inputs: `(pixel * scale - mean) / std`, standardised after
+/// scaling if asked. What is given here holds alone; else what the network's file notes, else pixels of 0..1.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct InputArguments {
     /// Factor for pixels of 0..255, as number or fraction [default: 1/255].
@@ -23,6 +25,11 @@ pub(crate) struct InputArguments {
     /// Divides after the mean: one value, or one a channel.
     #[arg(long, value_name = "S", num_args = 1.., value_delimiter = ',')]
     pub(crate) std: Vec<f32>,
+    /// Gives every image mean 0 and deviation 1 after scaling, as tf.image.per_image_standardization;
+    /// less than 1 where its deviation is below FLOOR.
+    #[arg(long, value_name = "FLOOR", num_args = 0..=1, default_missing_value = "0")]
+    #[arg(require_equals = true)]
+    pub(crate) standardize: Option<f32>,
     /// Height and width to shrink images to by block means (taken from the network if not given).
     #[arg(long, value_name = "PIXELS")]
     pub(crate) resize: Option<usize>,
@@ -31,12 +38,18 @@ pub(crate) struct InputArguments {
 impl InputArguments {
     /// Whether nothing was given.
     pub(crate) fn is_default(&self) -> bool {
-        self.input_scale.is_none() && self.mean.is_empty() && self.std.is_empty()
+        self.input_scale.is_none()
+            && self.mean.is_empty()
+            && self.std.is_empty()
+            && self.standardize.is_none()
     }
 
-    /// The preprocessing.
-    pub(crate) fn preprocess(&self) -> Preprocess {
+    /// The preprocessing for a network whose file notes `noted`.
+    pub(crate) fn preprocess(&self, noted: Option<&Preprocess>) -> Preprocess {
         let usual = Preprocess::default();
+        if self.is_default() {
+            return noted.cloned().unwrap_or(usual);
+        }
         let or = |given: &[f32], usual: Vec<f32>| {
             if given.is_empty() {
                 usual
@@ -48,43 +61,21 @@ impl InputArguments {
             scale: self.input_scale.unwrap_or(usual.scale),
             mean: or(&self.mean, usual.mean),
             std: or(&self.std, usual.std),
+            standardize: self.standardize,
         }
     }
 
-    /// Labelled images as a trainer takes them, for a network of input shape `network`.
+    /// Labelled images as a trainer takes them, for `network` or one that is made for them.
     pub(crate) fn examples(
         &self,
         data: &Dataset,
-        network: &[usize],
+        network: Option<&Graph>,
     ) -> Result<scuro_train::Examples, Failure> {
-        self.check_resize(network)?;
-        let preprocess = self.preprocess();
-        Ok(scuro_train::Examples::prepared(data, &preprocess, network)?)
-    }
-
-    /// The preprocessing as JSON.
-    pub(crate) fn to_json(&self) -> Value {
-        let Preprocess { scale, mean, std } = self.preprocess();
-        json!({ "scale": scale, "mean": mean, "std": std })
-    }
-
-    /// The flags that every verb needs for a network trained like this; none for the usual pixels.
-    pub(crate) fn flags(&self) -> Option<String> {
-        let list = |values: &[f32]| {
-            let values: Vec<String> = values.iter().map(f32::to_string).collect();
-            (!values.is_empty()).then(|| values.join(","))
-        };
-        let given = [
-            (
-                "input-scale",
-                self.input_scale.map(|scale| scale.to_string()),
-            ),
-            ("mean", list(&self.mean)),
-            ("std", list(&self.std)),
-        ];
-        let flag = |(name, value): (&str, Option<String>)| value.map(|v| format!("--{name}={v}"));
-        let flags: Vec<String> = given.into_iter().filter_map(flag).collect();
-        (!flags.is_empty()).then(|| flags.join(" "))
+        let shape = network.map_or(&data.shape[..], Graph::input_shape);
+        self.check_resize(shape)?;
+        let noted = network.and_then(|graph| graph.preprocess.as_ref());
+        let preprocess = self.preprocess(noted);
+        Ok(scuro_train::Examples::prepared(data, &preprocess, shape)?)
     }
 
     /// Refuses a `--resize` that is not the network's size.
@@ -98,6 +89,40 @@ impl InputArguments {
             _ => Ok(()),
         }
     }
+}
+
+/// The preprocessing as JSON.
+pub(crate) fn to_json(preprocess: &Preprocess) -> Value {
+    let Preprocess {
+        scale,
+        mean,
+        std,
+        standardize,
+    } = preprocess;
+    json!({ "scale": scale, "mean": mean, "std": std, "standardize": standardize })
+}
+
+/// The flags that give a preprocessing; none for the usual pixels.
+pub(crate) fn flags(preprocess: &Preprocess) -> Option<String> {
+    let list = |values: &[f32]| {
+        let values: Vec<String> = values.iter().map(f32::to_string).collect();
+        values.join(",")
+    };
+    let usual = Preprocess::default();
+    let Preprocess {
+        scale, mean, std, ..
+    } = preprocess;
+    let given = [
+        (*scale != usual.scale).then(|| format!("--input-scale={scale}")),
+        (*mean != usual.mean).then(|| format!("--mean={}", list(mean))),
+        (*std != usual.std).then(|| format!("--std={}", list(std))),
+        preprocess.standardize.map(|floor| match floor {
+            0.0 => "--standardize".to_string(),
+            _ => format!("--standardize={floor}"),
+        }),
+    ];
+    let flags: Vec<String> = given.into_iter().flatten().collect();
+    (!flags.is_empty()).then(|| flags.join(" "))
 }
 
 /// `0.00392`, or `1/255`.
@@ -191,7 +216,7 @@ impl Examples {
     }
 
     /// The same images as the rest of a network sees them after its first part.
-    pub(crate) fn with_features(self, first: &scuro_nn::graph::Graph) -> Result<Self, Failure> {
+    pub(crate) fn with_features(self, first: &Graph) -> Result<Self, Failure> {
         let executor = scuro_nn::reference::Executor::new(first)?;
         let fill = |i: usize, out: &mut [f32]| out.copy_from_slice(&self.input(i));
         let features = Features {
@@ -234,10 +259,7 @@ impl Examples {
 }
 
 /// Reads a network of any supported format.
-pub(crate) fn load_network(
-    path: &Path,
-    architecture: Option<&Path>,
-) -> Result<scuro_nn::graph::Graph, Failure> {
+pub(crate) fn load_network(path: &Path, architecture: Option<&Path>) -> Result<Graph, Failure> {
     let options = scuro_nn::import::Options {
         architecture: architecture.map(Path::to_path_buf),
     };
@@ -251,14 +273,32 @@ mod tests {
 
     #[test]
     fn flags_repeat_what_was_given() {
-        assert_eq!(InputArguments::default().flags(), None);
+        assert_eq!(flags(&Preprocess::default()), None);
         let given = InputArguments {
             input_scale: Some(1.0),
             mean: vec![-0.5, 0.1307],
+            standardize: Some(0.25),
             ..InputArguments::default()
         };
-        let flags = given.flags();
-        assert_eq!(flags.as_deref(), Some("--input-scale=1 --mean=-0.5,0.1307"));
+        let given = flags(&given.preprocess(None));
+        let expected = "--input-scale=1 --mean=-0.5,0.1307 --standardize=0.25";
+        assert_eq!(given.as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn what_the_file_notes_holds_unless_something_is_given() {
+        let noted = Preprocess::raw();
+        let none = InputArguments::default();
+        assert_eq!(none.preprocess(Some(&noted)), noted);
+        let given = InputArguments {
+            standardize: Some(0.0),
+            ..InputArguments::default()
+        };
+        let expected = Preprocess {
+            standardize: Some(0.0),
+            ..Preprocess::default()
+        };
+        assert_eq!(given.preprocess(Some(&noted)), expected);
     }
 
     #[test]

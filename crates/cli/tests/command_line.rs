@@ -362,6 +362,35 @@ fn training_makes_a_network_and_its_curves() {
 }
 
 #[test]
+fn preprocessing_is_given_once() {
+    let desk = Desk::new();
+    let words = "train mlp --data generated --limit 300 --epochs 1 --standardize=0.5 --mean 0.25 --out mlp.onnx";
+    let test = ["--test", "generated:test"];
+    let words: Vec<&str> = words.split(' ').chain(test).collect();
+    let trained = desk.data(&words);
+    let stated = &trained["preprocessing"];
+    assert_eq!(
+        (&stated["standardize"], &stated["mean"][0]),
+        (&0.5.into(), &0.25.into())
+    );
+    assert_eq!(
+        &desk.data(&["inspect", "mlp.onnx"])["preprocessing"],
+        stated
+    );
+    desk.data(&["import", "mlp.onnx", "--out", "copy.onnx"]);
+    assert_eq!(
+        &desk.data(&["inspect", "copy.onnx"])["preprocessing"],
+        stated
+    );
+    let score = |more: &[&str]| {
+        let words = ["accuracy", "copy.onnx", "--data", "generated:test"];
+        desk.data(&[&words[..], more].concat())["clear_accuracy"].clone()
+    };
+    assert_eq!(score(&[]), trained["test"]["accuracy"]);
+    assert_ne!(score(&["--input-scale", "-1/255"]), score(&[]));
+}
+
+#[test]
 fn completions_name_the_verbs() {
     let desk = Desk::new();
     assert!(desk.run(&["completion", "bash"]).stdout.contains("keygen"));

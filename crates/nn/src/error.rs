@@ -187,6 +187,14 @@ pub enum Error {
         /// Channels of the images.
         channels: usize,
     },
+    /// A note of a program or a network that says what its inputs are, and cannot be read.
+    #[error("the note `{name}` says {text:?}, which is no preprocessing: the file is damaged")]
+    Note {
+        /// Name of the note.
+        name: &'static str,
+        /// Its text, or the start of it.
+        text: String,
+    },
     /// An answer that is no list of class scores for this data set.
     #[error("the network gives {found:?} values, the data set has {classes} classes")]
     Classes {

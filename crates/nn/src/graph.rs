@@ -17,6 +17,7 @@ pub use summary::{SummaryRow, Totals};
 
 use std::fmt;
 
+use crate::data::Preprocess;
 use crate::tensor::Tensor;
 
 /// Most nodes of a network.
@@ -37,6 +38,8 @@ pub struct Graph {
     pub nodes: Vec<Node>,
     /// The node whose value is the network's answer.
     pub output: NodeId,
+    /// How pixels become inputs, where the file says so.
+    pub preprocess: Option<Preprocess>,
 }
 
 /// One operator application.

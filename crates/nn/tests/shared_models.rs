@@ -71,6 +71,7 @@ fn scaled(mean: &[f32], std: &[f32]) -> Preprocess {
         scale: 1.0 / 255.0,
         mean: mean.to_vec(),
         std: std.to_vec(),
+        ..Preprocess::default()
     }
 }
 

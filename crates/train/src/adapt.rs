@@ -71,10 +71,15 @@ impl Subject {
     /// # Errors
     /// If the two do not fit together.
     pub fn whole(&self, changed: &Graph) -> Result<Graph> {
-        match &self.extractor {
-            Some(extractor) => Ok(extractor.joined(changed)?),
-            None => Ok(changed.clone()),
-        }
+        let first = self.extractor.as_ref().unwrap_or(&self.network);
+        let whole = match &self.extractor {
+            Some(extractor) => extractor.joined(changed)?,
+            None => changed.clone(),
+        };
+        Ok(Graph {
+            preprocess: first.preprocess.clone(),
+            ..whole
+        })
     }
 }
 

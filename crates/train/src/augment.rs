@@ -70,7 +70,7 @@ impl Augmentation {
         for y in 0..h {
             for x in 0..w {
                 let point = map.source(x, y);
-                for channel in 0..picture.black.len() {
+                for channel in 0..picture.surround.len() {
                     let place = picture.place(channel, y * w + x);
                     out[place] = bilinear(image, picture, channel, point);
                 }
@@ -152,7 +152,7 @@ fn scale_contrast(image: &mut [f32], factor: f32) {
     }
 }
 
-/// The value of `channel` at `(x, y)`; black outside the image.
+/// The value of `channel` at `(x, y)`; what surrounds it outside the image.
 fn bilinear(image: &[f32], picture: &Picture, channel: usize, (x, y): (f32, f32)) -> f32 {
     let [h, w] = picture.extent;
     let (left, top) = (x.floor(), y.floor());
@@ -163,7 +163,7 @@ fn bilinear(image: &[f32], picture: &Picture, channel: usize, (x, y): (f32, f32)
         if inside {
             image[picture.place(channel, row as usize * w + column as usize)]
         } else {
-            picture.black[channel]
+            picture.surround[channel]
         }
     };
     let upper = at(left, top) * (1.0 - fx) + at(left + 1, top) * fx;
@@ -249,12 +249,12 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_is_moved_stands_on_black() {
+    fn a_picture_that_is_moved_stands_on_its_surround() {
         let night = Picture {
-            black: vec![-0.5, 2.0],
+            surround: vec![-0.5, 2.0],
             ..picture([2, 5, 5])
         };
-        let image: Vec<f32> = (0..50).map(|i| night.black[i / 25]).collect();
+        let image: Vec<f32> = (0..50).map(|i| night.surround[i / 25]).collect();
         let far = Augmentation {
             shift: 9.0,
             ..Augmentation::default()

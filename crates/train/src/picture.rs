@@ -9,12 +9,12 @@ pub(crate) struct Picture {
     pub(crate) extent: [usize; 2],
     /// Whether all channels of a pixel come before the next pixel.
     pub(crate) channels_last: bool,
-    /// What black is, one value a channel: it surrounds a picture that is moved.
-    pub(crate) black: Vec<f32>,
+    /// What surrounds a picture that is moved, one value a channel.
+    pub(crate) surround: Vec<f32>,
 }
 
 impl Picture {
-    /// Values of three axes are channels, rows and columns, and black is zero.
+    /// Values of three axes are channels, rows and columns, zeros around them.
     pub(crate) fn of_shape(shape: &[usize]) -> Option<Self> {
         let [channels, h, w] = *shape else {
             return None;
@@ -22,7 +22,7 @@ impl Picture {
         Some(Self {
             extent: [h, w],
             channels_last: false,
-            black: vec![0.0; channels],
+            surround: vec![0.0; channels],
         })
     }
 
@@ -31,24 +31,24 @@ impl Picture {
         Self {
             extent: prepared.extent(),
             channels_last: prepared.is_channels_last(),
-            black: prepared.black(),
+            surround: prepared.surround(),
         }
     }
 
     /// Number of values.
     pub(crate) fn len(&self) -> usize {
-        self.black.len() * self.pixels()
+        self.surround.len() * self.pixels()
     }
 
     /// Whether there is more than gray.
     pub(crate) fn is_colour(&self) -> bool {
-        self.black.len() > 1
+        self.surround.len() > 1
     }
 
     /// Place of the value of `channel` at pixel `pixel`, counted row by row.
     pub(crate) fn place(&self, channel: usize, pixel: usize) -> usize {
         if self.channels_last {
-            pixel * self.black.len() + channel
+            pixel * self.surround.len() + channel
         } else {
             channel * self.pixels() + pixel
         }

@@ -106,7 +106,8 @@ fn score_network(
     let graph = source.network()?;
     arguments.input.check_resize(graph.input_shape())?;
     let data = inputs::load(context, &arguments.data, arguments.limit)?;
-    let examples = Examples::new(data, &arguments.input.preprocess(), graph.input_shape())?;
+    let preprocess = arguments.input.preprocess(graph.preprocess.as_ref());
+    let examples = Examples::new(data, &preprocess, graph.input_shape())?;
     let start = Instant::now();
     let scores = scoring::reference(&graph, &examples)?;
     check_classes(&scores, &examples)?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use scuro_nn::activation::{Fit, Function, Interval, Plan, Replacement};
+use scuro_nn::data::Preprocess;
 use scuro_nn::graph::Graph;
 use scuro_train::figures::{self, Outcome};
 use scuro_train::{Adaptation, Examples, Subject, adapt, recipes};
@@ -116,18 +117,19 @@ struct Study<'a> {
     training: Examples,
     test: Examples,
     original: f64,
+    preprocess: Preprocess,
 }
 
 impl<'a> Study<'a> {
     fn new(arguments: &'a Arguments, context: &Context) -> Result<Self, Failure> {
         let (path, architecture) = (arguments.model.as_path(), None);
-        let graph = Source::File { path, architecture }.network()?;
+        let mut graph = Source::File { path, architecture }.network()?;
+        graph.preprocess = Some(arguments.input.preprocess(graph.preprocess.as_ref()));
         let subject = Subject::new(&graph, plan(arguments, None));
         let (name, input) = (std::slice::from_ref(&arguments.data), &arguments.input);
-        let shape = graph.input_shape();
-        let training = load(context, name, arguments.limit, input, Some(shape))?;
+        let training = load(context, name, arguments.limit, input, Some(&graph))?;
         let test = inputs::load(context, &format!("{}:test", arguments.data), None)?;
-        let test = subject.features(&input.examples(&test, shape)?)?;
+        let test = subject.features(&input.examples(&test, Some(&graph))?)?;
         let training = subject.features(&training)?;
         let original = scuro_train::score(subject.network(), &test)?.accuracy;
         context.note(format!("original: {}", units::percent(original)));
@@ -139,6 +141,7 @@ impl<'a> Study<'a> {
             training,
             test,
             original,
+            preprocess: graph.preprocess.unwrap_or_default(),
         })
     }
 
@@ -184,7 +187,7 @@ impl<'a> Study<'a> {
         let rows: Vec<Value> = lines.iter().map(Line::data).collect();
         json!({
             "model": model_name(self.arguments), "data": self.arguments.data,
-            "seed": self.arguments.seed, "preprocessing": self.arguments.input.to_json(),
+            "seed": self.arguments.seed, "preprocessing": inputs::to_json(&self.preprocess),
             "which": if self.subject.is_classifier() { "last" } else { which(self.arguments) },
             "average_pools": self.arguments.average_pools, "epochs": self.arguments.epochs,
             "training_images": self.training.len(), "test_images": self.test.len(),
@@ -279,10 +282,8 @@ fn table(context: &Context, study: &Study<'_>, lines: &[Line]) -> String {
         ]);
     }
     let mut text = table.render(context.style);
-    if let Some(flags) = study.arguments.input.flags() {
-        text.push_str(&format!(
-            "the networks need {flags} wherever they are used\n"
-        ));
+    if let Some(flags) = inputs::flags(&study.preprocess) {
+        text.push_str(&format!("inputs: {flags} (noted in the files)\n"));
     }
     text
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::compiled::Source;
 use crate::context::Context;
 use crate::errors::Failure;
+use crate::inputs::InputArguments;
 use crate::output::Reply;
 use crate::verbs::inspect;
 use crate::{files, units};
@@ -19,6 +20,8 @@ pub(crate) struct Arguments {
     /// Architecture file of a .safetensors model.
     #[arg(long, value_name = "FILE")]
     architecture: Option<PathBuf>,
+    #[command(flatten)]
+    input: InputArguments,
     /// Where to write it as ONNX; without this it is only checked.
     #[arg(long, short)]
     out: Option<PathBuf>,
@@ -27,11 +30,15 @@ pub(crate) struct Arguments {
 /// Imports.
 pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Failure> {
     let architecture = arguments.architecture.as_deref();
-    let graph = Source::File {
+    let mut graph = Source::File {
         path: &arguments.model,
         architecture,
     }
     .network()?;
+    arguments.input.check_resize(graph.input_shape())?;
+    if !arguments.input.is_default() {
+        graph.preprocess = Some(arguments.input.preprocess(None));
+    }
     let mut reply = inspect::network(context, &graph)?;
     if let Some(out) = arguments.out {
         let bytes = scuro_nn::export::onnx(&graph)?;

@@ -241,9 +241,12 @@ pub(crate) fn network(context: &Context, graph: &Graph) -> Result<Reply, Failure
     let data = json!({
         "kind": "network", "name": graph.name, "layers": list, "parameters": totals.parameters,
         "macs": totals.macs, "friendliness": friendly.to_string(),
+        "preprocessing": graph.preprocess.as_ref().map(inputs::to_json),
     });
+    let flags = graph.preprocess.as_ref().and_then(inputs::flags);
+    let noted = flags.map_or(String::new(), |flags| format!(" · inputs {flags}"));
     let human = format!(
-        "network {} · {} weights · {} products an image\n\n{}\n{friendly}\n",
+        "network {} · {} weights · {} products an image{noted}\n\n{}\n{friendly}\n",
         graph.name,
         totals.parameters,
         totals.macs,

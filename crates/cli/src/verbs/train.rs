@@ -211,8 +211,9 @@ fn train_architecture(
     context.note(format!("{} images, architecture {name}", examples.len()));
     let start = Instant::now();
     let mut listener = Listener::new(context);
-    let trained = recipes::cook(&recipe, examples, &mut listener)?;
+    let mut trained = recipes::cook(&recipe, examples, &mut listener)?;
     drop(listener);
+    trained.graph.preprocess = Some(arguments.input.preprocess(None));
     let seconds = start.elapsed().as_secs_f64();
     write(arguments, &trained, name)?;
     let test = test_score(context, arguments, &trained.graph)?;
@@ -230,14 +231,13 @@ fn write(arguments: &Arguments, trained: &Trained, name: &str) -> Result<(), Fai
     Ok(())
 }
 
-/// The data sets, joined, as a network of input shape `network` takes them, or one that is made for
-/// them; a name without a part means the training part.
+/// The data sets, joined, as `network` takes them, or one that is made for them; a name without a part means the training part.
 pub(crate) fn load(
     context: &Context,
     names: &[String],
     limit: Option<usize>,
     input: &InputArguments,
-    network: Option<&[usize]>,
+    network: Option<&Graph>,
 ) -> Result<Examples, Failure> {
     let mut joined: Option<Examples> = None;
     for name in names {
@@ -247,7 +247,7 @@ pub(crate) fn load(
             format!("{name}:train")
         };
         let data = inputs::load(context, &name, limit)?;
-        let examples = input.examples(&data, network.unwrap_or(&data.shape))?;
+        let examples = input.examples(&data, network)?;
         joined = Some(match joined {
             None => examples,
             Some(before) => before.joined(&examples)?,
@@ -370,11 +370,11 @@ impl scuro_train::Progress for Listener<'_> {
     }
 }
 
-/// The test data for a network of input shape `network`; nothing if there is none on this machine.
+/// The test data for `network`; nothing if there is none on this machine.
 fn test_data(
     context: &Context,
     arguments: &Arguments,
-    network: &[usize],
+    network: &Graph,
 ) -> Result<Option<(String, Examples)>, Failure> {
     let first = arguments
         .data
@@ -386,7 +386,10 @@ fn test_data(
         (None, None) => return Ok(None),
     };
     match inputs::load(context, &name, None) {
-        Ok(data) => Ok(Some((name, arguments.input.examples(&data, network)?))),
+        Ok(data) => Ok(Some((
+            name,
+            arguments.input.examples(&data, Some(network))?,
+        ))),
         Err(failure) if arguments.test.is_some() => Err(failure),
         Err(_) => Ok(None),
     }
@@ -397,7 +400,7 @@ fn test_score(
     arguments: &Arguments,
     graph: &Graph,
 ) -> Result<Option<(String, Score)>, Failure> {
-    let data = test_data(context, arguments, graph.input_shape())?;
+    let data = test_data(context, arguments, graph)?;
     data.map(|(name, examples)| Ok((name, scuro_train::score(graph, &examples)?)))
         .transpose()
 }
@@ -410,7 +413,8 @@ fn reply(
     seconds: f64,
 ) -> Reply {
     let History { epochs, best } = &trained.history;
-    let (out, input) = (&arguments.out, &arguments.input);
+    let out = &arguments.out;
+    let preprocess = trained.graph.preprocess.clone().unwrap_or_default();
     let mut table = Table::new(&[]);
     table.row(["network", &out.display().to_string()]);
     table.row(["best epoch", &format!("{best} of {}", epochs.len())]);
@@ -421,13 +425,13 @@ fn reply(
         }
     }
     table.row(["time", &format!("{seconds:.1} s")]);
-    if let Some(flags) = input.flags() {
-        table.row(["needs", &format!("{flags} wherever it is used")]);
+    if let Some(flags) = inputs::flags(&preprocess) {
+        table.row(["inputs", &format!("{flags} (noted in the file)")]);
     }
     let rows: Vec<Value> = epochs.iter().map(epoch_row).collect();
     let data = json!({
         "network": out, "best_epoch": best, "seconds": seconds, "epochs": rows,
-        "preprocessing": input.to_json(),
+        "preprocessing": inputs::to_json(&preprocess),
         "test": test.as_ref().map(|(name, score)| score_row(name, score)),
     });
     Reply::new(data, table.render(context.style))

@@ -164,6 +164,7 @@ fn pixels_are_scaled_shifted_and_divided_per_channel() {
         scale: 0.5,
         mean: vec![1.0, 2.0, 3.0],
         std: vec![2.0],
+        ..Preprocess::default()
     };
     let prepared = p.prepare([3, 1, 2], &[3, 1, 2]).unwrap();
     let mut out = [0.0; 6];
@@ -213,10 +214,11 @@ fn black_is_what_a_pixel_of_zero_becomes() {
         scale: 0.5,
         mean: vec![1.0, 2.0, 3.0],
         std: vec![2.0],
+        ..Preprocess::default()
     };
     let prepared = p.prepare([3, 2, 2], &[1, 1, 3]).unwrap();
     assert!(prepared.is_channels_last() && prepared.extent() == [1, 1]);
-    assert_eq!(prepared.black(), [-0.5, -1.0, -1.5]);
+    assert_eq!(prepared.surround(), [-0.5, -1.0, -1.5]);
 }
 
 #[test]
@@ -247,6 +249,7 @@ fn normalisation_constants_must_match_the_channels_and_divide() {
             scale: 1.0,
             mean,
             std,
+            ..Preprocess::default()
         };
         let found = p.prepare([3, 4, 4], &[3, 4, 4]);
         assert!(matches!(found, Err(Error::Normalisation { .. })));

@@ -7,11 +7,12 @@ use std::path::Path;
 
 use prost::Message;
 
+use crate::data::Preprocess;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Op, Padding, Window};
 use crate::import::onnx::proto::{
-    Attribute, Dimension, Extent, GraphProto, Model, NodeProto, OperatorSet, Shape, TensorProto,
-    TensorType, TypeProto, ValueInfo, attribute_kind, data_type,
+    Attribute, Dimension, Entry, Extent, GraphProto, METADATA_PREFIX, Model, NodeProto,
+    OperatorSet, Shape, TensorProto, TensorType, TypeProto, ValueInfo, attribute_kind, data_type,
 };
 use crate::tensor::Tensor;
 
@@ -47,8 +48,19 @@ pub fn onnx(graph: &Graph) -> Result<Vec<u8>> {
             domain: String::new(),
             version: OPSET,
         }],
+        metadata_props: metadata(graph),
     };
     Ok(model.encode_to_vec())
+}
+
+/// The preprocessing, for whoever uses the network next.
+fn metadata(graph: &Graph) -> Vec<Entry> {
+    let notes = graph.preprocess.iter().flat_map(Preprocess::to_notes);
+    let entry = |(name, value)| Entry {
+        key: format!("{METADATA_PREFIX}{name}"),
+        value,
+    };
+    notes.map(entry).collect()
 }
 
 /// Writes the network to `path`; an older file there is replaced only once the new one is complete.

@@ -25,6 +25,7 @@ impl GraphBuilder {
                 name: name.into(),
                 nodes: vec![input],
                 output: NodeId(0),
+                preprocess: None,
             },
         }
     }

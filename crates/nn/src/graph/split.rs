@@ -94,6 +94,7 @@ impl Graph {
             name: self.name.clone(),
             nodes: self.nodes[..=node.0].to_vec(),
             output: node,
+            preprocess: self.preprocess.clone(),
         };
         let input = Node {
             name: "input".into(),
@@ -117,6 +118,7 @@ impl Graph {
             name: self.name.clone(),
             nodes,
             output: moved[self.output.0],
+            preprocess: None,
         };
         features.validate()?;
         classifier.validate()?;

@@ -25,6 +25,7 @@ impl Lowering {
             name: name.to_owned(),
             nodes: Vec::new(),
             output: NodeId(0),
+            preprocess: None,
         };
         Self {
             graph,

@@ -24,10 +24,11 @@ use std::path::Path;
 use prost::Message;
 
 use super::lowering::Lowering;
+use crate::data::Preprocess;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, NodeId, Op};
 use crate::tensor::Tensor;
-use proto::{Attribute, Extent, GraphProto, Model, NodeProto, ValueInfo};
+use proto::{Attribute, Extent, GraphProto, METADATA_PREFIX, Model, NodeProto, ValueInfo};
 use stored::{BATCH, Stored};
 
 /// Operator sets understood.
@@ -43,23 +44,56 @@ const REPLACE: &str = "replace it by supported layers (scuro inspect lists them)
 /// [`Error::Protobuf`] if the bytes are no ONNX file; an error naming node and operator where one
 /// is not supported, or naming the tensor where a weight cannot be used.
 pub fn from_bytes(bytes: &[u8]) -> Result<Graph> {
-    let (graph, opset) = decode(bytes)?;
-    lower(&graph, opset)
+    decode(bytes)?.lower()
 }
 
 /// As [`from_bytes`], for the file at `path`: weights that it keeps in other files of its folder
 /// are read too.
 pub(super) fn from_file(bytes: &[u8], path: &Path) -> Result<Graph> {
-    let (mut graph, opset) = decode(bytes)?;
-    external::read(&mut graph, path.parent().unwrap_or(Path::new("")))?;
-    lower(&graph, opset)
+    let mut model = decode(bytes)?;
+    external::read(&mut model.graph, path.parent().unwrap_or(Path::new("")))?;
+    model.lower()
 }
 
-fn decode(bytes: &[u8]) -> Result<(GraphProto, i64)> {
+/// What a file holds.
+struct Decoded {
+    graph: GraphProto,
+    opset: i64,
+    preprocess: Option<Preprocess>,
+}
+
+fn decode(bytes: &[u8]) -> Result<Decoded> {
     limits::check(bytes)?;
     let model = Model::decode(bytes)?;
     let opset = opset(&model)?;
-    Ok((model.graph.ok_or(Error::NoGraph)?, opset))
+    let preprocess = preprocess(&model)?;
+    let graph = model.graph.ok_or(Error::NoGraph)?;
+    Ok(Decoded {
+        graph,
+        opset,
+        preprocess,
+    })
+}
+
+impl Decoded {
+    fn lower(&self) -> Result<Graph> {
+        let preprocess = self.preprocess.clone();
+        Ok(Graph {
+            preprocess,
+            ..lower(&self.graph, self.opset)?
+        })
+    }
+}
+
+/// The preprocessing that the exporter wrote into the file's metadata.
+fn preprocess(model: &Model) -> Result<Option<Preprocess>> {
+    let notes = || {
+        let entries = model.metadata_props.iter();
+        entries.filter_map(|e| Some((e.key.strip_prefix(METADATA_PREFIX)?, &*e.value)))
+    };
+    let find = |name: &str| notes().find(|note| note.0 == name).map(|note| note.1);
+    let any = notes().next().is_some();
+    any.then(|| Preprocess::from_notes(find)).transpose()
 }
 
 /// Reads a stored tensor as the ONNX test data sets hold them (`TensorProto`).

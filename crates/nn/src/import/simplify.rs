@@ -186,6 +186,7 @@ fn without_unused(graph: Graph) -> Graph {
         name: graph.name,
         nodes,
         output: renumbered[graph.output.0],
+        preprocess: graph.preprocess,
     }
 }
 

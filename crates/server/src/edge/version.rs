@@ -225,7 +225,7 @@ fn layout(model: &Model, features: Option<&Graph>) -> Result<(Layout, Preprocess
             .map(|&extent| extent as usize)
             .collect(),
     };
-    let preprocess = Preprocess::from_notes(|name| program.note(name));
+    let preprocess = Preprocess::from_notes(|name| program.note(name))?;
     let channels = preprocess.mean.len().max(preprocess.std.len()).max(1);
     let image = image_shape(&network, channels);
     let preprocessing = preprocess.prepare(image, &network)?;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
-use scuro_nn::data::{Dataset, Preprocess};
+use scuro_nn::data::Dataset;
 
 use crate::bench::case::{Sampling, Settings};
 use crate::compiled::{BUILT_IN, Source};
@@ -434,7 +434,7 @@ fn clear_labels(path: Option<&Path>, images: &Dataset) -> Result<Vec<usize>, Fai
         Some(path) => inputs::load_network(path, None)?,
         None => Source::BuiltIn.network()?,
     };
-    let preprocess = Preprocess::default();
+    let preprocess = graph.preprocess.clone().unwrap_or_default();
     let examples = Examples::new(images.clone(), &preprocess, graph.input_shape())?;
     let scores = scoring::reference(&graph, &examples)?;
     Ok(scores.iter().map(|scores| argmax(scores)).collect())

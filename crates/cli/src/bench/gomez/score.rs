@@ -104,7 +104,7 @@ fn clear_accuracy(
     graph: &scuro_nn::graph::Graph,
     data: scuro_nn::data::Dataset,
 ) -> Result<f64, Failure> {
-    let preprocess = InputArguments::default().preprocess();
+    let preprocess = graph.preprocess.clone().unwrap_or_default();
     let examples = Examples::new(data, &preprocess, graph.input_shape())?;
     let scores = scoring::reference(graph, &examples)?;
     Ok(share_right(&scores, &examples))

@@ -23,14 +23,14 @@ const TEACHER_WEIGHT: f32 = 0.7;
 /// Replaces, trains, scores and writes.
 pub(super) fn run(arguments: &Arguments, path: &Path, context: &Context) -> Result<Reply, Failure> {
     let architecture = None;
-    let graph = Source::File { path, architecture }.network()?;
-    let shape = Some(graph.input_shape());
+    let mut graph = Source::File { path, architecture }.network()?;
+    graph.preprocess = Some(arguments.input.preprocess(graph.preprocess.as_ref()));
     let examples = load(
         context,
         &arguments.data,
         arguments.limit,
         &arguments.input,
-        shape,
+        Some(&graph),
     )?;
     let wanted = &arguments.replacement;
     let plan = Plan {
@@ -102,7 +102,7 @@ fn scores(
     arguments: &Arguments,
     graphs: [&Graph; 3],
 ) -> Result<Option<(String, [Score; 3])>, Failure> {
-    let data = test_data(context, arguments, graphs[0].input_shape())?;
+    let data = test_data(context, arguments, graphs[0])?;
     let Some((name, examples)) = data else {
         return Ok(None);
     };

@@ -7,6 +7,9 @@
 
 use prost::{Message, Oneof};
 
+/// What the keys of our own metadata begin with.
+pub(crate) const METADATA_PREFIX: &str = "scuro.";
+
 /// A file.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Model {
@@ -20,6 +23,8 @@ pub(crate) struct Model {
     pub(crate) graph: Option<GraphProto>,
     #[prost(message, repeated, tag = "8")]
     pub(crate) opset_import: Vec<OperatorSet>,
+    #[prost(message, repeated, tag = "14")]
+    pub(crate) metadata_props: Vec<Entry>,
 }
 
 /// Which version of which operator set a model uses.
@@ -116,7 +121,7 @@ pub(crate) struct TensorProto {
     pub(crate) data_location: i32,
 }
 
-/// A setting in words.
+/// A setting in words, or a fact about a model.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Entry {
     #[prost(string, tag = "1")]

@@ -471,6 +471,39 @@ fn export_and_import_give_back_the_network() {
 }
 
 #[test]
+fn the_preprocessing_is_kept_with_the_network() {
+    let mut graph = every_operator();
+    graph.preprocess = Some(Preprocess {
+        mean: vec![0.4914, 0.4822, 0.4465],
+        standardize: Some(0.25),
+        ..Preprocess::default()
+    });
+    let bytes = export::onnx(&graph).unwrap();
+    let again = from_bytes(&bytes).unwrap();
+    assert_eq!(again.preprocess, graph.preprocess);
+    let (features, rest) = again.split(NodeId(2)).unwrap();
+    assert_eq!(features.preprocess, graph.preprocess);
+    assert_eq!(rest.preprocess, None);
+}
+
+#[test]
+fn a_preprocessing_that_cannot_be_read_is_an_error() {
+    let mut model = Model::decode(&*export::onnx(&every_operator()).unwrap()).unwrap();
+    assert_eq!(model.metadata_props, []);
+    let entry = |key: &str, value: &str| super::proto::Entry {
+        key: key.into(),
+        value: value.into(),
+    };
+    // Other tools' metadata says nothing about pixels to us.
+    model.metadata_props = vec![entry("input-mean", "?")];
+    let read = |model: &Model| from_bytes(&model.encode_to_vec());
+    assert_eq!(read(&model).unwrap().preprocess, None);
+    model.metadata_props.push(entry("scuro.input-mean", "0,x"));
+    let error = read(&model).unwrap_err().to_string();
+    assert!(error.contains("`input-mean` says \"x\""), "{error}");
+}
+
+#[test]
 fn exported_bytes_are_the_same_each_time() {
     let graph = every_operator();
     assert_eq!(export::onnx(&graph).unwrap(), export::onnx(&graph).unwrap());
