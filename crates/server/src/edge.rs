@@ -31,5 +31,6 @@ mod registrar;
 pub mod service;
 pub mod sources;
 pub mod spool;
+mod told;
 mod uplink;
 pub mod version;

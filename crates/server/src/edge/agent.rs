@@ -33,6 +33,7 @@ use super::counters::{DEAD, INFERENCES, RESTING, STAGE};
 use super::deployments::{Bar, Deployments};
 use super::frame::Content;
 use super::spool::{Letter, Spool, StoredFrame};
+use super::told::Told;
 use super::version::Version;
 use crate::error::Error;
 
@@ -43,12 +44,10 @@ const READ: usize = 32;
 const GATHER: Duration = Duration::from_millis(10);
 /// Longest time without a look at what has changed.
 const LOOK: Duration = Duration::from_millis(200);
-/// Time between two lines of the log about a vault that is behind: one that is just too slow is so
-/// many times a second.
-const QUIET: Duration = Duration::from_secs(60);
 
 /// Reasons for which processing rests, besides those of [`Bar`].
 const NO_MODEL: &str = "no-model";
+const UNWRITTEN: &str = "unwritten";
 const VAULT_BEHIND: &str = "vault-behind";
 
 /// What the threads share.
@@ -91,7 +90,7 @@ impl Agent {
     }
 
     fn read(&self, workers: &SyncSender<Offer>) {
-        let (mut after, mut told) = (0, Told::default());
+        let (mut after, mut told) = (0, Told::new(&[UNWRITTEN, VAULT_BEHIND]));
         let mut known = None;
         while !self.is_stopping() {
             let seen = self.spool.changed().rings();
@@ -102,7 +101,9 @@ impl Agent {
                 self.start_round();
             }
             let rests = self.rests(barred);
-            told.tell(rests);
+            if told.is_news(rests) {
+                tell(rests);
+            }
             if rests.is_some() {
                 self.spool.changed().wait(seen, LOOK);
                 continue;
@@ -142,19 +143,20 @@ impl Agent {
             .bar_of(active.manifest(), &active.deployment())
     }
 
-    /// Why nothing can be processed now: no model, one that the vault decrypts nothing of, or a
-    /// vault too far behind.
+    /// Why nothing can be processed now: no model, one that the vault decrypts nothing of, a disk
+    /// that does not take what is finished, or a vault too far behind.
     fn rests(&self, barred: Option<Bar>) -> Option<&'static str> {
         // Frames wait for long: inferences of later ones do not wait for theirs.
         if barred.is_some() {
             self.spool.allow_overtaking(true);
         }
         let no_model = self.active.borrow().is_none();
-        // A vault that is behind is told last: it passes by itself.
+        // What passes by itself is told last.
         let reasons = [
             (NO_MODEL, no_model),
             (Bar::Retired.as_str(), barred == Some(Bar::Retired)),
             (Bar::Expired.as_str(), barred == Some(Bar::Expired)),
+            (UNWRITTEN, self.spool.is_stuck()),
             (VAULT_BEHIND, self.spool.is_backed_up()),
         ];
         for (reason, now) in reasons {
@@ -342,25 +344,11 @@ impl Agent {
     }
 }
 
-/// What the log says of why processing rests: each change once.
-#[derive(Debug, Default)]
-struct Told {
-    reason: Option<&'static str>,
-    at: Option<Instant>,
-}
-
-impl Told {
-    fn tell(&mut self, now: Option<&'static str>) {
-        let passes = |reason: Option<&str>| reason.is_none_or(|reason| reason == VAULT_BEHIND);
-        let quiet = self.at.is_some_and(|at| at.elapsed() < QUIET);
-        if now == self.reason || quiet && passes(now) && passes(self.reason) {
-            return;
-        }
-        match now {
-            Some(reason) => tracing::warn!(reason, "processing rests; frames wait"),
-            None => tracing::info!("processing goes on"),
-        }
-        (self.reason, self.at) = (now, Some(Instant::now()));
+/// Says in the log why processing rests, or that it no longer does.
+fn tell(rests: Option<&'static str>) {
+    match rests {
+        Some(reason) => tracing::warn!(reason, "processing rests; frames wait"),
+        None => tracing::info!("processing goes on"),
     }
 }
 

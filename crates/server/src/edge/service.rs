@@ -152,8 +152,8 @@ impl Edge {
         &self.metrics
     }
 
-    /// Stops: sources first, then workers after the frame they are at, then the rest. What is not
-    /// done stays on disk.
+    /// Stops: sources first, then workers after the frame they are at, then the rest. What is done
+    /// is on disk when this returns; what is not stays there as it is.
     pub async fn stop(self) {
         self.stop.send_replace(true);
         for task in self.tasks {
@@ -167,6 +167,8 @@ impl Edge {
         };
         // A thread that panicked has been reported by its hook.
         let _ = tokio::task::spawn_blocking(join).await;
+        // While the folder is locked. What cannot be written has been told, and runs again.
+        let _ = self.spool.flush().await;
     }
 }
 

@@ -28,17 +28,21 @@ use super::bell::Bell;
 use super::disk;
 use super::frame::{Content, FrameFault, FrameId};
 use super::latency::Latencies;
+use super::told::Told;
 use crate::error::Error;
 use store::Store;
 use writer::{Command, Levels, Writer};
 
 /// Name of the file in the device's folder.
 pub const FILE: &str = "spool.db";
-/// Ids of frames that are remembered after the frame is gone, so that nothing is taken twice.
+/// Ids of frames that are remembered after the frame is gone, so that nothing is taken twice; fewer
+/// if the file is so small that they would fill it.
 pub const REMEMBERED_IDS: u64 = 1_000_000;
 /// Dead letters kept; older ones make room.
 pub const DEAD_LETTERS: u64 = 100_000;
 
+/// Bytes of the file for each id that is remembered: all of them take no more than a tenth of it.
+const FILE_BYTES_PER_ID: u64 = 4096;
 /// Changes that may wait for the writer.
 const WAITING_COMMANDS: usize = 1024;
 
@@ -63,6 +67,13 @@ impl Default for Limits {
             inference_bytes: 8 << 30,
             file_bytes: 12 << 30,
         }
+    }
+}
+
+impl Limits {
+    /// Ids that are remembered after their frames are gone.
+    fn remembered_ids(&self) -> u64 {
+        REMEMBERED_IDS.min(self.file_bytes / FILE_BYTES_PER_ID)
     }
 }
 
@@ -223,6 +234,8 @@ impl Spool {
             levels: Arc::clone(&levels),
             latencies: Arc::clone(&latencies),
             changed: Arc::clone(&changed),
+            // Both may pass with the next change.
+            told: Told::new(&["file.disk-full", "spool.failed"]),
         };
         std::thread::Builder::new()
             .name("spool".to_string())
@@ -279,6 +292,15 @@ impl Spool {
         self.ask(|done| Command::RunAgain { places, done }).await
     }
 
+    /// Returns once everything that was handed over before is on disk, or is kept to be tried
+    /// again: then its frame is.
+    ///
+    /// # Errors
+    /// [`Error::Spool`], [`Error::Stopping`].
+    pub(super) async fn flush(&self) -> Result<(), Error> {
+        self.settle(Vec::new(), Vec::new()).await
+    }
+
     /// How often inferences became frames again.
     pub(super) fn returned(&self) -> u64 {
         self.levels.returned()
@@ -318,6 +340,11 @@ impl Spool {
         self.depth().inference_bytes >= self.limits.inference_bytes
     }
 
+    /// Whether inferences are finished that could not be written.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.levels.is_stuck()
+    }
+
     /// Inferences to send next: in the order of their frames, or in any order if the disk is so
     /// full that only sending makes room, or if frames wait for a version. Bounds as
     /// [`Reader::inferences`].
@@ -330,7 +357,7 @@ impl Spool {
         bytes: usize,
     ) -> Result<Vec<WaitingInference>, Error> {
         let ordered = self.reader.inferences(limit, bytes)?;
-        let in_any_order = self.levels.is_stuck() || self.levels.is_overtaking();
+        let in_any_order = self.is_stuck() || self.levels.is_overtaking();
         if ordered.is_empty() && in_any_order {
             return store::inferences(&self.reader.lock(), u64::MAX, limit, bytes);
         }

@@ -92,7 +92,11 @@ impl Uplink {
                     self.rest(after).await;
                 }
                 Err(error) => {
-                    link.fails(&error);
+                    match is_own(&error) {
+                        // Nothing is said of the vault by that.
+                        true => tracing::warn!(%error, "inferences wait for the spool"),
+                        false => link.fails(&error),
+                    }
                     let reason = error.code();
                     self.metrics.add(UPLINK_FAILURES, &[("reason", reason)], 1);
                     self.metrics.set(UPLINK_UP, &[], link.level());
@@ -125,12 +129,8 @@ impl Uplink {
             }) if WRONG_REQUEST.contains(&status) => self.deliver_singly(waiting, &message).await?,
             verdict => verdict?,
         };
-        self.count(&verdict);
+        self.note(&verdict).await?;
         let progress = verdict.settled();
-        self.spool.settle(verdict.sent, verdict.dead).await?;
-        if !verdict.returned.is_empty() {
-            self.spool.run_again(verdict.returned).await?;
-        }
         if progress > 0 {
             self.backoff.reset();
         }
@@ -138,6 +138,30 @@ impl Uplink {
             return Ok(Step::Later(verdict.retry_after));
         }
         Ok(Step::Progress)
+    }
+
+    /// Puts on disk what the vault has said, and tells it then: what the spool does not take is
+    /// asked again.
+    async fn note(&self, verdict: &Verdict) -> Result<(), Error> {
+        let (sent, dead) = (&verdict.sent, &verdict.dead);
+        self.spool.settle(sent.clone(), dead.clone()).await?;
+        self.metrics.add(SENT, &[], sent.len() as u64);
+        for (seq, letter) in dead {
+            let (code, reason) = (letter.code.as_str(), letter.message.as_str());
+            tracing::warn!(seq, code, reason, "inference given up");
+            let labels = [("reason", code), ("stage", letter.stage)];
+            self.metrics.add(DEAD, &labels, 1);
+        }
+        if verdict.returned.is_empty() {
+            return Ok(());
+        }
+        self.spool.run_again(verdict.returned.clone()).await?;
+        for (seq, letter) in &verdict.returned {
+            let reason = letter.code.as_str();
+            tracing::info!(seq, reason, "the frame runs again under another version");
+            self.metrics.add(RETURNED, &[("reason", reason)], 1);
+        }
+        Ok(())
     }
 
     /// One inference that the vault cannot read must not hold up the others.
@@ -300,21 +324,6 @@ impl Uplink {
         success(paths::INFERENCES, sent.await?)
     }
 
-    fn count(&self, verdict: &Verdict) {
-        self.metrics.add(SENT, &[], verdict.sent.len() as u64);
-        for (seq, letter) in &verdict.dead {
-            let (code, reason) = (letter.code.as_str(), letter.message.as_str());
-            tracing::warn!(seq, code, reason, "inference given up");
-            let labels = [("reason", code), ("stage", letter.stage)];
-            self.metrics.add(DEAD, &labels, 1);
-        }
-        for (seq, letter) in &verdict.returned {
-            let reason = letter.code.as_str();
-            tracing::info!(seq, reason, "the frame runs again under another version");
-            self.metrics.add(RETURNED, &[("reason", reason)], 1);
-        }
-    }
-
     async fn wait_for_work(&self, seen: u64) {
         self.spool.changed().wait_async(seen, LOOK).await;
     }
@@ -334,6 +343,11 @@ impl Verdict {
     fn settled(&self) -> usize {
         self.sent.len() + self.dead.len() + self.returned.len()
     }
+}
+
+/// Whether an error is of this device's disk.
+fn is_own(error: &Error) -> bool {
+    matches!(error, Error::Spool { .. } | Error::StorageFull { .. })
 }
 
 /// What is known of the way to the vault; nothing at first.

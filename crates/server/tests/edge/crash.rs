@@ -158,7 +158,7 @@ fn spool_victim(folder: &Path) {
     });
 }
 
-fn inference(query_id: QueryId) -> Inference {
+pub(crate) fn inference(query_id: QueryId) -> Inference {
     Inference {
         query_id,
         deployment: Digest([1; 32]),
@@ -276,7 +276,7 @@ fn a_spool_killed_thirty_times_keeps_every_accepted_frame_exactly_once() {
     }
 }
 
-fn frame(number: usize) -> NewFrame {
+pub(crate) fn frame(number: usize) -> NewFrame {
     NewFrame {
         id: FrameId::new(format!("frame-{number}")).expect("id"),
         source: "test",

@@ -7,4 +7,5 @@ mod mqtt;
 mod rate;
 mod rotation;
 mod sources;
+mod spool;
 mod support;

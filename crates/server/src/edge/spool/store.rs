@@ -9,8 +9,8 @@ use scuro_wire::{Digest, QueryId, disk};
 use super::tables::{SCHEMA_VERSION, upgrade};
 use super::writer::Command;
 use super::{
-    Accepted, DEAD_LETTERS, Depth, Letter, Limits, NewFrame, REMEMBERED_IDS, Row, StoredFrame,
-    Taken, WaitingInference, WaitingQuery,
+    Accepted, DEAD_LETTERS, Depth, Letter, Limits, NewFrame, Row, StoredFrame, Taken,
+    WaitingInference, WaitingQuery,
 };
 use crate::edge::frame::{self, Content, FrameFault, FrameId};
 use crate::error::Error;
@@ -22,10 +22,14 @@ const CHECKPOINT_PAGES: u32 = 2048;
 const PRUNE_EVERY: u64 = 4096;
 /// Milliseconds to wait for another process that reads.
 const BUSY_MS: u64 = 10_000;
+/// The part of the file that frames leave free: an inference takes more than the frame that it is
+/// of, and without room for one the frames would stay for good.
+const FREE_SHARE: u64 = 6;
 
 /// Why a frame is not accepted although the disk would take it.
 pub(super) enum Refused {
     Full(Depth),
+    NoRoom,
     IdReused,
 }
 
@@ -36,6 +40,7 @@ impl From<Refused> for Error {
                 frames: depth.frames,
                 bytes: depth.frame_bytes,
             },
+            Refused::NoRoom => Self::StorageFull { what: "the spool" },
             Refused::IdReused => Self::Frame(FrameFault::IdReused),
         }
     }
@@ -97,11 +102,13 @@ impl Store {
         let answers = commands.iter().map(|command| change.apply(command));
         let answers = answers.collect::<Result<Vec<_>, _>>().map_err(failed)?;
         let (depth, newest) = (change.depth, change.newest);
-        if newest >= self.pruned_at + PRUNE_EVERY {
-            prune(&transaction, newest).map_err(failed)?;
+        let remembered = self.limits.remembered_ids();
+        let prunes = newest >= self.pruned_at + PRUNE_EVERY.min(remembered).max(1);
+        if prunes {
+            prune(&transaction, newest, remembered).map_err(failed)?;
         }
         transaction.commit().map_err(failed)?;
-        if newest >= self.pruned_at + PRUNE_EVERY {
+        if prunes {
             self.pruned_at = newest;
         }
         self.depth = depth;
@@ -187,6 +194,10 @@ impl Change<'_> {
         {
             return Ok(Err(Refused::Full(self.depth)));
         }
+        let room = self.limits.file_bytes - self.limits.file_bytes / FREE_SHARE;
+        if self.bytes_used()? + bytes > room {
+            return Ok(Err(Refused::NoRoom));
+        }
         // What was given up is a new frame when it comes again.
         if let Some((dead, _)) = before {
             for table in ["taken", "dead"] {
@@ -215,6 +226,16 @@ impl Change<'_> {
             query_id: query,
             again: false,
         }))
+    }
+
+    /// Bytes of the file that are not free.
+    fn bytes_used(&self) -> rusqlite::Result<u64> {
+        let pages = |what| {
+            self.transaction
+                .pragma_query_value(None, what, |row| row.get::<_, i64>(0))
+        };
+        let used = pages("page_count")? - pages("freelist_count")?;
+        Ok(used as u64 * u64::from(PAGE_BYTES))
     }
 
     fn insert_frame(&mut self, values: &[&dyn rusqlite::ToSql]) -> rusqlite::Result<()> {
@@ -397,13 +418,15 @@ struct TakenInference {
     frame: Option<(String, Vec<u8>)>,
 }
 
-/// Forgets ids of frames that are long gone, and the oldest dead letters.
-fn prune(transaction: &Transaction<'_>, newest: u64) -> rusqlite::Result<()> {
-    let oldest_taken = newest.saturating_sub(REMEMBERED_IDS) as i64;
+/// Forgets ids of frames that are gone and not among the newest `remembered`, and the oldest dead
+/// letters. Frames that wait for long keep their own ids alone.
+fn prune(transaction: &Transaction<'_>, newest: u64, remembered: u64) -> rusqlite::Result<()> {
+    let oldest_taken = newest.saturating_sub(remembered) as i64;
     transaction.execute(
-        "DELETE FROM taken WHERE seq < min(?1,
-             coalesce((SELECT min(seq) FROM frames), ?1),
-             coalesce((SELECT min(seq) FROM inferences), ?1))",
+        "DELETE FROM taken WHERE seq < ?
+             AND NOT EXISTS (SELECT 1 FROM frames WHERE seq = taken.seq)
+             AND NOT EXISTS (SELECT 1 FROM inferences WHERE seq = taken.seq)
+             AND NOT EXISTS (SELECT 1 FROM dead WHERE seq = taken.seq)",
         [oldest_taken],
     )?;
     let oldest = |table| format!("(SELECT seq FROM {table} ORDER BY seq DESC LIMIT 1 OFFSET ?)");
@@ -660,103 +683,4 @@ fn opening(path: &Path, error: &rusqlite::Error) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// SQLite calls a write that the system cuts short an I/O error.
-    #[test]
-    fn a_write_that_the_system_cuts_short_is_a_full_disk_and_a_bad_sector_is_not() {
-        let found = |code| {
-            let error = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
-            failure("write", &error)
-        };
-        for code in [
-            rusqlite::ffi::SQLITE_FULL,
-            rusqlite::ffi::SQLITE_IOERR_WRITE,
-            rusqlite::ffi::SQLITE_IOERR_SHMSIZE,
-        ] {
-            assert!(matches!(found(code), Error::StorageFull { .. }), "{code}");
-        }
-        let sector = found(rusqlite::ffi::SQLITE_IOERR_READ);
-        assert!(matches!(sector, Error::Spool { .. }));
-    }
-
-    #[test]
-    fn a_spool_of_version_1_withdraws_the_queries_of_its_dead_letters() {
-        let folder = tempfile::tempdir().expect("folder");
-        let path = folder.path().join("spool.db");
-        drop(Store::open(&path, Limits::default()).expect("made"));
-        let as_it_was = "DROP TABLE withdrawals; PRAGMA user_version = 1;
-            ALTER TABLE inferences DROP COLUMN record; ALTER TABLE inferences DROP COLUMN source;
-            ALTER TABLE inferences DROP COLUMN image;
-            INSERT INTO dead VALUES (7, 'f', zeroblob(16), 0, 'vault', 'c', 'm')";
-        let connection = Connection::open(&path).expect("opens");
-        connection.execute_batch(as_it_was).expect("SQL");
-        drop(connection);
-        let store = Store::open(&path, Limits::default()).expect("brought up to date");
-        let found = withdrawals(&store.connection, 10).expect("read");
-        assert_eq!(found, [(7, QueryId([0; 16]))]);
-        drop(store);
-        let connection = Connection::open(&path).expect("opens");
-        connection
-            .execute_batch("DELETE FROM withdrawals")
-            .expect("SQL");
-        drop(connection);
-        let store = Store::open(&path, Limits::default()).expect("opens");
-        let found = withdrawals(&store.connection, 10).expect("read");
-        assert_eq!(found, [], "once");
-    }
-
-    #[test]
-    fn an_inference_of_version_2_is_the_first_image_of_its_reply() {
-        let folder = tempfile::tempdir().expect("folder");
-        let path = folder.path().join("spool.db");
-        drop(Store::open(&path, Limits::default()).expect("made"));
-        let as_it_was = "PRAGMA user_version = 2;
-            ALTER TABLE inferences DROP COLUMN record; ALTER TABLE inferences DROP COLUMN source;
-            ALTER TABLE inferences DROP COLUMN image;
-            INSERT INTO inferences VALUES
-                (7, 'f', zeroblob(16), zeroblob(32), zeroblob(32), 0, 0, 0, 0, 0, 0, x'');
-            INSERT INTO dead VALUES (8, 'g', zeroblob(16), 0, 'vault', 'c', 'm')";
-        let connection = Connection::open(&path).expect("opens");
-        connection.execute_batch(as_it_was).expect("SQL");
-        drop(connection);
-        let store = Store::open(&path, Limits::default()).expect("brought up to date");
-        let found = inferences(&store.connection, u64::MAX, 10, 1 << 20).expect("read");
-        assert_eq!((found.len(), found[0].inference.image), (1, 0));
-        let told = withdrawals(&store.connection, 10).expect("read");
-        assert_eq!(told, [], "the vault was told of its dead letters");
-    }
-
-    #[test]
-    fn an_inference_without_a_frame_is_given_up_where_another_runs_again() {
-        let folder = tempfile::tempdir().expect("folder");
-        let mut store = Store::open(&folder.path().join("spool.db"), Limits::default());
-        let store = store.as_mut().expect("made");
-        let as_it_was = "INSERT INTO inferences VALUES
-                (7, 'f', zeroblob(16), zeroblob(32), zeroblob(32), 5, 0, 0, 0, 0, 3, x'', 0,
-                 NULL, NULL),
-                (8, 'g', zeroblob(16), zeroblob(32), zeroblob(32), 5, 0, 0, 0, 0, 3, x'', 0,
-                 'http', x'010203')";
-        store.connection.execute_batch(as_it_was).expect("SQL");
-        let letter = || Letter {
-            stage: "vault",
-            code: "model.retired".to_string(),
-            message: "the vault refuses the inference".to_string(),
-        };
-        let places = vec![(7, letter()), (8, letter()), (9, letter())];
-        let (done, _) = tokio::sync::oneshot::channel();
-        let command = Command::RunAgain { places, done };
-        assert!(store.apply(&[command]).is_ok());
-        let rows = rows(&store.connection, 10).expect("read");
-        let rows = rows.iter().map(|row| (row.seq, row.state, row.bytes));
-        assert_eq!(
-            rows.collect::<Vec<_>>(),
-            [(8, "accepted", 3), (7, "dead", 0)]
-        );
-        let found = depth(&store.connection).expect("read");
-        assert_eq!((found.frames, found.inferences), (1, 0));
-        let frames = frames(&store.connection, 0, 10).expect("read");
-        assert_eq!(frames[0].captured_us, 5000);
-    }
-}
+mod tests;

@@ -12,6 +12,7 @@ use super::{Accepted, Depth, Letter, NewFrame};
 use crate::edge::bell::Bell;
 use crate::edge::clock;
 use crate::edge::latency::Latencies;
+use crate::edge::told::Told;
 use crate::error::Error;
 
 /// Most changes of one transaction.
@@ -78,6 +79,10 @@ impl Command {
     fn fail(self, error: &Error) -> Option<Self> {
         let error = match error {
             Error::StorageFull { what } => Error::StorageFull { what },
+            Error::Spool { action, message } => Error::Spool {
+                action,
+                message: message.clone(),
+            },
             other => Error::Spool {
                 action: "write",
                 message: other.to_string(),
@@ -161,6 +166,8 @@ pub(super) struct Writer {
     pub(super) levels: Arc<Levels>,
     pub(super) latencies: Arc<Latencies>,
     pub(super) changed: Arc<Bell>,
+    /// Whether the log says that the spool cannot be written.
+    pub(super) told: Told,
 }
 
 impl Writer {
@@ -174,20 +181,24 @@ impl Writer {
         }
     }
 
-    /// Everything that waits, up to the bounds of one transaction; nothing at the end.
+    /// What is kept and everything that waits, up to the bounds of one transaction; nothing at the
+    /// end. What is kept counts for no bound: what makes room for it waits behind it. There is no
+    /// more of it than was under way when processing came to rest.
     fn next_batch(&mut self, kept: Vec<Command>) -> Option<Vec<Command>> {
         let mut batch = kept;
+        let (mut count, mut bytes) = (0, 0);
         if batch.is_empty() {
-            batch.push(self.inbox.blocking_recv()?);
+            let first = self.inbox.blocking_recv()?;
+            (count, bytes) = (1, first.bytes());
+            batch.push(first);
         } else if self.inbox.is_closed() && self.inbox.is_empty() {
             return None;
         }
-        let mut bytes: usize = batch.iter().map(Command::bytes).sum();
-        while batch.len() < COMMANDS_PER_COMMIT && bytes < BYTES_PER_COMMIT {
+        while count < COMMANDS_PER_COMMIT && bytes < BYTES_PER_COMMIT {
             let Ok(command) = self.inbox.try_recv() else {
                 break;
             };
-            bytes += command.bytes();
+            (count, bytes) = (count + 1, bytes + command.bytes());
             batch.push(command);
         }
         Some(batch)
@@ -197,18 +208,29 @@ impl Writer {
     fn commit(&mut self, batch: Vec<Command>) -> Vec<Command> {
         let kept = match self.store.apply(&batch) {
             Ok(answers) => {
+                self.tell(None);
                 self.answer(batch, answers);
                 Vec::new()
             }
             Err(error) => {
-                tracing::warn!(%error, "the spool could not be written");
+                self.tell(Some(&error));
                 self.make_room(batch, &error)
             }
         };
-        self.levels.store(self.store.depth());
         self.levels.stuck.store(!kept.is_empty(), Ordering::Relaxed);
         self.changed.ring();
         kept
+    }
+
+    /// Says in the log that the spool cannot be written, or can be again.
+    fn tell(&mut self, fault: Option<&Error>) {
+        if !self.told.is_news(fault.map(Error::code)) {
+            return;
+        }
+        match fault {
+            Some(error) => tracing::warn!(%error, "the spool cannot be written; trying again"),
+            None => tracing::info!("the spool is written again"),
+        }
     }
 
     /// A full disk may still have room for what makes room, and for one change at a time.
@@ -231,8 +253,9 @@ impl Writer {
         kept
     }
 
-    /// Tells the callers; one answer a command.
+    /// Tells the callers; one answer a command. Whoever has it finds the depth that it made.
     fn answer(&self, batch: Vec<Command>, answers: Vec<Result<Option<Accepted>, Refused>>) {
+        self.levels.store(self.store.depth());
         let now = clock::now_us();
         for (command, answer) in batch.into_iter().zip(answers) {
             // A caller that has gone away needs no answer.
