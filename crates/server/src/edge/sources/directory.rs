@@ -6,7 +6,7 @@
 //! it and moving it away does not take it twice. What was taken goes to `done/`, what is malformed
 //! to `failed/`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -56,7 +56,8 @@ impl Directory {
             let now = now.unwrap_or_default();
             known.forget_all_but(&now);
             for (path, stamp) in &now {
-                if before.get(path) == Some(stamp) && !known.stuck.contains(path) {
+                let stays = known.stuck.get(path) == Some(stamp);
+                if before.get(path) == Some(stamp) && !stays {
                     self.take(path, stamp, &intake, &mut known).await?;
                 }
             }
@@ -99,7 +100,7 @@ impl Directory {
             Ok(arrival) => arrival,
             Err(Error::Frame(fault)) => {
                 intake.refuse(NAME, fault);
-                self.put_away(path, "failed", known);
+                self.put_away(path, stamp, "failed", known);
                 return Ok(());
             }
             Err(error) => {
@@ -112,15 +113,15 @@ impl Directory {
             }
         };
         match intake.offer_until_taken(NAME, &arrival).await {
-            Ok(_) => self.put_away(path, "done", known),
-            Err(Error::Frame(_)) => self.put_away(path, "failed", known),
+            Ok(_) => self.put_away(path, stamp, "done", known),
+            Err(Error::Frame(_)) => self.put_away(path, stamp, "failed", known),
             Err(error) => return Err(error),
         }
         Ok(())
     }
 
-    /// Moves a file away; one that cannot be moved is remembered instead.
-    fn put_away(&self, path: &Path, outcome: &str, known: &mut Known) {
+    /// Moves a file away; one that cannot be moved is remembered instead, as it is.
+    fn put_away(&self, path: &Path, stamp: &Stamp, outcome: &str, known: &mut Known) {
         let name = path.file_name().unwrap_or(OsStr::new("frame"));
         let folder = self.folder.join(outcome);
         let mut target = folder.join(name);
@@ -135,7 +136,7 @@ impl Directory {
             let error = Error::io("move away", path)(error);
             tracing::warn!(source = NAME, %error, "a file stays; it will not be taken again");
             if known.stuck.len() < STUCK_FILES {
-                known.stuck.insert(path.to_path_buf());
+                known.stuck.insert(path.to_path_buf(), *stamp);
             }
         }
     }
@@ -148,8 +149,8 @@ struct Known {
     is_up: Option<bool>,
     /// Files that could not be read, as they were then.
     unread: BTreeMap<PathBuf, Stamp>,
-    /// Files that could not be moved away.
-    stuck: HashSet<PathBuf>,
+    /// Files that could not be moved away, as they were then.
+    stuck: BTreeMap<PathBuf, Stamp>,
 }
 
 impl Known {
@@ -180,6 +181,7 @@ impl Known {
 
     fn forget_all_but(&mut self, files: &BTreeMap<PathBuf, Stamp>) {
         self.unread.retain(|path, _| files.contains_key(path));
+        self.stuck.retain(|path, _| files.contains_key(path));
     }
 }
 
