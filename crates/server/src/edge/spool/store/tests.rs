@@ -183,7 +183,10 @@ fn a_spool_is_brought_up_to_date_as_a_whole_or_not_at_all() {
     // The last step fails.
     let column = "ALTER TABLE inferences ADD COLUMN record BLOB";
     connection.execute_batch(column).expect("SQL");
+    drop(connection);
     assert!(Store::open(&path, Limits::default()).is_err());
+    // A connection of before would tell of the tables as they were.
+    let connection = Connection::open(&path).expect("opens");
     let version = connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0));
     assert_eq!(version, Ok(1));
     assert!(!connection.table_exists(None, "withdrawals").expect("read"));
