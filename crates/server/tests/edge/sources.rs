@@ -165,22 +165,20 @@ fn a_folder_that_is_gone_is_told_once_and_watched_when_it_is_back() {
 #[test]
 fn a_file_that_cannot_be_moved_away_does_not_keep_the_next_of_its_name_from_being_taken() {
     run(async {
-        let world = World::new();
-        let folder = world.folder.path().join("camera");
-        let edge = started(&world, |options| options.watch = vec![folder.clone()]).await;
+        let (site, folder) = watching().await;
         let done = folder.join("done");
         std::fs::remove_dir(&done).expect("gone");
         std::fs::write(folder.join("a.raw"), pixels(1)).expect("raw");
-        eventually("the first", || edge.spool().depth().inferences == 1).await;
+        site.holds_inferences(1).await;
         // Some looks later.
         tokio::time::sleep(Duration::from_millis(500)).await;
         let again = "scuro_edge_frames_duplicate_total{source=\"directory\"}";
-        assert!(!shows(&edge, again), "it is taken once");
+        assert!(!site.shows(again), "it is taken once");
         std::fs::create_dir(&done).expect("back");
         std::fs::write(folder.join("a.raw"), pixels(2)).expect("the next of this name");
-        eventually("the second", || edge.spool().depth().inferences == 2).await;
+        site.holds_inferences(2).await;
         eventually("it put away", || done.join("a.raw").exists()).await;
-        edge.stop().await;
+        site.stop().await;
     });
 }
 

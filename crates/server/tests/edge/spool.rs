@@ -1,22 +1,17 @@
 //! The spool at its bounds: a disk that is full, or refuses, holds up nothing that makes room, and
 //! nothing is told that is not so.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::Connection;
 use scuro_server::Error;
 use scuro_server::edge::frame::Content;
-use scuro_server::edge::service::Edge;
 use scuro_server::edge::spool::{Accepted, FILE, Limits, Reader, Spool};
 use scuro_wire::inference::Inference;
 
 use crate::crash::{frame, inference};
-use crate::support::vault::Vault;
-use crate::support::{World, eventually, first, json, post, run};
-
-/// Longest that one change may take, whatever the disk says.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::support::site::{Site, processes_nothing};
+use crate::support::{PATIENCE, World, eventually, first, run};
 
 fn small(file_bytes: u64) -> Limits {
     Limits {
@@ -141,92 +136,54 @@ fn change(database: &Connection, sql: &str) {
     database.execute_batch(sql).expect("SQL");
 }
 
-async fn vault_of(world: &World) -> Vault {
-    let anywhere = "127.0.0.1:0".parse().expect("address");
-    Vault::start(anywhere, &world.vendor(), Arc::clone(&world.vault)).await
-}
-
-async fn accept_by_post(edge: &Edge, names: std::ops::Range<usize>) {
-    let address = edge.addresses().http.expect("HTTP");
-    for number in names {
-        let frame = json(&format!("f{number}"), number % 10);
-        let posted = post(address, &[], frame.as_bytes()).await;
-        let (status, text) = posted.expect("post");
-        assert_eq!(status, 202, "{text}");
-    }
-}
-
-fn shows(edge: &Edge, text: &str) -> bool {
-    edge.metrics().render().contains(text)
-}
-
 #[test]
 fn what_the_vault_has_is_counted_once_though_the_spool_cannot_note_it_at_first() {
     run(async {
-        let world = World::new();
-        let vault = vault_of(&world).await;
-        let mut options = world.options();
-        options.vault = Some(vault.address.to_string());
-        let edge = Edge::start(options).await.expect("started");
-        first()
-            .deploy(&mut world.deployer(edge.addresses().device))
-            .await;
-        let database = database(&world);
+        let site = Site::new(|_| {}).await;
+        let database = database(&site.world);
         let refuses = "CREATE TRIGGER refuses BEFORE DELETE ON inferences
             BEGIN SELECT RAISE(ABORT, 'refused'); END";
         change(&database, refuses);
-        accept_by_post(&edge, 0..3).await;
-        eventually("tries", || world.vault.again() >= 4).await;
-        assert!(shows(&edge, "scuro_edge_uplink_up 1"), "the vault is there");
+        site.accept(0..3).await;
+        eventually("tries", || site.world.vault.again() >= 4).await;
+        assert!(site.shows("scuro_edge_uplink_up 1"), "the vault is there");
         change(&database, "DROP TRIGGER refuses");
-        eventually("an empty spool", || {
-            edge.spool().depth() == Default::default()
-        })
-        .await;
-        eventually("three", || shows(&edge, "scuro_edge_sent_total 3\n")).await;
-        assert_eq!(world.vault.count(), 3);
-        edge.stop().await;
+        site.is_answered(3).await;
+        site.comes_to_show("scuro_edge_sent_total 3\n").await;
+        site.stop().await;
     });
 }
 
-/// Leaves frames on the disk of a device that has a model and does not run.
-async fn leave_frames(world: &World, count: usize) {
-    let mut options = world.options();
-    // As if the vault were so far behind that nothing is processed.
-    options.limits.inference_bytes = 0;
-    let edge = Edge::start(options).await.expect("started");
-    first()
-        .deploy(&mut world.deployer(edge.addresses().device))
-        .await;
-    accept_by_post(&edge, 0..count).await;
-    edge.stop().await;
+/// A device that does not run, with a model and six frames on its disk.
+async fn left_with_frames() -> World {
+    let site = Site::alone(World::new(), processes_nothing).await;
+    site.deploy(first()).await;
+    site.accept(0..6).await;
+    site.stop().await
 }
 
 #[test]
 fn processing_rests_while_finished_inferences_cannot_be_written() {
     run(async {
-        let world = World::new();
-        leave_frames(&world, 6).await;
+        let world = left_with_frames().await;
         let database = database(&world);
         let refuses = "CREATE TRIGGER refuses BEFORE INSERT ON inferences
             BEGIN SELECT RAISE(ABORT, 'refused'); END";
         change(&database, refuses);
-        let edge = Edge::start(world.options()).await.expect("started again");
-        let rests =
-            |value| format!("scuro_edge_processing_rests{{reason=\"unwritten\"}} {value}\n");
-        eventually("a rest", || shows(&edge, &rests(1))).await;
+        let site = Site::alone(world, |_| {}).await;
+        eventually("a rest", || site.rests("unwritten")).await;
         change(&database, "DROP TRIGGER refuses");
-        eventually("all inferences", || edge.spool().depth().inferences == 6).await;
-        eventually("no rest", || shows(&edge, &rests(0))).await;
-        accept_by_post(&edge, 6..7).await;
-        eventually("one more", || edge.spool().depth().inferences == 7).await;
-        edge.stop().await;
+        site.holds_inferences(6).await;
+        eventually("no rest", || !site.rests("unwritten")).await;
+        site.accept(6..7).await;
+        site.holds_inferences(7).await;
+        site.stop().await;
     });
 }
 
 /// Inferences made, by the device's word.
-fn made(edge: &Edge) -> u64 {
-    let metrics = edge.metrics().render();
+fn made(site: &Site) -> u64 {
+    let metrics = site.edge.metrics().render();
     let mut lines = metrics.lines();
     let value = lines.find_map(|line| line.strip_prefix("scuro_edge_inferences_total "));
     value.map_or(0, |value| value.parse().expect("a number"))
@@ -235,18 +192,17 @@ fn made(edge: &Edge) -> u64 {
 #[test]
 fn what_workers_have_finished_is_on_disk_when_the_device_has_stopped() {
     run(async {
-        let world = World::new();
-        leave_frames(&world, 6).await;
+        let world = left_with_frames().await;
         let database = database(&world);
         change(&database, "BEGIN IMMEDIATE");
-        let edge = Edge::start(world.options()).await.expect("started again");
-        eventually("one that is not on disk", || made(&edge) > 0).await;
-        let finished = made(&edge);
-        let stopping = tokio::spawn(edge.stop());
+        let site = Site::alone(world, |_| {}).await;
+        eventually("one that is not on disk", || made(&site) > 0).await;
+        let finished = made(&site);
+        let stopping = tokio::spawn(site.stop());
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert!(!stopping.is_finished(), "it waits for the disk");
         change(&database, "ROLLBACK");
-        stopping.await.expect("stopped");
+        let world = stopping.await.expect("stopped");
         let reader = Reader::open(&world.folder.path().join("device")).expect("opened");
         assert!(reader.depth().expect("read").inferences >= finished);
     });
