@@ -77,7 +77,7 @@ impl Uplink {
         let mut link = Link::default();
         while !*self.stop.borrow() {
             let seen = self.spool.changed().rings();
-            let step = match self.step().await {
+            let step = match self.step(&mut link).await {
                 Ok(Step::Nothing) if link.is_due() => self.probe().await,
                 step => step,
             };
@@ -115,7 +115,7 @@ impl Uplink {
         Ok(Step::Progress)
     }
 
-    async fn step(&mut self) -> Result<Step, Error> {
+    async fn step(&mut self, link: &mut Link) -> Result<Step, Error> {
         let spool = self.spool.clone();
         let read = move || spool.next_inferences(BATCH, BATCH_BYTES);
         let waiting = tokio::task::spawn_blocking(read).await;
@@ -129,6 +129,8 @@ impl Uplink {
             }) if WRONG_REQUEST.contains(&status) => self.deliver_singly(waiting, &message).await?,
             verdict => verdict?,
         };
+        // Whatever the spool says to it.
+        link.works();
         self.note(&verdict).await?;
         let progress = verdict.settled();
         if progress > 0 {

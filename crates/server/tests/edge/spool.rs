@@ -141,12 +141,16 @@ fn what_the_vault_has_is_counted_once_though_the_spool_cannot_note_it_at_first()
     run(async {
         let site = Site::new(|_| {}).await;
         let database = database(&site.world);
+        site.world.vault.takes_inferences(false);
+        site.accept(0..3).await;
+        site.holds_inferences(3).await;
         let refuses = "CREATE TRIGGER refuses BEFORE DELETE ON inferences
             BEGIN SELECT RAISE(ABORT, 'refused'); END";
         change(&database, refuses);
-        site.accept(0..3).await;
+        site.world.vault.takes_inferences(true);
         eventually("tries", || site.world.vault.again() >= 4).await;
-        assert!(site.shows("scuro_edge_uplink_up 1"), "the vault is there");
+        // The vault is there again; it is the spool that fails.
+        site.comes_to_show("scuro_edge_uplink_up 1").await;
         change(&database, "DROP TRIGGER refuses");
         site.is_answered(3).await;
         site.comes_to_show("scuro_edge_sent_total 3\n").await;
