@@ -387,7 +387,7 @@ fn preprocessing_is_given_once() {
         desk.data(&[&words[..], more].concat())["clear_accuracy"].clone()
     };
     assert_eq!(score(&[]), trained["test"]["accuracy"]);
-    assert_ne!(score(&["--input-scale", "-1/255"]), score(&[]));
+    assert_ne!(score(&["--input-scale=-1/255"]), score(&[]));
 }
 
 #[test]

@@ -134,9 +134,10 @@ fn few(data: &Path, set: &str, folder: &Path) {
     let write = |name: &str, parts: &[&[u8]]| {
         std::fs::write(folder.join(name), parts.concat()).expect("file");
     };
+    let batches = (1..=5).map(|number| format!("data_batch_{number}.bin"));
     for (part, digits, photographs) in [
-        ("train", "train", "data_batch_1.bin"),
-        ("test", "t10k", "test_batch.bin"),
+        ("train", "train", batches.collect()),
+        ("test", "t10k", vec!["test_batch.bin".to_string()]),
     ] {
         let name = format!("{set}:{part}").parse().expect("name");
         let data = load(name, &[data.to_path_buf()], Some(FEW)).expect("data set");
@@ -155,10 +156,9 @@ fn few(data: &Path, set: &str, folder: &Path) {
             write(&format!("{digits}-{of_labels}"), &[&labels, &data.labels]);
         } else {
             let record = |i: usize| [&data.labels[i..=i], data.image(i)].concat();
-            write(
-                photographs,
-                &[&(0..FEW).flat_map(record).collect::<Vec<u8>>()],
-            );
+            let records: Vec<u8> = (0..FEW).flat_map(record).collect();
+            let files = photographs.iter();
+            files.for_each(|file| write(file, &[&records]));
         }
     }
 }

@@ -208,7 +208,9 @@ impl Writer {
     fn commit(&mut self, batch: Vec<Command>) -> Vec<Command> {
         let kept = match self.store.apply(&batch) {
             Ok(answers) => {
-                self.tell(None);
+                let refuses = |answer: &Result<_, Refused>| matches!(answer, Err(Refused::NoRoom));
+                let full = answers.iter().any(refuses);
+                self.tell(full.then(|| Refused::NoRoom.into()).as_ref());
                 self.answer(batch, answers);
                 Vec::new()
             }
