@@ -11,8 +11,9 @@ use crate::context::Context;
 use crate::data::search_path;
 use crate::errors::Failure;
 
-/// How pixels become the network's inputs: `(pixel * scale - mean) / std`, standardised after
-/// scaling if asked. What is given here holds alone; else what the network's file notes, else pixels of 0..1.
+/// How pixels become the network's inputs: `(pixel * scale - mean) / std`, where images may be
+/// standardised after scaling. What is given here holds alone; else what the network's file notes;
+/// else pixels of 0..1.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct InputArguments {
     /// Factor for pixels of 0..255, as number or fraction [default: 1/255].
@@ -25,8 +26,8 @@ pub(crate) struct InputArguments {
     /// Divides after the mean: one value, or one a channel.
     #[arg(long, value_name = "S", num_args = 1.., value_delimiter = ',')]
     pub(crate) std: Vec<f32>,
-    /// Gives every image mean 0 and deviation 1 after scaling, as tf.image.per_image_standardization;
-    /// less than 1 where its deviation is below FLOOR.
+    /// Gives every image mean 0 and deviation 1 after scaling, as
+    /// tf.image.per_image_standardization; less than 1 where its deviation is below FLOOR.
     #[arg(long, value_name = "FLOOR", num_args = 0..=1, default_missing_value = "0")]
     #[arg(require_equals = true)]
     pub(crate) standardize: Option<f32>,

@@ -364,7 +364,8 @@ fn training_makes_a_network_and_its_curves() {
 #[test]
 fn preprocessing_is_given_once() {
     let desk = Desk::new();
-    let words = "train mlp --data generated --limit 300 --epochs 1 --standardize=0.5 --mean 0.25 --out mlp.onnx";
+    let words = "train mlp --data generated --limit 300 --epochs 1 --out mlp.onnx \
+                 --standardize=0.5 --mean 0.25";
     let test = ["--test", "generated:test"];
     let words: Vec<&str> = words.split(' ').chain(test).collect();
     let trained = desk.data(&words);

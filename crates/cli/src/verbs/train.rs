@@ -231,7 +231,8 @@ fn write(arguments: &Arguments, trained: &Trained, name: &str) -> Result<(), Fai
     Ok(())
 }
 
-/// The data sets, joined, as `network` takes them, or one that is made for them; a name without a part means the training part.
+/// The data sets, joined, as `network` takes them, or one that is made for them; a name without a
+/// part means the training part.
 pub(crate) fn load(
     context: &Context,
     names: &[String],

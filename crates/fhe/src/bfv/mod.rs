@@ -7,8 +7,8 @@
 //! integers, rounded, which keeps the factor and needs no modulus switch to keep noise small.
 //!
 //! The product: with auxiliary primes of product P somewhat larger than Q, the second operand is
-//! scaled to round(P/Q b), both are extended to QP and multiplied there, and x becomes round(t x / P)
-//! = (t x - \[t x\]_P) / P modulo Q, exactly.
+//! scaled to round(P/Q b), both are extended to QP and multiplied there, and x becomes
+//! round(t x / P) = (t x - \[t x\]_P) / P modulo Q, exactly.
 //!
 //! Noise is that of phase - (Q/t) m, rounding of (Q/t) m included. For the same ciphertext that is
 //! what [`crate::bgv::NoiseModel`] predicts; products have a prediction of their own there.
