@@ -6,9 +6,10 @@
 //! Math:   t/Q a b  =  t/P a b' + small,   b' = round(P/Q b),   over Q from residues modulo QP:
 //!         round(t/P x) = t/P x - [t x]_P / P   (mod q_i)
 //! Source: Kim, Polyakov, Zucca 2021, "Revisiting homomorphic encryption schemes for finite
-//!         fields", section 4.3 (HPSPOVERQ)
+//!         fields", the variant that OpenFHE calls HPSPOVERQ; differs in P >= 2^6 Q and in
+//!         conversions of centred integers, which are exact
 
-use scuro_polyring::{AlignedBuffer, Ntt, Poly, PrimeRing};
+use scuro_polyring::{AlignedBuffer, BaseConverter, Ntt, Poly, PrimeRing, Ring};
 
 use super::BfvContext;
 use super::context::ScaleTables;
@@ -60,18 +61,13 @@ impl<'a> Products<'a> {
         let (ring, tables) = (self.context.ring(), self.tables);
         let mut left = self.coefficients(&self.left, None);
         let mut right = self.coefficients(&self.right, Some(&left));
-        left.iter_mut()
-            .for_each(|part| tables.lift.prepare(ring, part));
-        right
-            .iter_mut()
-            .for_each(|part| tables.scale.prepare(ring, part));
+        left.prepare(ring, &tables.lift);
+        right.prepare(ring, &tables.scale);
         let len = tables.back.prepared_rows() * ring.degree();
         let mut scaled = Parts::new(&self.right, len);
         let mut sums = AlignedBuffer::recycled(3 * len);
         self.auxiliary_rows([&left, &right], &mut scaled, &mut sums);
-        scaled
-            .iter_mut()
-            .for_each(|part| tables.back.prepare(ring, part));
+        scaled.prepare(ring, &tables.back);
         let mut out = self.own_rows(&scaled);
         for (part, rows) in out.iter_mut().zip(sums.chunks_exact_mut(len)) {
             self.add_remainder(part, rows);
@@ -110,11 +106,8 @@ impl<'a> Products<'a> {
         scaled: &mut Parts,
         sums: &mut AlignedBuffer,
     ) {
-        let (ring, tables, n) = (
-            self.context.ring(),
-            self.tables,
-            self.context.ring().degree(),
-        );
+        let (ring, tables) = (self.context.ring(), self.tables);
+        let n = ring.degree();
         let [mut lefts, mut rights] = [&self.left, &self.right].map(|f| f.rows(n));
         for (target, i) in tables.auxiliary.iter().enumerate() {
             let prime = ring.prime(i);
@@ -223,6 +216,12 @@ impl Parts {
 
     fn iter_mut(&mut self) -> impl Iterator<Item = &mut [u64]> {
         self.words.chunks_exact_mut(self.len)
+    }
+
+    /// Coefficients to what the converter takes.
+    fn prepare(&mut self, ring: &Ring, converter: &BaseConverter) {
+        self.iter_mut()
+            .for_each(|part| converter.prepare(ring, part));
     }
 }
 
