@@ -392,13 +392,15 @@ fn from_program(program: Program, input: &InputArguments) -> Result<Compiled, Fa
 /// Compiles a network.
 pub(crate) fn compile(
     context: &Context,
-    graph: Graph,
+    mut graph: Graph,
     data: Option<&str>,
     input: &InputArguments,
     arguments: &CompileArguments,
 ) -> Result<Compiled, Failure> {
     input.check_resize(graph.input_shape())?;
     let preprocess = input.preprocess(graph.preprocess.as_ref());
+    // What is written of the network notes what holds, not what its file did.
+    graph.preprocess = Some(preprocess.clone());
     let images = calibration_images(context, data, &graph, &preprocess, arguments.calibration)?;
     let (features, graph) = match arguments.encrypt {
         Some(choice) => choice.split(&graph)?,

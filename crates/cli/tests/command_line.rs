@@ -389,6 +389,15 @@ fn preprocessing_is_given_once() {
     };
     assert_eq!(score(&[]), trained["test"]["accuracy"]);
     assert_ne!(score(&["--input-scale=-1/255"]), score(&[]));
+    // Layers that are written apart note what was given for them, not what their file did.
+    let words = "compile copy.onnx --encrypt last --data generated --calibration 16 --mean 0.5";
+    let words: Vec<&str> = words.split(' ').chain(["-o", "last.scuro"]).collect();
+    desk.data(&words);
+    let noted = desk.data(&["inspect", "last.features.onnx"])["preprocessing"].clone();
+    assert_eq!(
+        (&noted["mean"][0], &noted["standardize"]),
+        (&0.5.into(), &serde_json::Value::Null)
+    );
 }
 
 #[test]

@@ -34,7 +34,10 @@ impl BaseConverter {
     /// [`Error::BasisOutOfRange`], or [`Error::BasesNotDisjoint`] if a basis is empty or they share
     /// a prime.
     pub fn new(ring: &Ring, from: Basis, to: Basis) -> Result<Self, Error> {
-        Self::build(ring, from, to, |_| 1, |_| 1)
+        Ok(Self {
+            factors: None,
+            ..Self::with_factors(ring, from, to, |_| 1, |_| 1)?
+        })
     }
 
     /// Prepares the conversion of f·x, whose result is multiplied by g: at no cost, unless there is
@@ -45,25 +48,6 @@ impl BaseConverter {
     /// # Errors
     /// As [`BaseConverter::new`].
     pub fn with_factors(
-        ring: &Ring,
-        from: Basis,
-        to: Basis,
-        before: impl Fn(Modulus) -> u64,
-        after: impl Fn(Modulus) -> u64,
-    ) -> Result<Self, Error> {
-        let factor = |i| {
-            let p = ring.prime(i).modulus();
-            p.multiplier(after(p))
-        };
-        to.check(ring)?;
-        let factors = to.iter().map(factor).collect();
-        Ok(Self {
-            factors: Some(factors),
-            ..Self::build(ring, from, to, before, &after)?
-        })
-    }
-
-    fn build(
         ring: &Ring,
         from: Basis,
         to: Basis,
@@ -89,6 +73,11 @@ impl BaseConverter {
             all.map(|weight| p.mul(after(p), weight)).collect()
         };
         let weights = to.iter().map(weights_for).collect();
+        let factor = |j| {
+            let p = ring.prime(j).modulus();
+            p.multiplier(after(p))
+        };
+        let factors = to.iter().map(factor).collect();
         let reciprocals = sources.iter().map(|b| 1.0 / b.value() as f64).collect();
         Ok(Self {
             from,
@@ -96,7 +85,7 @@ impl BaseConverter {
             inverses,
             reciprocals,
             weights,
-            factors: None,
+            factors: Some(factors),
         })
     }
 

@@ -5,9 +5,11 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+use crate::process::Victim;
 
 /// Lines of a configuration that lets everyone in.
 pub const OPEN: &str = "allow_anonymous true\n";
@@ -62,7 +64,7 @@ pub fn free_port() -> u16 {
 /// A broker on loopback that is killed when it is dropped.
 #[derive(Debug)]
 pub struct Broker {
-    child: Child,
+    process: Victim,
 }
 
 impl Broker {
@@ -84,33 +86,21 @@ impl Broker {
         )
         .expect("written");
         // Ends with what holds it, also if it never listens.
-        let broker = Command::new(program)
-            .arg("-c")
-            .arg(&configuration)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .map(|child| Self { child })
-            .expect("a broker");
-        broker.wait_for(port)
+        let mut command = Command::new(program);
+        command.arg("-c").arg(&configuration);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let process = Victim::start(&mut command);
+        Self { process }.wait_for(port)
     }
 
     fn wait_for(mut self, port: u16) -> Self {
         let start = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            let ended = self.child.try_wait().expect("a child");
-            assert!(ended.is_none(), "the broker has ended: {ended:?}");
+            assert!(!self.process.has_ended(), "the broker has ended");
             assert!(start.elapsed() < PATIENCE, "the broker does not listen");
             std::thread::sleep(Duration::from_millis(25));
         }
         self
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

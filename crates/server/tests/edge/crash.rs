@@ -3,10 +3,10 @@
 //! The victim is this test's own binary, started again with [`VICTIM`] set.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use scuro_server::edge::deployments;
 use scuro_server::edge::frame::{Content, FrameId};
 use scuro_server::edge::service::Edge;
 use scuro_server::edge::spool::{Depth, Letter, Limits, NewFrame, Reader, Row, Spool};
+use scuro_testkit::process::Victim;
 use scuro_wire::inference::{Inference, Timings};
 use scuro_wire::tls::Identity;
 use scuro_wire::{Digest, QueryId, paths};
@@ -34,46 +35,17 @@ const FRAMES: usize = 360;
 /// The vault's address.
 const VAULT: &str = "SCURO_TEST_VAULT";
 
-/// A process that is killed when it is dropped, if not before.
-struct Victim(Child);
-
-impl Victim {
-    fn start(role: &str, folder: &Path, vault: &str) -> Self {
-        let child = Command::new(std::env::current_exe().expect("this binary"))
-            .args([
-                "--exact",
-                "crash::the_victim",
-                "--nocapture",
-                "--test-threads=1",
-            ])
-            .env(VICTIM, role)
-            .env(FOLDER, folder)
-            .env(VAULT, vault)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn();
-        Self(child.expect("a victim"))
-    }
-
-    /// The lines that it says.
-    fn words(&mut self) -> impl Iterator<Item = String> + use<> {
-        let out = self.0.stdout.take().expect("its words");
-        BufReader::new(out).lines().map_while(Result::ok)
-    }
-
-    fn kill(&mut self) {
-        self.0.kill().expect("killed");
-        self.0.wait().expect("dead");
-    }
-}
-
-impl Drop for Victim {
-    fn drop(&mut self) {
-        // It may be dead already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// This test's binary, started again as a victim.
+fn victim(role: &str, folder: &Path, vault: &str) -> Victim {
+    let mut command = Command::new(std::env::current_exe().expect("this binary"));
+    command.args(["--exact", "crash::the_victim", "--nocapture"]);
+    command.arg("--test-threads=1");
+    command
+        .env(VICTIM, role)
+        .env(FOLDER, folder)
+        .env(VAULT, vault);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    Victim::start(command.stderr(Stdio::null()))
 }
 
 /// Not a test of its own: the process that the others kill.
@@ -190,7 +162,7 @@ impl Words {
     /// Runs a victim and kills it `life` after it has accepted so many frames, or after its start
     /// if that is none; takes down what it said.
     fn of_one_more(&mut self, folder: &Path, frames: usize, life: Duration) {
-        let mut victim = Victim::start("spool", folder, "");
+        let mut victim = victim("spool", folder, "");
         let words = victim.words();
         let (sender, enough) = mpsc::channel();
         let listener = std::thread::spawn(move || {
@@ -385,7 +357,7 @@ struct Device {
 impl Device {
     /// Starts it and waits for its word.
     fn start(world: &World, vault: &str) -> Self {
-        let mut process = Victim::start("device", world.folder.path(), vault);
+        let mut process = victim("device", world.folder.path(), vault);
         // The test harness writes its own words before.
         let mut ready = process
             .words()

@@ -20,6 +20,13 @@ fn small(file_bytes: u64) -> Limits {
     }
 }
 
+/// A new spool, and the folder that it is in.
+fn opened(limits: Limits) -> (tempfile::TempDir, Spool) {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let spool = Spool::open(folder.path(), limits).expect("opened");
+    (folder, spool)
+}
+
 async fn accept(spool: &Spool, number: usize) -> Result<Accepted, Error> {
     let accepted = tokio::time::timeout(PATIENCE, spool.accept(frame(number))).await;
     accepted.expect("an answer, also if there is no room")
@@ -49,8 +56,7 @@ async fn settle(spool: &Spool) -> usize {
 #[test]
 fn inferences_that_find_no_room_do_not_hold_up_what_makes_room() {
     run(async {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let spool = Spool::open(folder.path(), small(8 << 20)).expect("opened");
+        let (_folder, spool) = opened(small(8 << 20));
         let mut accepted = Vec::new();
         for number in 0..44 {
             accepted.push(accept(&spool, number).await.expect("accepted"));
@@ -75,8 +81,7 @@ fn inferences_that_find_no_room_do_not_hold_up_what_makes_room() {
 #[test]
 fn frames_that_fill_the_file_leave_room_for_the_inferences_that_they_become() {
     run(async {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let spool = Spool::open(folder.path(), small(4 << 20)).expect("opened");
+        let (_folder, spool) = opened(small(4 << 20));
         let mut accepted = Vec::new();
         let full = loop {
             match accept(&spool, accepted.len()).await {
@@ -108,8 +113,7 @@ fn the_queue_has_a_bound_in_frames_and_one_in_bytes() {
             ..Limits::default()
         };
         for limits in [in_frames, in_bytes] {
-            let folder = tempfile::tempdir().expect("temporary folder");
-            let spool = Spool::open(folder.path(), limits).expect("opened");
+            let (_folder, spool) = opened(limits);
             for number in 0..3 {
                 accept(&spool, number).await.expect("accepted");
             }

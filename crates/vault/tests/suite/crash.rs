@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
+use scuro_testkit::process::Victim;
 use scuro_vault::Vault;
 use scuro_vault::decryption::OpenModels;
 use scuro_vault::registry::ModelState;
@@ -67,29 +68,6 @@ fn a_child_process_stores_versions_until_it_is_killed() {
     }
 }
 
-/// A process that is killed when it is dropped, if not before.
-struct Victim(Child);
-
-impl Victim {
-    fn start(command: &mut Command) -> Self {
-        let started = command.stdout(Stdio::null()).spawn();
-        Self(started.expect("a child"))
-    }
-
-    fn kill(&mut self) {
-        self.0.kill().expect("killed");
-        self.0.wait().expect("gone");
-    }
-}
-
-impl Drop for Victim {
-    fn drop(&mut self) {
-        // It may be gone already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[tokio::test]
 async fn a_registry_is_whole_whenever_the_process_that_writes_it_is_killed() {
     let mut desk = Desk::new();
@@ -100,7 +78,8 @@ async fn a_registry_is_whole_whenever_the_process_that_writes_it_is_killed() {
         let mut child = Victim::start(
             Command::new(std::env::current_exe().expect("this test"))
                 .args(["--exact", child])
-                .env(STORE, desk.folder.path()),
+                .env(STORE, desk.folder.path())
+                .stdout(Stdio::null()),
         );
         eventually("a version is stored", async || count() > before).await;
         // Later in the next one each time.
@@ -150,7 +129,8 @@ impl Server {
                     "--exact",
                     "crash::a_child_process_serves_the_vault_that_it_is_told",
                 ])
-                .env(FOLDER, folder),
+                .env(FOLDER, folder)
+                .stdout(Stdio::null()),
         );
         eventually("the child serves", async || told.exists()).await;
         let address = std::fs::read_to_string(&told).expect("an address");
