@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::errors::{At, Failure};
 use crate::files;
 use crate::inputs::{self, Examples, InputArguments};
+use crate::membership::MembershipArguments;
 use crate::privacy::{self, DecryptorChoice, FloodingChoice};
 use crate::progress::Progress;
 
@@ -163,10 +164,12 @@ pub(crate) struct CompileArguments {
     /// Who decrypts: if not the model owner, replies are flooded.
     #[arg(long, value_name = "ROLE", value_enum, default_value_t)]
     pub(crate) decryptor: DecryptorChoice,
-    /// How strongly replies hide the weights: off, statistical:BITS or relaxed:BITS:DECRYPTIONS
-    /// [default: by the role and the scheme].
+    /// How strongly replies hide the weights: off, statistical:BITS, relaxed:BITS:DECRYPTIONS or
+    /// estimated:BITS:DECRYPTIONS [default: by the role and the scheme].
     #[arg(long, value_name = "HOW")]
     pub(crate) flooding: Option<FloodingChoice>,
+    #[command(flatten)]
+    pub(crate) membership: MembershipArguments,
     /// Images that calibrate the ranges.
     #[arg(long, value_name = "COUNT", default_value_t = CALIBRATION_IMAGES)]
     pub(crate) calibration: usize,
@@ -209,20 +212,27 @@ impl CompileArguments {
             encrypt: None,
             decryptor: DecryptorChoice::default(),
             flooding: None,
+            membership: MembershipArguments::default(),
             calibration: CALIBRATION_IMAGES,
         }
     }
 
     /// The same for the compiler.
-    pub(crate) fn options(&self) -> Options {
+    ///
+    /// # Errors
+    /// A contract that cannot be read.
+    pub(crate) fn options(&self) -> Result<Options, Failure> {
         let usual = Options::default();
-        let flooding = privacy::flooding(self.decryptor, self.flooding);
+        let flooding = match self.flooding {
+            None if self.membership.is_member() => self.membership.flooding(),
+            asked => privacy::flooding(self.decryptor, asked),
+        };
         // Flooding costs approximate numbers their precision; integers have only been rounded.
         let scheme = self.scheme.unwrap_or(match flooding {
-            Some(_) => SchemeChoice::Bgv,
-            None => SchemeChoice::Ckks,
+            Some(flooding) if flooding.is_worst_case() => SchemeChoice::Bgv,
+            _ => SchemeChoice::Ckks,
         });
-        Options {
+        Ok(Options {
             packing: match self.packing {
                 PackingChoice::Image => Packing::SingleImage,
                 PackingChoice::Batch => Packing::Batch,
@@ -251,8 +261,9 @@ impl CompileArguments {
             },
             flooding,
             replace: self.approximate.map(|degree| Replacement { degree }),
+            ensemble: self.membership.ensemble()?,
             ..usual
-        }
+        })
     }
 }
 
@@ -412,7 +423,7 @@ pub(crate) fn compile(
     };
     let tensors = images.tensors(images.len())?;
     let spinner = Progress::spinner(context, "compiling");
-    let mut options = arguments.options();
+    let mut options = arguments.options()?;
     if let Some(warning) = privacy::warning(arguments.decryptor, options.flooding) {
         context.note(warning);
     }
@@ -433,6 +444,8 @@ pub(crate) fn compile(
         ));
     }
     note_preprocess(&mut compilation.program, &preprocess, &images);
+    let membership = &arguments.membership;
+    membership.note_classes(&mut compilation.program, &images.data)?;
     let compiled = Compiled::new(compilation, graph)?;
     Ok(Compiled {
         preprocess,

@@ -13,6 +13,7 @@ mod html;
 mod inputs;
 mod logging;
 mod machine;
+mod membership;
 mod noise;
 mod output;
 mod privacy;

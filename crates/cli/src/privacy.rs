@@ -15,7 +15,7 @@ pub(crate) enum DecryptorChoice {
     Other,
 }
 
-/// `off`, `statistical:BITS` or `relaxed:BITS:DECRYPTIONS`.
+/// `off`, `statistical:BITS`, `relaxed:BITS:DECRYPTIONS` or `estimated:BITS:DECRYPTIONS`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FloodingChoice(Option<Flooding>);
 
@@ -26,7 +26,10 @@ impl FromStr for FloodingChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let expected = || "off, statistical:BITS or relaxed:BITS:DECRYPTIONS".to_owned();
+        let expected = || {
+            "off, statistical:BITS, relaxed:BITS:DECRYPTIONS or estimated:BITS:DECRYPTIONS"
+                .to_owned()
+        };
         let number = |text: &str| text.parse::<u32>().ok().filter(|&n| n > 0);
         let mut words = text.split(':');
         let kind = words.next().unwrap_or_default();
@@ -35,12 +38,15 @@ impl FromStr for FloodingChoice {
             ("off", []) => None,
             ("statistical", &[bits]) => Some(Flooding::Statistical { bits }),
             ("relaxed", &[bits, decryptions]) => Some(Flooding::Relaxed { bits, decryptions }),
+            ("estimated", &[bits, decryptions]) => Some(Flooding::Estimated { bits, decryptions }),
             _ => return Err(expected()),
         };
         let (bits, decryptions) = match flooding {
             None => (0, 0),
             Some(Flooding::Statistical { bits }) => (bits, 0),
-            Some(Flooding::Relaxed { bits, decryptions }) => (bits, decryptions),
+            Some(
+                Flooding::Relaxed { bits, decryptions } | Flooding::Estimated { bits, decryptions },
+            ) => (bits, decryptions),
         };
         if bits > LIMIT_FLOODING_BITS {
             return Err(format!("at most {LIMIT_FLOODING_BITS} bits"));
@@ -93,6 +99,9 @@ mod tests {
         let (bits, decryptions) = (20, 1024);
         let expected = Some(Flooding::Relaxed { bits, decryptions });
         assert_eq!(flooding(DecryptorChoice::Owner, relaxed), expected);
+        let estimated = "estimated:20:1024".parse().ok();
+        let expected = Some(Flooding::Estimated { bits, decryptions });
+        assert_eq!(flooding(DecryptorChoice::Other, estimated), expected);
     }
 
     #[test]
@@ -114,6 +123,7 @@ mod tests {
             "statistical:129",
             "relaxed:20",
             "relaxed:129:1024",
+            "estimated:20",
             "relaxed:20:1073741825",
         ] {
             assert!(text.parse::<FloodingChoice>().is_err(), "{text:?}");

@@ -73,7 +73,7 @@ impl PublicClient {
 /// Slots as the plaintext that a query of `model` starts with.
 pub(crate) fn encode(model: &Model, encoder: &Encoder, slots: &[f64]) -> Result<Plaintext, Error> {
     let program = model.program();
-    let level = program.parameters.level_max() as usize;
+    let level = program.input.level as usize;
     encoder.encode(slots, level, program.input.scale_log2.exp2(), 1)
 }
 

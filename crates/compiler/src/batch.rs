@@ -17,7 +17,8 @@ use scuro_program::{
     Gather, InputSpec, OutputSpec, Packing, Program, SlotAddress, SlotValue, Weights, interpret,
 };
 
-use crate::compile::{self, Compilation, Dump, Prepared, dimensions};
+use crate::compile::{self, Compilation, Prepared, dimensions};
+use crate::dumps::Dump;
 use crate::error::CompileError;
 use crate::normalise::{Network, StageKind};
 use crate::options::Options;
@@ -140,17 +141,18 @@ fn finish(prepared: Prepared, plan: BatchPlan) -> Result<Compilation, CompileErr
         name: prepared.graph.name.clone(),
         model_digest: crate::digest::graph(&prepared.graph),
         notes: Vec::new(),
-        parameters: plan.parameters,
         packing: Packing::Batch,
         weights: Weights::Plain,
         input: InputSpec {
             shape: dimensions(&network.input_shape),
             examples: slots,
             gather: Gather::Batch,
+            level: plan.parameters.level_max(),
             scale_log2: plan.input_scale_log2,
             minimum: prepared.input_range.0,
             maximum: prepared.input_range.1,
         },
+        parameters: plan.parameters,
         steps: plan.steps,
         result: plan.result,
         output: OutputSpec {

@@ -6,7 +6,7 @@ use scuro_program::Packing;
 
 use crate::error::CompileError;
 use crate::normalise::{Network, Stage, StageKind};
-use crate::options::{IMAGES_PER_QUERY_MAX, Options};
+use crate::options::{Arithmetic, IMAGES_PER_QUERY_MAX, Options};
 
 /// Examples made up when no calibration data is given.
 const SYNTHETIC_EXAMPLES: u64 = 16;
@@ -46,6 +46,20 @@ pub(crate) fn images_per_query(options: &Options) -> Result<(), CompileError> {
         return Err(CompileError::SingleImageOnly { what });
     }
     Ok(())
+}
+
+/// How strongly replies are to be hidden.
+///
+/// # Errors
+/// A flooding over an estimated error in exact arithmetic, where each bit of noise costs a bit of
+/// modulus and the largest error is known.
+pub(crate) fn flooding(options: &Options) -> Result<(), CompileError> {
+    match options.flooding {
+        Some(flooding) if options.arithmetic == Arithmetic::Exact && !flooding.is_worst_case() => {
+            Err(CompileError::EstimatedExact { flooding })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The calibration data (made up from the input range where there is none) and the range of the

@@ -1,7 +1,6 @@
 //! The passes in order.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 use rayon::prelude::*;
 use scuro_nn::graph::{Graph, Node};
@@ -9,14 +8,16 @@ use scuro_nn::reference::{Executor, Range};
 use scuro_nn::tensor::Tensor;
 use scuro_program::{
     Gather, InputSpec, NO_ELEMENT, OutputSpec, Packing, Program, Scheme, SlotAddress, SlotValue,
-    Step, Weights,
+    Weights,
 };
 
 use crate::agreement::Rounded;
 use crate::cost::CostModel;
+use crate::dumps::{self, Dump};
+use crate::ensemble::Ensemble;
 use crate::error::CompileError;
 use crate::friendliness::{self, Friendliness};
-use crate::layout::search::{self, Plan};
+use crate::layout::search::{self, Plan, Wanted};
 use crate::layout::{Layout, ZERO};
 use crate::levels::{self, Bounds, Chain, Emitted, LevelPlan};
 use crate::lower::{self, Skeleton};
@@ -28,7 +29,7 @@ use crate::report::Report;
 use crate::rounding::{self, Feedback};
 use crate::sensitivity::{self, Edge};
 use crate::worst::Worst;
-use crate::{activations, batch, check, conceal, interleave, keys};
+use crate::{activations, batch, check, conceal, ensemble, interleave, keys};
 
 /// One example in so many has outputs closer together than the spread by which errors are measured.
 const LOW_QUANTILE: usize = 20;
@@ -51,15 +52,6 @@ const FINER_INTEGERS: [f64; 4] = [1.0, 4.0, 16.0, 64.0];
 
 /// Examples that say how large values usually are.
 const TYPICAL_EXAMPLES: usize = 64;
-
-/// What a pass left behind, as text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dump {
-    /// Name of the pass.
-    pub pass: &'static str,
-    /// Its result.
-    pub text: String,
-}
 
 /// A compiled network with everything worth telling about it.
 #[derive(Debug, Clone)]
@@ -87,6 +79,9 @@ pub fn compile(
     calibration: &[Tensor],
 ) -> Result<Compilation, CompileError> {
     check::images_per_query(options)?;
+    check::flooding(options)?;
+    let options = &ensemble::settled(options)?;
+    ensemble::check_input(options, graph.input_shape())?;
     let prepared = prepare(graph, options, calibration)?;
     match options.packing {
         Packing::SingleImage => single_image(prepared, options),
@@ -406,7 +401,13 @@ fn fastest(
     let images = options.images_per_query;
     let places = slots(options, degree) / images;
     let cost = cost(options, degree);
-    let (best, others) = search::run(prepared.of(pools), places, images, pools, &cost)?;
+    let wanted = Wanted {
+        slots: places,
+        images,
+        pools,
+        ensemble: options.ensemble.as_ref(),
+    };
+    let (best, others) = search::run(prepared.of(pools), wanted, &cost)?;
     let settled = |plan, limit| settle(prepared, options, degree, &cost, plan, limit);
     let faster = |best, other| faster(best, |below| settled(other, limit.min(below)));
     others.into_iter().fold(settled(best, limit), faster)
@@ -456,7 +457,8 @@ fn settle(
         let exposures = ranges.exposures[step].iter_mut();
         exposures.for_each(|exposure| *exposure *= feedback.gain);
     }
-    let worst = options.flooding.map(|_| {
+    let worst_case = options.flooding.filter(|flooding| flooding.is_worst_case());
+    let worst = worst_case.map(|_| {
         let (low, high) = prepared.input_range;
         Worst::of(
             &skeleton.steps,
@@ -471,6 +473,11 @@ fn settle(
         false => sensitivity::run(steps, &input, result, &output, calibration),
     };
     let chain = Chain::new(&skeleton, &ranges, &edges, worst.as_ref(), result, bounds);
+    let common = options.ensemble.as_ref().and_then(Ensemble::common);
+    let chain = match options.ensemble {
+        Some(_) => chain.of_ensemble(common.as_ref()),
+        None => chain,
+    };
     let chosen = levels::choose(&chain, limit);
     let levels = chosen.map_err(|refusal| levels::failure(&chain, refusal, network.depth()))?;
     Ok(Attempt {
@@ -506,6 +513,7 @@ pub(crate) fn bounds(options: &Options, degree: Degree, spread: f64) -> Bounds {
         security_bits: options.security_bits,
         table: options.table,
         tolerance: options.tolerance * spread,
+        degree: options.ensemble.as_ref().map(|ensemble| ensemble.degree),
     }
 }
 
@@ -584,28 +592,27 @@ fn finish(
     let bounds = bounds(options, degree, spread(&output, images, &ranges.results));
     let value = skeleton.value_of[network.output].0 as usize;
     let chain = Chain::new(&skeleton, &ranges, &edges, worst.as_ref(), value, bounds);
+    let common = options.ensemble.as_ref().and_then(Ensemble::common);
+    let chain = match options.ensemble {
+        Some(_) => chain.of_ensemble(common.as_ref()),
+        None => chain,
+    };
     let Emitted {
         steps,
         result,
         factor,
     } = levels::emit(&chain, &levels, query.ciphertexts());
+    let parameters = levels.parameters(&bounds);
     let input = InputSpec {
-        shape: dimensions(&network.input_shape),
-        examples: images as u32,
-        gather: Gather::Slots(query.cells.iter().map(|c| query_map(c)).collect()),
+        level: parameters.level_max(),
         scale_log2: levels.input_scale,
-        minimum: prepared.input_range.0,
-        maximum: prepared.input_range.1,
+        ..query_spec(prepared, network, &query, images)
     };
-    let address = |e: usize| {
-        let (ciphertext, slot) = output.places(e)[0];
-        SlotAddress { ciphertext, slot }
-    };
-    let program = Program {
+    let mut program = Program {
         name: prepared.graph.name.clone(),
         model_digest: crate::digest::graph(&prepared.graph),
         notes: Vec::new(),
-        parameters: levels.parameters(&bounds),
+        parameters,
         packing: Packing::SingleImage,
         weights: options.weights,
         input,
@@ -614,11 +621,15 @@ fn finish(
         result,
         output: OutputSpec {
             shape: dimensions(&network.output_shape),
-            addresses: (0..output.elements()).map(address).collect(),
+            addresses: addresses(&output),
             factor,
             post: network.post,
         },
     };
+    if let Some(ensemble) = &options.ensemble {
+        let primes = chain.primes(&program.parameters);
+        ensemble.join(&mut program, &primes)?;
+    }
     let layouts = Dump {
         pass: "layout",
         text: plan.dump(network),
@@ -671,6 +682,28 @@ fn rounded(
     Ok(skeleton)
 }
 
+/// The query, but for level and scale.
+fn query_spec(prepared: &Prepared, network: &Network, query: &Layout, images: usize) -> InputSpec {
+    InputSpec {
+        shape: dimensions(&network.input_shape),
+        examples: images as u32,
+        gather: Gather::Slots(query.cells.iter().map(|c| query_map(c)).collect()),
+        level: 0,
+        scale_log2: 0.0,
+        minimum: prepared.input_range.0,
+        maximum: prepared.input_range.1,
+    }
+}
+
+/// The first place of each output.
+fn addresses(output: &Layout) -> Vec<SlotAddress> {
+    let address = |e: usize| {
+        let (ciphertext, slot) = output.places(e)[0];
+        SlotAddress { ciphertext, slot }
+    };
+    (0..output.elements()).map(address).collect()
+}
+
 fn query_map(cells: &[u32]) -> Vec<u32> {
     cells
         .iter()
@@ -688,15 +721,15 @@ pub(crate) fn conclude(
     program.validate()?;
     dumps.push(Dump {
         pass: "levels",
-        text: dump_steps(&program.steps),
+        text: dumps::steps(&program.steps),
     });
     dumps.push(Dump {
         pass: "parameters",
-        text: dump_parameters(&program),
+        text: dumps::parameters(&program),
     });
     dumps.push(Dump {
         pass: "keys",
-        text: dump_keys(&program),
+        text: dumps::keys(&program),
     });
     dumps.push(Dump {
         pass: "cost",
@@ -708,52 +741,6 @@ pub(crate) fn conclude(
         dumps,
         report,
     })
-}
-
-fn dump_steps(steps: &[Step]) -> String {
-    let mut text = String::new();
-    for (index, step) in steps.iter().enumerate() {
-        let inputs: Vec<String> = step.inputs.iter().map(|id| format!("v{}", id.0)).collect();
-        let estimate = &step.estimate;
-        let _ = writeln!(
-            text,
-            "v{} = {:<13} {:<10} level {} scale 2^{:<5.1} max {:<9.3e} error {:<8.2e} {:>7.0} us  \
-             [{}]",
-            index + 1,
-            step.operation.name(),
-            inputs.join(" "),
-            estimate.level,
-            estimate.scale_log2,
-            estimate.max_abs,
-            estimate.error,
-            estimate.micros,
-            step.layer,
-        );
-    }
-    text
-}
-
-fn dump_parameters(program: &Program) -> String {
-    let plan = &program.parameters;
-    format!(
-        "{:?} ring, N = 2^{}, q {:?}, p {:?}, log QP {}, {} bits by {:?}\n",
-        plan.ring,
-        plan.log_n,
-        plan.q_bits,
-        plan.p_bits,
-        plan.log_qp(),
-        plan.security_bits,
-        plan.table,
-    )
-}
-
-fn dump_keys(program: &Program) -> String {
-    let keys = &program.keys;
-    let mut text = format!("relinearise at level {:?}\n", keys.relinearize);
-    for key in &keys.galois {
-        let _ = writeln!(text, "rotate by {:>6} at level {}", key.step, key.level);
-    }
-    text
 }
 
 #[cfg(test)]

@@ -131,6 +131,74 @@ pub enum CompileError {
         /// Bound at that degree.
         log_qp_bound: u32,
     },
+    /// An exact program with a flooding over an estimated error.
+    #[error(
+        "{flooding}: exact programs know the largest error of any input, ask for statistical bits; \
+         or compile for approximate arithmetic"
+    )]
+    EstimatedExact {
+        /// What was asked for.
+        flooding: Flooding,
+    },
+    /// A network whose reply cannot be brought to the scale of an ensemble.
+    #[error("layer {layer}: products follow the last weights; end the network with a dense layer")]
+    EnsembleReply {
+        /// The last layer.
+        layer: String,
+    },
+    /// Scores larger than those of the ensemble.
+    #[error(
+        "scores of up to {found}; those of the ensemble stay below {limit}: divide the last layer, \
+         which changes no answer, or make the first program of this network"
+    )]
+    EnsembleRange {
+        /// Largest score, margin included.
+        found: String,
+        /// What is allowed.
+        limit: String,
+    },
+    /// A reply that does not repeat its outputs all over one ciphertext.
+    #[error(
+        "layer {layer}: {outputs} outputs do not repeat over {slots} slots; an ensemble takes \
+         classifiers whose outputs fit one ciphertext"
+    )]
+    EnsembleLayout {
+        /// The last layer.
+        layer: String,
+        /// Outputs.
+        outputs: usize,
+        /// Slots of a ciphertext.
+        slots: usize,
+    },
+    /// A network for other images or of other classes than those of the ensemble.
+    #[error("the network's {what} is {found:?}; that of the ensemble is {expected:?}")]
+    EnsembleShape {
+        /// Input or output.
+        what: &'static str,
+        /// Shape of the network.
+        found: Vec<usize>,
+        /// Shape that all holders have.
+        expected: Vec<usize>,
+    },
+    /// A key that the users of the ensemble do not make, or not up to the level.
+    #[error(
+        "the program needs {key} at level {level}, the keys of the ensemble have it {held}; make \
+         the ensemble's first program from the network that needs most"
+    )]
+    EnsembleKey {
+        /// Which.
+        key: String,
+        /// Level of its use.
+        level: u32,
+        /// Up to which level it is there.
+        held: String,
+    },
+    /// Options that an ensemble does not go with.
+    #[error("an ensemble goes without {what}")]
+    EnsembleOption {
+        /// What was asked for.
+        what: &'static str,
+    },
     /// A wish that batch packing cannot meet.
     #[error("batch packing goes without {what}; compile for single images")]
     SingleImageOnly {

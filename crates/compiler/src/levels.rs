@@ -17,6 +17,7 @@ use scuro_program::{
 };
 
 use crate::cost::{CostModel, LinearCounts};
+use crate::ensemble::{self, Common, Degree};
 use crate::error::CompileError;
 use crate::lower::{Gain, Skeleton};
 use crate::noise::NoiseModel;
@@ -63,6 +64,8 @@ pub(crate) struct Bounds {
     pub(crate) table: SecurityTable,
     /// Largest tolerated output error, in units of the output.
     pub(crate) tolerance: f64,
+    /// What will be computed of the reply, if it is not the end.
+    pub(crate) degree: Option<Degree>,
 }
 
 /// Chosen scales, rescales and primes.
@@ -140,11 +143,13 @@ pub(crate) struct Chain<'a> {
     pub(crate) exposures: &'a [Vec<f64>],
     /// Per step and operand of an approximate program.
     pub(crate) edges: &'a [Vec<Edge>],
-    /// Known if the reply is to be flooded.
+    /// Known if the reply is to be flooded for any input.
     pub(crate) worst: Option<&'a Worst>,
     pub(crate) result: usize,
     pub(crate) noise: NoiseModel,
     primes: Primes,
+    /// What is given, as several programs have it in common.
+    pub(crate) common: Option<&'a Common>,
     pub(crate) bounds: Bounds,
 }
 
@@ -171,8 +176,25 @@ impl<'a> Chain<'a> {
             result,
             noise,
             primes: Primes::new(bounds.ring, bounds.log_n),
+            common: None,
             bounds,
         }
+    }
+
+    /// The same for a program of an ensemble: its reply is as large as all programs' may be, and
+    /// what they have in common is given.
+    pub(crate) fn of_ensemble(mut self, common: Option<&'a Common>) -> Chain<'a> {
+        let largest = match common {
+            Some(common) => common.largest,
+            None => ensemble::common_bound(self.ranges[self.result].max_abs),
+        };
+        self.magnitudes[self.result] = magnitude(largest);
+        Chain { common, ..self }
+    }
+
+    /// The primes of parameters.
+    pub(crate) fn primes(&self, parameters: &ParameterPlan) -> Vec<u64> {
+        self.primes.of(parameters)
     }
 
     /// The same for a reply that is not flooded.
@@ -250,6 +272,11 @@ fn fastest(chain: &Chain<'_>, limit: f64) -> Result<LevelPlan, f64> {
     }
     let patterns = pattern::patterns(chain);
     let mut best_error = f64::INFINITY;
+    if let Some(common) = chain.common {
+        let limbs = common.primes.len();
+        let found = feasible(chain, &patterns, limbs, limit, &mut best_error);
+        return found.into_iter().next().ok_or(best_error);
+    }
     for limbs in 1..=LIMBS_MAX {
         let found = feasible(chain, &patterns, limbs, limit, &mut best_error);
         if let Some(plan) = smallest(chain, found) {
@@ -269,17 +296,22 @@ fn feasible(
     mut limit: f64,
     best_error: &mut f64,
 ) -> Vec<LevelPlan> {
-    let left = match chain.worst {
-        Some(_) => LEFT_FLOODED,
-        None => LEFT,
+    let left = match (chain.bounds.flooding, chain.bounds.degree) {
+        (None, None) => LEFT,
+        _ => LEFT_FLOODED,
     };
+    let least = chain.common.map_or(0, |common| common.reply_level as usize);
     let fits = |drops: &&Vec<u32>| {
         let dropped = pattern::dropped(chain, drops);
-        dropped < limbs && dropped + left >= limbs
+        dropped + least < limbs && (dropped + left >= limbs || chain.common.is_some())
     };
     let timed = |drops: &'_ Vec<u32>| {
         let drops = drops.clone();
-        let choices = special_choices(limbs).into_iter();
+        let choices = match chain.common {
+            Some(common) => vec![common.special],
+            None => special_choices(limbs),
+        };
+        let choices = choices.into_iter();
         choices.map(move |special| {
             (
                 micros(chain, &drops, limbs, special),
@@ -298,7 +330,8 @@ fn feasible(
         let Some(mut plan) = descend(chain, &drops, limbs, special) else {
             continue;
         };
-        if (1.0..NEAR).contains(&(plan.error / chain.bounds.tolerance)) {
+        let near = (1.0..NEAR).contains(&(plan.error / chain.bounds.tolerance));
+        if near && chain.common.is_none() {
             plan = annealing::run(chain, &plan, room(chain, &plan), MOVES_NEAR);
         }
         *best_error = best_error.min(plan.error);
@@ -378,6 +411,10 @@ fn descend(
         .log_qp
         .checked_sub(taken)?
         .min(PRIME_BITS_MAX * limbs as u32);
+    // Primes in common are as they are.
+    let modulus = chain
+        .common
+        .map_or(modulus, |common| common.primes.iter().sum::<f64>() as u32);
     descent::run(chain, drops, limbs, special, modulus, None)
 }
 

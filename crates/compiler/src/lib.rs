@@ -10,6 +10,7 @@
 //! 6. `levels`: scales, rescales, primes; `primes`: those that sizes stand for; `worst`: how large
 //!    values become for any input, which is what replies are flooded by; `keys`: what the client
 //!    must make; `cost` and `noise`: predictions.
+//! 7. [`ensemble`]: what programs of several holders have in common.
 //!
 //! Non-goals: no ciphertexts, no files, no clock. The same graph, options and calibration data give
 //! the same program.
@@ -22,6 +23,8 @@ mod compile;
 mod conceal;
 pub mod cost;
 mod digest;
+mod dumps;
+pub mod ensemble;
 mod error;
 pub mod friendliness;
 mod interleave;
@@ -41,7 +44,8 @@ mod sensitivity;
 mod sparse;
 mod worst;
 
-pub use compile::{Compilation, Dump, compile};
+pub use compile::{Compilation, compile};
+pub use dumps::Dump;
 pub use error::CompileError;
 pub use friendliness::friendliness;
 pub use options::{Arithmetic, IMAGES_PER_QUERY_MAX, Options};

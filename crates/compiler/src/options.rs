@@ -3,6 +3,7 @@
 use scuro_program::{Flooding, Packing, Ring, SecurityTable, Weights};
 
 use crate::activations::Replacement;
+use crate::ensemble::Ensemble;
 
 /// Most images of one query; weights take as many times the memory.
 pub const IMAGES_PER_QUERY_MAX: usize = 64;
@@ -54,6 +55,8 @@ pub struct Options {
     pub agreement: f64,
     /// Replace operators that ciphertexts cannot compute.
     pub replace: Option<Replacement>,
+    /// The program is one of several holders', whose replies are combined.
+    pub ensemble: Option<Ensemble>,
 }
 
 impl Default for Options {
@@ -73,6 +76,7 @@ impl Default for Options {
             flooding: None,
             agreement: 0.9,
             replace: None,
+            ensemble: None,
         }
     }
 }

@@ -8,7 +8,7 @@ use scuro_fhe::RingKind;
 use scuro_fhe::bgv::plain_prime;
 use scuro_fhe::noise::NoiseModel;
 use scuro_fhe::params::{P_COUNT_MAX, PRIME_BITS_MAX, Q_COUNT_MAX, primes_of_size};
-use scuro_program::Ring;
+use scuro_program::{ParameterPlan, Ring};
 
 /// The primes of a ring, by size, found when they are asked for.
 pub(crate) struct Primes {
@@ -41,6 +41,12 @@ impl Primes {
             q: q_bits.iter().map(&mut next).collect(),
             p: p_bits.iter().map(next).collect(),
         }
+    }
+
+    /// The ciphertext primes of parameters, lowest level first.
+    pub(crate) fn of(&self, parameters: &ParameterPlan) -> Vec<u64> {
+        let set = self.set(&parameters.q_bits, &parameters.p_bits);
+        set.q.iter().map(|&prime| prime as u64).collect()
     }
 
     fn of_size(&self, bits: u32) -> &[u64] {
@@ -82,6 +88,15 @@ impl PrimeSet {
         q: Vec::new(),
         p: Vec::new(),
     };
+
+    /// Powers of two instead of primes.
+    pub(crate) fn nominal(q_bits: &[u32], p_bits: &[u32]) -> PrimeSet {
+        let powers = |bits: &[u32]| bits.iter().map(|&b| f64::from(b).exp2()).collect();
+        PrimeSet {
+            q: powers(q_bits),
+            p: powers(p_bits),
+        }
+    }
 
     /// The prime that is left out below `level`.
     pub(crate) fn prime(&self, level: usize) -> f64 {

@@ -60,7 +60,7 @@ impl Report {
             key_bytes,
             key_bytes_seeded,
             rotations: program.keys.galois.len(),
-            query_bytes: query * bytes(plan.log_q(plan.level_max()), 1),
+            query_bytes: query * bytes(plan.log_q(program.input.level), 1),
             reply_bytes: reply * bytes(plan.log_q(reply_level), 2),
             examples_per_query: program.input.examples as usize,
             output_error: result.map_or(0.0, |step| step.estimate.error) * program.output.factor,

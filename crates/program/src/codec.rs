@@ -13,7 +13,7 @@ use crate::program::Program;
 /// First bytes of a program file.
 pub const MAGIC: [u8; 8] = *b"SCUROPRG";
 /// The format that this build writes and reads.
-pub const FORMAT_VERSION: u16 = 4;
+pub const FORMAT_VERSION: u16 = 5;
 /// Largest program read.
 pub const MAX_PROGRAM_BYTES: usize = 2 << 30;
 /// Bytes of the digest at the end.

@@ -41,6 +41,18 @@ pub enum ProgramError {
     /// The digest at the end does not belong to the bytes.
     #[error("the program's digest does not match its bytes: the file was damaged or altered")]
     WrongDigest,
+    /// A reply at a scale of its own.
+    #[error(
+        "the reply's scale 2^{found} is not one that programs can have in common; compile for an \
+         ensemble"
+    )]
+    FaceScale {
+        /// Base-two logarithm, rounded to hundredths.
+        found: String,
+    },
+    /// Programs of an ensemble answer single images.
+    #[error("programs with batch packing answer no common query; compile for single images")]
+    NoFace,
     /// A count above its limit.
     #[error("{what}: {found} is above the limit {limit}")]
     TooLarge {

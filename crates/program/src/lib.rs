@@ -18,6 +18,7 @@
 
 mod codec;
 mod error;
+pub mod face;
 mod factors;
 mod interpret;
 mod parameters;

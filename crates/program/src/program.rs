@@ -90,7 +90,7 @@ impl Program {
         let mut shapes = vec![ValueShape {
             ciphertexts: self.input.ciphertexts(),
             parts: 2,
-            level: self.parameters.level_max(),
+            level: self.input.level,
         }];
         for (index, step) in self.steps.iter().enumerate() {
             let shape = self.check_step(index, step, &shapes)?;
@@ -128,6 +128,8 @@ impl Program {
         let finite =
             input.scale_log2.is_finite() && input.minimum.is_finite() && input.maximum.is_finite();
         check_finite(HEADER, "input scale or range", finite)?;
+        let levels = self.parameters.q_bits.len() as u64;
+        check_index(HEADER, "level of the query", input.level.into(), levels)?;
         let elements = checked_elements("input elements", &input.shape)?;
         check_limit("query ciphertexts", input.ciphertexts(), LIMIT_CIPHERTEXTS)?;
         let (examples, slots) = (input.examples as usize, self.slots());
@@ -315,7 +317,9 @@ impl StepCheck<'_> {
         check_finite(self.index, "error bound", flood.bound_log2.is_finite())?;
         let (bits, decryptions) = match flood.flooding {
             Flooding::Statistical { bits } => (bits, 1),
-            Flooding::Relaxed { bits, decryptions } => (bits, decryptions),
+            Flooding::Relaxed { bits, decryptions } | Flooding::Estimated { bits, decryptions } => {
+                (bits, decryptions)
+            }
         };
         let limit = LIMIT_FLOODING_BITS + 1;
         check_index(self.index, "flooding bits", bits.into(), limit.into())?;

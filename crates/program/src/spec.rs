@@ -22,6 +22,8 @@ pub struct InputSpec {
     pub examples: u32,
     /// Which element goes where.
     pub gather: Gather,
+    /// Level of the query's ciphertexts.
+    pub level: u32,
     /// Base-two logarithm of the encoding scale.
     pub scale_log2: f64,
     /// Smallest value the ranges were calibrated for; smaller inputs must be refused.

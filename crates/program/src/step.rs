@@ -67,6 +67,21 @@ pub enum Flooding {
         /// At least 1, at most [`crate::LIMIT_DECRYPTIONS`].
         decryptions: u32,
     },
+    /// As [`Flooding::Relaxed`], but drowns the error that is predicted for data like the
+    /// calibration data instead of the largest of any input; weaker still.
+    Estimated {
+        /// At least 1, at most [`crate::LIMIT_FLOODING_BITS`].
+        bits: u32,
+        /// At least 1, at most [`crate::LIMIT_DECRYPTIONS`].
+        decryptions: u32,
+    },
+}
+
+impl Flooding {
+    /// Whether the error that is drowned is the largest of any input in the declared range.
+    pub fn is_worst_case(self) -> bool {
+        !matches!(self, Flooding::Estimated { .. })
+    }
 }
 
 impl std::fmt::Display for Flooding {
@@ -76,6 +91,10 @@ impl std::fmt::Display for Flooding {
             Flooding::Relaxed { bits, decryptions } => {
                 write!(out, "{bits} relaxed bits for {decryptions} decryptions")
             }
+            Flooding::Estimated { bits, decryptions } => write!(
+                out,
+                "{bits} relaxed bits for {decryptions} decryptions, over the estimated error"
+            ),
         }
     }
 }
@@ -86,8 +105,9 @@ pub struct Flood {
     /// How strongly.
     pub flooding: Flooding,
     /// Base-two logarithm of what the slots of the error stay below in the worst case, for every
-    /// input in the declared range: in units of the scaled message, or, in an exact program, the
-    /// phase divided by the plaintext prime.
+    /// input in the declared range (of [`Flooding::Estimated`]: on data like the calibration data):
+    /// in units of the scaled message, or, in an exact program, the phase divided by the plaintext
+    /// prime.
     pub bound_log2: f64,
 }
 

@@ -109,7 +109,7 @@ fn encoding_of_weight(
 /// An encrypted query has the program's form.
 pub(crate) fn query(program: &Program, query: &[AnyCiphertext]) -> Result<(), RuntimeError> {
     query_length(program, query.len())?;
-    let expected = program.parameters.level_max() as usize;
+    let expected = program.input.level as usize;
     let scale = program.input.scale_log2.exp2();
     for (index, ciphertext) in query.iter().enumerate() {
         let found = ciphertext.level();

@@ -26,7 +26,7 @@ use approximate::Approximate;
 use arithmetic::Arithmetic;
 use batch::BatchPlan;
 use exact::Exact;
-use plan::{Action, Task};
+use plan::{Action, Sum, Task};
 use weights::Supplied;
 
 /// A program with its weights encoded; shared by any number of evaluations.
@@ -329,8 +329,27 @@ impl<A: Arithmetic> Run<'_, A> {
                 let operands: Vec<&[A::Ciphertext]> = (0..task.inputs.len()).map(operand).collect();
                 self.each(first, &|i, _| arithmetic.combine(combination, &operands, i))
             }
+            Action::Sums(sums) => self.sums(sums, &block::inputs(task, values)),
             action => self.slotwise(action, first),
         }
+    }
+
+    fn sums(
+        &self,
+        sums: &[Sum],
+        inputs: &[&A::Ciphertext],
+    ) -> Result<Vec<A::Ciphertext>, RuntimeError> {
+        self.workers.map(sums.len(), |row| {
+            let Sum {
+                inputs: columns,
+                combination,
+            } = &sums[row];
+            let operands: Vec<&[A::Ciphertext]> = columns
+                .iter()
+                .map(|&column| std::slice::from_ref(inputs[column]))
+                .collect();
+            Ok(self.arithmetic.combine(combination, &operands, 0)?)
+        })
     }
 
     /// What is done to each ciphertext of one operand by itself.
@@ -356,6 +375,7 @@ impl<A: Arithmetic> Run<'_, A> {
             | Action::Rotate(_)
             | Action::Multiply
             | Action::Flood(..)
+            | Action::Sums(_)
             | Action::Combine(_) => Ok(x.clone()),
         })
     }

@@ -7,7 +7,8 @@ use scuro_program::Flood;
 pub(crate) fn flooding(flood: &Flood) -> Flooding {
     match flood.flooding {
         scuro_program::Flooding::Statistical { bits } => Flooding::Statistical { bits },
-        scuro_program::Flooding::Relaxed { bits, decryptions } => {
+        scuro_program::Flooding::Relaxed { bits, decryptions }
+        | scuro_program::Flooding::Estimated { bits, decryptions } => {
             Flooding::Relaxed { bits, decryptions }
         }
     }

@@ -155,6 +155,25 @@ impl From<CompileError> for Failure {
             CompileError::NoRoomToFlood { log_n, .. } => {
                 ("compile.flooding", no_room_to_flood_hint(log_n))
             }
+            CompileError::EstimatedExact { .. } => (
+                "compile.flooding",
+                "--flooding statistical:40, or --scheme ckks",
+            ),
+            CompileError::EnsembleRange { .. } => (
+                "ensemble.range",
+                "`scuro train` again with a range penalty, or a smaller --margin",
+            ),
+            CompileError::EnsembleKey { .. } => (
+                "ensemble.keys",
+                "compile the network that needs most with --ensemble, the others with --contract",
+            ),
+            CompileError::EnsembleReply { .. }
+            | CompileError::EnsembleLayout { .. }
+            | CompileError::EnsembleShape { .. }
+            | CompileError::EnsembleOption { .. } => (
+                "ensemble.network",
+                "holders of an ensemble classify the same images into the same classes",
+            ),
             CompileError::CalibrationShape { .. } => (
                 "compile.calibration",
                 "choose data of the model's input size with --data",

@@ -11,6 +11,7 @@ use super::matching::{self, Operand};
 use super::windows::WindowSum;
 use super::{Layout, candidates};
 use crate::cost::CostModel;
+use crate::ensemble::{self, Ensemble};
 use crate::error::CompileError;
 use crate::normalise::{AffineMap, Network, Pools, Stage, StageKind, Var};
 use crate::sparse::Sparse;
@@ -96,25 +97,40 @@ impl Plan {
     }
 }
 
-/// Finds the cheapest plan for one image in ciphertexts of `slots` slots, each of which stands for
-/// one of every of `images` images, and those that cost little more: which
-/// of them is fastest depends on the noise too, which is not known yet.
+/// What is searched for: plans for one image in ciphertexts of `slots` slots, each of which stands
+/// for one of every of `images` images.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) slots: usize,
+    pub(crate) images: usize,
+    pub(crate) pools: Pools,
+    /// Query and reply are laid out as those of other programs.
+    pub(crate) ensemble: Option<&'a Ensemble>,
+}
+
+/// Finds the cheapest plan, and those that cost little more: which of them is fastest depends on
+/// the noise too, which is not known yet.
 ///
 /// # Errors
 /// A stage whose diagonals exceed the limit under every candidate, or an output that no candidate
 /// keeps clean.
 pub(crate) fn run(
     network: &Network,
-    slots: usize,
-    images: usize,
-    pools: Pools,
+    wanted: Wanted<'_>,
     cost: &CostModel,
 ) -> Result<(Plan, Vec<Plan>), CompileError> {
+    let Wanted {
+        slots,
+        images,
+        pools,
+        ensemble,
+    } = wanted;
     let search = Search {
         network,
         slots,
         images,
         pools,
+        ensemble,
         cost,
         depth: remaining_depth(network),
     };
@@ -157,6 +173,7 @@ struct Search<'a> {
     slots: usize,
     images: usize,
     pools: Pools,
+    ensemble: Option<&'a Ensemble>,
     cost: &'a CostModel,
     depth: Vec<u32>,
 }
@@ -175,7 +192,10 @@ impl Search<'_> {
             .iter()
             .map(|(m, s)| (m.as_ref(), s.as_slice()))
             .collect();
-        let layouts = candidates::inputs(&self.network.input_shape, &first, self.slots);
+        let mut layouts = candidates::inputs(&self.network.input_shape, &first, self.slots);
+        if let Some(face) = self.ensemble.and_then(|ensemble| ensemble.face.as_ref()) {
+            layouts = ensemble::query_layout(face, layouts).into_iter().collect();
+        }
         let plan = |layout: Layout| Plan {
             micros: (layout.ciphertexts() - 1) as f64 * self.cost.query_penalty(),
             layouts: vec![Arc::new(layout)],
@@ -206,13 +226,22 @@ impl Search<'_> {
     fn nothing_fits(&self, index: usize) -> CompileError {
         let stage = &self.network.stages[index];
         let layer = stage.layer.clone();
+        let outputs = stage.shape.iter().product();
+        if index + 1 == self.network.output && self.ensemble.is_some() {
+            let slots = self.slots;
+            return CompileError::EnsembleLayout {
+                layer,
+                outputs,
+                slots,
+            };
+        }
         if index + 1 == self.network.output {
             return CompileError::LeakyOutput { layer };
         }
         CompileError::TooLarge {
             layer,
             what: "values of all diagonals",
-            found: stage.shape.iter().product::<usize>() as u64 * self.values_of_diagonal(),
+            found: outputs as u64 * self.values_of_diagonal(),
             limit: MAX_DIAGONAL_VALUES,
         }
     }
@@ -263,7 +292,8 @@ impl Search<'_> {
         for (assignment, cost, diagonals) in priced {
             let layout = assignment.layout(self.slots, elements);
             let is_output = index + 1 == self.network.output;
-            if kept >= 2 * BEAM || !layout.is_complete() || (is_output && !layout.is_leak_free()) {
+            let fits = layout.is_complete() && (!is_output || self.may_reply(&layout));
+            if kept >= 2 * BEAM || !fits {
                 continue;
             }
             kept += 1;
@@ -290,7 +320,7 @@ impl Search<'_> {
         let (input, output) = (self.network.shape(operand), self.network.shape(index + 1));
         let WindowSum { offsets, layout } =
             WindowSum::find(map, &plan.layouts[operand], input, output)?;
-        if index + 1 == self.network.output && !layout.is_leak_free() {
+        if index + 1 == self.network.output && !self.may_reply(&layout) {
             return None;
         }
         let mut plan = plan.clone();
@@ -299,6 +329,11 @@ impl Search<'_> {
         plan.layouts.push(Arc::new(layout));
         plan.choices.push(Some(Choice::Rotations(offsets)));
         Some(plan)
+    }
+
+    /// Whether a reply may lie so.
+    fn may_reply(&self, layout: &Layout) -> bool {
+        layout.is_leak_free() && (self.ensemble.is_none() || ensemble::is_common(layout))
     }
 
     /// About how many primes are left at a stage.

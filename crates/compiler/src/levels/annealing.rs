@@ -133,6 +133,7 @@ mod tests {
             security_bits: 128,
             table: SecurityTable::Guideline2024,
             tolerance: 1.0,
+            degree: None,
         };
         let chain = Chain {
             steps: &steps,
@@ -147,6 +148,7 @@ mod tests {
             result: steps.len(),
             noise: NoiseModel::new(bounds.ring, bounds.log_n),
             primes: Primes::new(bounds.ring, bounds.log_n),
+            common: None,
             bounds,
         };
         let modulus = LOG_QP - SPECIAL.0;

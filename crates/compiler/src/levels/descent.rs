@@ -3,7 +3,7 @@
 use scuro_program::{Operation, Step, ValueId, Weights};
 
 use super::flooded::WorstErrors;
-use super::{Chain, LevelPlan, PRIME_BITS_MAX, headroom, is_weighted};
+use super::{Chain, LevelPlan, PRIME_BITS_MAX, flooded, headroom, is_weighted};
 use crate::sensitivity::Edge;
 
 /// Objective per bit by which a value exceeds its modulus.
@@ -71,13 +71,14 @@ fn start(
     special: (u32, usize),
 ) -> LevelPlan {
     let (each, over) = (modulus / limbs as u32, modulus as usize % limbs);
+    let even = (0..limbs).map(|i| f64::from(each + u32::from(i < over)));
     LevelPlan {
-        input_scale: 18.0,
+        input_scale: chain.common.map_or(18.0, |common| common.input_scale),
         weight_scales: vec![14.0; chain.steps.len()],
         drops: drops.to_vec(),
-        primes: (0..limbs)
-            .map(|i| f64::from(each + u32::from(i < over)))
-            .collect(),
+        primes: chain
+            .common
+            .map_or(even.collect(), |common| common.primes.clone()),
         special,
         plain_bits: None,
         error: 0.0,
@@ -97,11 +98,20 @@ fn restart(plan: &LevelPlan, modulus: u32) -> LevelPlan {
     plan
 }
 
+/// What the search may change.
+#[derive(Debug, Clone, Copy)]
+enum Coordinate {
+    Input,
+    Weights(usize),
+    Prime(usize),
+}
+
 /// A point of the search: the plan's scale of the query, scales of weights, primes.
 pub(super) struct State<'a> {
     chain: &'a Chain<'a>,
     /// Steps with a weight scale.
     weighted: Vec<usize>,
+    coordinates: Vec<Coordinate>,
     plan: LevelPlan,
     modulus: f64,
     prime_min: f64,
@@ -111,10 +121,21 @@ pub(super) struct State<'a> {
 
 impl<'a> State<'a> {
     pub(super) fn new(chain: &'a Chain<'a>, plan: LevelPlan, modulus: u32) -> Self {
-        let weighted = |&step: &usize| is_weighted(&chain.steps[step].operation);
+        let is_weighted = |&step: &usize| is_weighted(&chain.steps[step].operation);
+        let weighted: Vec<usize> = (0..chain.steps.len()).filter(is_weighted).collect();
+        let mut coordinates: Vec<_> = weighted.iter().map(|&s| Coordinate::Weights(s)).collect();
+        match chain.common {
+            // The last weights bring the reply to the scale that is given.
+            Some(_) => drop(coordinates.pop()),
+            None => {
+                coordinates.insert(0, Coordinate::Input);
+                coordinates.extend((0..plan.primes.len()).map(Coordinate::Prime));
+            }
+        }
         State {
             chain,
-            weighted: (0..chain.steps.len()).filter(weighted).collect(),
+            weighted,
+            coordinates,
             plan,
             modulus: f64::from(modulus),
             prime_min: f64::from(prime_min(chain)),
@@ -128,7 +149,7 @@ impl<'a> State<'a> {
 
     /// The plan with what it leads to, or `None` if it does not fit.
     pub(super) fn finish(mut self) -> Option<LevelPlan> {
-        let outcome = predict(self.chain, &self.plan, &mut self.values);
+        let outcome = self.outcome();
         let (limbs, special) = (self.plan.primes.len(), self.plan.special);
         let micros = super::micros(self.chain, &self.plan.drops, limbs, special);
         let plan = LevelPlan {
@@ -141,16 +162,25 @@ impl<'a> State<'a> {
     }
 
     pub(super) fn size(&self) -> usize {
-        1 + self.weighted.len() + self.plan.primes.len()
+        self.coordinates.len()
     }
 
     fn coordinate(&mut self, index: usize) -> &mut f64 {
-        let weighted = self.weighted.len();
-        match index {
-            0 => &mut self.plan.input_scale,
-            i if i <= weighted => &mut self.plan.weight_scales[self.weighted[i - 1]],
-            i => &mut self.plan.primes[i - 1 - weighted],
+        match self.coordinates[index] {
+            Coordinate::Input => &mut self.plan.input_scale,
+            Coordinate::Weights(step) => &mut self.plan.weight_scales[step],
+            Coordinate::Prime(prime) => &mut self.plan.primes[prime],
         }
+    }
+
+    /// What the plan leads to, its reply brought to the scale that is given.
+    fn outcome(&mut self) -> Outcome {
+        if let (Some(common), Some(&last)) = (self.chain.common, self.weighted.last()) {
+            predict(self.chain, &self.plan, &mut self.values);
+            let off = common.reply_scale - self.values[self.chain.result].scale;
+            self.plan.weight_scales[last] += off;
+        }
+        predict(self.chain, &self.plan, &mut self.values)
     }
 
     /// One round over all single moves and pairs of moves; whether anything improved.
@@ -191,17 +221,20 @@ impl<'a> State<'a> {
 
     pub(super) fn allowed(&self) -> bool {
         let (plan, primes) = (&self.plan, &self.plan.primes);
+        // The last weights follow the others.
+        let given = self.chain.common.is_some();
         let mut weights = self.weighted.iter().map(|&step| plan.weight_scales[step]);
         primes.iter().sum::<f64>() <= self.modulus
             && plan.input_scale >= SCALE_MIN
-            && weights.all(|scale| scale >= SCALE_MIN)
-            && primes
-                .iter()
-                .all(|&b| b >= self.prime_min && b <= f64::from(PRIME_BITS_MAX))
+            && (given || weights.all(|scale| scale >= SCALE_MIN))
+            && (given
+                || primes
+                    .iter()
+                    .all(|&b| b >= self.prime_min && b <= f64::from(PRIME_BITS_MAX)))
     }
 
     pub(super) fn objective(&mut self) -> f64 {
-        let outcome = predict(self.chain, &self.plan, &mut self.values);
+        let outcome = self.outcome();
         outcome.error.max(1e-30).log2() + OVERFLOW_PENALTY * outcome.overflow
     }
 }
@@ -259,15 +292,33 @@ pub(super) fn predict(
         values.push(state);
     }
     let result = values[chain.result];
-    let flooded = worst.and_then(|worst| worst.flooded(result.dropped));
+    let flooded = match &worst {
+        Some(worst) => worst.flooded(result.dropped),
+        None => flooded::estimated(chain, plan, &result),
+    };
     let flooded = flooded.unwrap_or_default();
-    overflow += flooded.missing;
+    overflow += flooded.missing + missing_room(chain, plan, &result);
     Outcome {
         error: result.variance.sqrt().hypot(flooded.deviation),
         overflow,
         worst_error: flooded.worst_error,
         flooded_bits: flooded.bits,
     }
+}
+
+/// Bits that the modulus of a first program's reply is short of for what will be computed of it;
+/// for further programs, by which the scales of the weights are too small.
+fn missing_room(chain: &Chain<'_>, plan: &LevelPlan, result: &ValueState) -> f64 {
+    let Some(degree) = chain.bounds.degree else {
+        return 0.0;
+    };
+    if chain.common.is_some() {
+        let weighted = |(step, _): &(&Step, _)| is_weighted(&step.operation);
+        let scales = chain.steps.iter().zip(&plan.weight_scales).filter(weighted);
+        return scales.map(|(_, scale)| (SCALE_MIN - scale).max(0.0)).sum();
+    }
+    let needed = degree.bits(result.scale, chain.magnitudes[chain.result]);
+    (needed - modulus(plan, result.dropped)).max(0.0)
 }
 
 /// Bits of the modulus left after `dropped` primes.

@@ -5,6 +5,7 @@ use scuro_program::{Estimate, Flood, Flooding, Operation, SlotVector, Step, Valu
 use super::descent::{self, ValueState};
 use super::{Chain, LevelPlan, exact, headroom};
 use crate::cost::CostModel;
+use crate::ensemble::Degree;
 
 /// Steps with levels.
 pub(crate) struct Emitted {
@@ -221,9 +222,16 @@ impl Emitter<'_> {
             .map(|r| r.max_abs)
             .fold(0.0, f64::max);
         let message = estimate.scale_log2 + largest.max(1e-9).log2() + headroom();
+        let magnitude = self.chain.magnitudes[self.chain.result];
+        let room = |degree: Degree| degree.bits(estimate.scale_log2, magnitude);
+        let (message, last) = match (self.chain.common, self.chain.bounds.degree) {
+            (Some(common), _) => (message, common.reply_level),
+            (None, Some(degree)) => (message.max(room(degree)), 0),
+            (None, None) => (message, 0),
+        };
         let flooded = self.flooded_bits();
         let mut dropped = at.dropped;
-        while self.level(dropped) > 0 && self.fits(message, flooded, dropped + 1) {
+        while self.level(dropped) > last && self.fits(message, flooded, dropped + 1) {
             dropped += 1;
         }
         if dropped == at.dropped {

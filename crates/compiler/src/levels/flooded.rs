@@ -4,6 +4,9 @@
 //! declared range. Bounds of random errors hold but for the probabilities that `scuro_fhe::noise`
 //! gives. The rounding of weights counts as an error too, so that nothing but the values of the
 //! network is left.
+//!
+//! [`scuro_program::Flooding::Estimated`] takes a multiple of the error that is predicted for the
+//! calibration data instead.
 
 use scuro_fhe::flooding::{DECRYPTIONS_MAX, FLOODING_BITS_MAX, Flooding};
 use scuro_fhe::noise::{Noise, NoiseModel};
@@ -19,6 +22,12 @@ pub(super) const ROOM_BITS: f64 = 0.001;
 /// What worst errors are rounded up by, for the same reason.
 pub(super) const ROUNDING: f64 = 1.000_001;
 
+/// Deviations of a predicted error that its norm stays below. The slots of an error are many and
+/// its norm varies little; what varies is how well an error is predicted.
+const ESTIMATED_DEVIATIONS: f64 = 2.0;
+/// What a modulus may be short of the sizes of its primes.
+const SMALLER_PRIMES_BITS: f64 = 0.25;
+
 // What a program may ask for, the library does.
 const _: () = assert!(LIMIT_DECRYPTIONS == DECRYPTIONS_MAX);
 const _: () = assert!(LIMIT_FLOODING_BITS == FLOODING_BITS_MAX);
@@ -27,7 +36,8 @@ const _: () = assert!(LIMIT_FLOODING_BITS == FLOODING_BITS_MAX);
 pub(crate) fn flooding(flooding: scuro_program::Flooding) -> Flooding {
     match flooding {
         scuro_program::Flooding::Statistical { bits } => Flooding::Statistical { bits },
-        scuro_program::Flooding::Relaxed { bits, decryptions } => {
+        scuro_program::Flooding::Relaxed { bits, decryptions }
+        | scuro_program::Flooding::Estimated { bits, decryptions } => {
             Flooding::Relaxed { bits, decryptions }
         }
     }
@@ -170,26 +180,66 @@ impl<'a> WorstErrors<'a> {
 
     /// The result, flooded after `dropped` primes.
     pub(super) fn flooded(&self, dropped: u32) -> Option<Flooded> {
-        let flooding = flooding(self.chain.bounds.flooding?);
-        let scale = self.scales[self.chain.result];
-        // Whole bits: the bound goes with the program, and is to say little of private weights.
-        let error_bits = self.errors[self.chain.result].log2() + scale;
-        let worst_error = (error_bits + ROUNDING.log2()).ceil().exp2();
-        let noise = Noise {
-            std: 0.0,
-            bound: worst_error,
-        };
-        let message = (scale + self.chain.magnitudes[self.chain.result]).exp2();
-        let error = self.model.flooded_coefficients(noise, flooding);
-        let bits = (message + error).log2() + 1.0 + ROOM_BITS;
-        let level = self.plan.primes.len() - 1 - dropped as usize;
-        Some(Flooded {
-            worst_error,
-            deviation: self.model.flooded(noise, flooding).std * (-scale).exp2(),
-            bits,
-            missing: (bits - self.primes.log_q(level)).max(0.0),
-        })
+        let result = self.chain.result;
+        let log_q = self
+            .primes
+            .log_q(reply_level(self.chain, self.plan, dropped));
+        let error = self.errors[result].log2() + self.scales[result];
+        flooded(self.chain, &self.model, error, self.scales[result], log_q)
     }
+}
+
+/// The result of a plan, flooded by what is predicted of its error; nothing if it is to be flooded
+/// by its worst error, or not at all.
+pub(super) fn estimated(
+    chain: &Chain<'_>,
+    plan: &LevelPlan,
+    result: &ValueState,
+) -> Option<Flooded> {
+    chain.bounds.flooding.filter(|f| !f.is_worst_case())?;
+    // As sizes say: the search asks often, and to look primes up would take most of its time.
+    let primes = PrimeSet::nominal(&plan.q_bits(), &plan.p_bits());
+    let model = chain.primes.model(&primes);
+    let level = reply_level(chain, plan, result.dropped);
+    let log_q = primes.log_q(level) - SMALLER_PRIMES_BITS;
+    let deviation = result.variance.sqrt().log2() + result.scale;
+    let error = deviation + ESTIMATED_DEVIATIONS.log2();
+    flooded(chain, &model, error, result.scale, log_q)
+}
+
+/// Level of the reply to which a result after `dropped` primes is brought: its own, or the one that
+/// is given.
+fn reply_level(chain: &Chain<'_>, plan: &LevelPlan, dropped: u32) -> usize {
+    let own = plan.primes.len() - 1 - dropped as usize;
+    chain
+        .common
+        .map_or(own, |common| own.min(common.reply_level as usize))
+}
+
+/// The result at `scale` with an error of `error_bits`, flooded under a modulus of `log_q` bits.
+fn flooded(
+    chain: &Chain<'_>,
+    model: &NoiseModel,
+    error_bits: f64,
+    scale: f64,
+    log_q: f64,
+) -> Option<Flooded> {
+    let flooding = flooding(chain.bounds.flooding?);
+    // Whole bits: the bound goes with the program, and is to say little of private weights.
+    let worst_error = (error_bits + ROUNDING.log2()).ceil().exp2();
+    let noise = Noise {
+        std: 0.0,
+        bound: worst_error,
+    };
+    let message = (scale + chain.magnitudes[chain.result]).exp2();
+    let error = model.flooded_coefficients(noise, flooding);
+    let bits = (message + error).log2() + 1.0 + ROOM_BITS;
+    Some(Flooded {
+        worst_error,
+        deviation: model.flooded(noise, flooding).std * (-scale).exp2(),
+        bits,
+        missing: (bits - log_q).max(0.0),
+    })
 }
 
 #[cfg(test)]
@@ -229,6 +279,7 @@ mod tests {
             security_bits: 128,
             table: SecurityTable::Guideline2024,
             tolerance: 1.0,
+            degree: None,
         }
     }
 
@@ -259,6 +310,7 @@ mod tests {
             result: 2,
             noise: noise::NoiseModel::new(bounds.ring, bounds.log_n),
             primes: Primes::new(bounds.ring, bounds.log_n),
+            common: None,
             bounds,
         };
         let state = |dropped, scale| ValueState {

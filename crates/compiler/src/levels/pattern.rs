@@ -10,7 +10,7 @@ use super::{Chain, is_weighted};
 pub(super) fn patterns(chain: &Chain<'_>) -> Vec<Vec<u32>> {
     let mut found = BTreeSet::new();
     // Room for the noise that drowns the error.
-    let (floors, more): (_, &[_]) = match chain.worst {
+    let (floors, more): (_, &[_]) = match chain.bounds.flooding {
         Some(_) => (16..=76, &[(40.0, 38.0), (56.0, 54.0), (80.0, 58.0)]),
         None => (16..=36, &[]),
     };

@@ -195,6 +195,7 @@ impl<'a> Reader<'a> {
                     });
                 }
             },
+            level: self.u32()?,
             scale_log2: self.f64()?,
             minimum: self.f32()?,
             maximum: self.f32()?,
@@ -328,6 +329,7 @@ impl<'a> Reader<'a> {
         match tag {
             0 => unused("decryptions", decryptions).map(|()| Flooding::Statistical { bits }),
             1 => Ok(Flooding::Relaxed { bits, decryptions }),
+            2 => Ok(Flooding::Estimated { bits, decryptions }),
             found => Err(ProgramError::UnknownTag {
                 what: "flooding",
                 found,

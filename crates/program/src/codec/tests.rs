@@ -22,6 +22,7 @@ fn sample() -> Program {
             shape: vec![2],
             examples: 1,
             gather: Gather::Slots(vec![(0..SLOTS as u32).map(|s| s % 2).collect()]),
+            level: 1,
             scale_log2: 22.0,
             minimum: 0.0,
             maximum: 1.0,

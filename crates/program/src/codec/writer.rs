@@ -104,6 +104,7 @@ impl Writer {
             }
             Gather::Batch => self.u8(1),
         }
+        self.u32(input.level);
         self.f64(input.scale_log2);
         self.f32(input.minimum);
         self.f32(input.maximum);
@@ -200,6 +201,7 @@ impl Writer {
                 let (tag, bits, decryptions) = match flood.flooding {
                     Flooding::Statistical { bits } => (0, bits, 0),
                     Flooding::Relaxed { bits, decryptions } => (1, bits, decryptions),
+                    Flooding::Estimated { bits, decryptions } => (2, bits, decryptions),
                 };
                 self.u8(tag);
                 self.u32(bits);

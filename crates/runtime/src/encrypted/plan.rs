@@ -1,7 +1,9 @@
 //! From steps to tasks: weights encoded, steps that are cheaper together joined, values freed
 //! early.
 
-use scuro_program::{Flood, Linear, Operation, Program, SlotVector, Step, ValueId, ValueShape};
+use scuro_program::{
+    Flood, Linear, Operation, Program, ScalarLinear, SlotVector, Step, ValueId, ValueShape,
+};
 
 use super::arithmetic::{Arithmetic, Combination, ConstantPlace, LinearPlace};
 use super::weights::Supplied;
@@ -42,8 +44,18 @@ pub(super) enum Action<A: Arithmetic> {
     Rescale,
     ModDrop(usize),
     Combine(Combination),
+    /// One ciphertext each, of the ciphertexts of all operands.
+    Sums(Vec<Sum>),
     /// With the bound of the message's coefficients, in units of the ciphertext.
     Flood(Flood, f64),
+}
+
+/// A sum of multiples of some ciphertexts.
+pub(super) struct Sum {
+    /// Which, counted through the operands.
+    pub(super) inputs: Vec<usize>,
+    /// By what.
+    pub(super) combination: Combination,
 }
 
 impl<A: Arithmetic> Action<A> {
@@ -204,14 +216,25 @@ impl<A: Arithmetic> Planner<'_, A> {
                 let largest = step.estimate.max_abs * self.scales[index + 1];
                 Action::Flood(*flood, largest)
             }
-            Operation::ScalarLinear(_) => {
-                let operation = step.operation.name();
-                return Err(RuntimeError::WrongPacking {
-                    step: index,
-                    operation,
-                });
-            }
+            Operation::ScalarLinear(matrix) => Action::Sums(self.sums(index, matrix)),
         })
+    }
+
+    /// A matrix of integers, row by row.
+    fn sums(&self, index: usize, matrix: &ScalarLinear) -> Vec<Sum> {
+        let unit = matrix.weight_scale_log2.exp2();
+        let row = |bounds: &[u32]| {
+            let entries = bounds[0] as usize..bounds[1] as usize;
+            let weights = matrix.weight[entries.clone()].iter();
+            Sum {
+                inputs: matrix.column[entries].iter().map(|&c| c as usize).collect(),
+                combination: Combination {
+                    factors: weights.map(|&w| (f64::from(w) / unit, unit)).collect(),
+                    scale: self.scales[index + 1],
+                },
+            }
+        };
+        matrix.row_starts.windows(2).map(row).collect()
     }
 
     fn place<'s>(&self, index: usize, linear: &'s Linear) -> LinearPlace<'s> {

@@ -69,7 +69,7 @@ impl Owner {
     fn encrypt(&mut self, program: &Program, query: &[Vec<f64>]) -> Vec<AnyCiphertext> {
         let encoder = Encoder::new(&self.context);
         let encryptor = Encryptor::new(&self.context, &self.secret).unwrap();
-        let level = program.parameters.level_max() as usize;
+        let level = program.input.level as usize;
         let mut one = |values: &Vec<f64>| {
             let plaintext = encoder
                 .encode(values, level, program.input.scale_log2.exp2())

@@ -2,5 +2,6 @@
 
 mod batch;
 mod common;
+mod ensemble;
 mod replies;
 mod single_image;

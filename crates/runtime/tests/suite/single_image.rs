@@ -613,6 +613,69 @@ fn an_approximate_reply_is_flooded_where_its_precision_bears_it() {
 }
 
 #[test]
+fn an_estimated_error_is_drowned_where_the_largest_of_any_input_is_too_large() {
+    let mut random = Random::new(76);
+    let mut net = GraphBuilder::new("two squares", [24]);
+    net.then(random.dense(16, 24)).then(Op::Square);
+    net.then(random.dense(16, 16)).then(Op::Square);
+    net.then(random.dense(4, 16));
+    let graph = net.finish().unwrap();
+    let images: Vec<Tensor> = (0..32).map(|_| random.tensor(&[24], 1.0)).collect();
+    let options = |flooding, arithmetic| Options {
+        input_range: Some((-1.0, 1.0)),
+        flooding: Some(flooding),
+        arithmetic,
+        ..Options::default()
+    };
+    let (bits, decryptions) = (20, 16);
+    let estimated = scuro_program::Flooding::Estimated { bits, decryptions };
+    let approximate = options(estimated, Arithmetic::Approximate);
+    let compilation = compile(&graph, &approximate, &images).unwrap();
+    let (program, report) = (compilation.program, compilation.report);
+    let mut deployment = Deployment::new(&program);
+    let shapes = program.validate().unwrap();
+    let primes = deployment.client.model().context().parameters().q();
+    let scale = program.scales(&shapes, primes)[program.result.0 as usize];
+    let bound = program.flood().unwrap().bound_log2.exp2() / scale;
+    let (mut before, mut after) = (0.0f64, 0.0f64);
+    for image in &images[..8] {
+        let query = gather(&program, &[&image.data]).unwrap();
+        let clear = clear::run(&program, &query).unwrap();
+        let encrypted = deployment.encrypt(image);
+        let (prepared, keys) = (&deployment.prepared, &deployment.keys);
+        let mut unflooded = Vec::new();
+        let mut watch = |o: Observation<'_>| {
+            if o.step + 2 == program.result.0 as usize {
+                unflooded = o.result.to_vec();
+            }
+        };
+        let reply = prepared.evaluate(keys, &encrypted, 1, &mut watch).unwrap();
+        // The norm of the error, as its coefficients have it: slots in the root mean square.
+        let norm = |ciphertext: &AnyCiphertext| {
+            let slots = deployment.client.reveal(ciphertext, scale).unwrap();
+            let squares = slots.iter().zip(&clear[0]).map(|(a, b)| (a - b).powi(2));
+            (squares.sum::<f64>() / slots.len() as f64).sqrt()
+        };
+        before = before.max(norm(&unflooded[0]));
+        after = after.max(norm(&reply[0]));
+    }
+    assert!(before <= bound, "{before}, drowned as {bound}");
+    assert!(before > bound / 64.0, "{before} is far from {bound}");
+    let error = report.output_error;
+    let strength = (12.0 * f64::from(decryptions)).sqrt() * f64::from(bits / 2).exp2();
+    assert!(error > strength * bound, "noise of {error} over {bound}");
+    assert!(
+        (error / 2.0..error * 2.0).contains(&after),
+        "{after}, predicted {error}"
+    );
+    let refused = compile(&graph, &options(estimated, Arithmetic::Exact), &images).unwrap_err();
+    assert!(
+        matches!(refused, CompileError::EstimatedExact { .. }),
+        "{refused}"
+    );
+}
+
+#[test]
 fn an_evaluator_without_the_public_key_refuses_to_answer() {
     let mut random = Random::new(75);
     let (program, _, images) = classifier(&mut random, Arithmetic::Exact);

@@ -263,7 +263,7 @@ impl Subject {
     fn random(network: Network, arguments: &CompileArguments) -> Result<Self, Failure> {
         let graph = untrained(network)?;
         let inputs = random_inputs(network, graph.input_shape())?;
-        let compilation = scuro_compiler::compile(&graph, &arguments.options(), &inputs)?;
+        let compilation = scuro_compiler::compile(&graph, &arguments.options()?, &inputs)?;
         let inputs = inputs.into_iter().take(INPUTS).map(|tensor| tensor.data);
         Ok(Self {
             inputs: inputs.collect(),

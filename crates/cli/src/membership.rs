@@ -1,0 +1,136 @@
+//! Programs of an ensemble's holders: what the command line says of them.
+
+use std::path::PathBuf;
+
+use scuro_client::Model;
+use scuro_compiler::ensemble::{Degree, Ensemble};
+use scuro_nn::data::Dataset;
+use scuro_program::face::CLASSES_NOTE;
+use scuro_program::{Flooding, Program};
+
+use crate::compiled;
+use crate::errors::{At, Failure};
+
+/// Over the error that is predicted, as approximate programs of several layers bear no more: so
+/// many bits, for so many decryptions.
+const FLOODING: Flooding = Flooding::Estimated {
+    bits: 20,
+    decryptions: 1,
+};
+
+/// What the coordinator computes of the replies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum DegreeChoice {
+    /// Sums and linear meta-models.
+    Linear,
+    /// Soft votes too.
+    Square,
+    /// Confidence weighting too.
+    Cube,
+}
+
+impl DegreeChoice {
+    fn degree(self) -> Degree {
+        match self {
+            Self::Linear => Degree::Linear,
+            Self::Square => Degree::Square,
+            Self::Cube => Degree::Cube,
+        }
+    }
+}
+
+/// Arguments about an ensemble.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct MembershipArguments {
+    /// The first program of an ensemble of model holders; says what the coordinator may compute of
+    /// the replies. Replies are flooded.
+    #[arg(long, value_name = "DEGREE", value_enum, num_args = 0..=1)]
+    #[arg(
+        require_equals = true,
+        default_missing_value = "linear",
+        conflicts_with = "contract"
+    )]
+    pub(crate) ensemble: Option<DegreeChoice>,
+    /// A further program of an ensemble: the contract, or any program of it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) contract: Option<PathBuf>,
+    /// Names of the classes, in the order of the outputs [default: those of the data].
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) classes: Vec<String>,
+}
+
+impl MembershipArguments {
+    /// Whether the program is one of an ensemble's.
+    pub(crate) fn is_member(&self) -> bool {
+        self.ensemble.is_some() || self.contract.is_some()
+    }
+
+    /// The same for the compiler.
+    pub(crate) fn ensemble(&self) -> Result<Option<Ensemble>, Failure> {
+        if let Some(choice) = self.ensemble {
+            let (degree, face) = (choice.degree(), None);
+            return Ok(Some(Ensemble { degree, face }));
+        }
+        let Some(path) = &self.contract else {
+            return Ok(None);
+        };
+        let program = compiled::open_model(path)?.model;
+        let face = face(&program).at(path.display())?;
+        Ok(Some(Ensemble {
+            // The level of the replies has room for what was asked of the first program.
+            degree: Degree::Linear,
+            face: Some(Box::new(face)),
+        }))
+    }
+
+    /// How replies are hidden unless the command line says.
+    pub(crate) fn flooding(&self) -> Option<Flooding> {
+        self.is_member().then_some(FLOODING)
+    }
+
+    /// Notes the names of the classes in a program.
+    ///
+    /// # Errors
+    /// Names that are not as many as the outputs, twice the same, or of several lines.
+    pub(crate) fn note_classes(
+        &self,
+        program: &mut Program,
+        data: &Dataset,
+    ) -> Result<(), Failure> {
+        if !self.is_member() {
+            return Ok(());
+        }
+        let outputs = program.output.elements();
+        let given: Vec<String> = match (&self.classes[..], &data.classes) {
+            ([], names) if names.len() == outputs => names.iter().map(|n| n.to_string()).collect(),
+            ([], _) => (0..outputs).map(|class| class.to_string()).collect(),
+            (names, _) => names.to_vec(),
+        };
+        check(&given, outputs)?;
+        program.notes.push((CLASSES_NOTE.into(), given.join("\n")));
+        Ok(())
+    }
+}
+
+fn check(names: &[String], outputs: usize) -> Result<(), Failure> {
+    let fault = |message: String| Err(Failure::bad_input("ensemble.classes", message));
+    if names.len() != outputs {
+        return fault(format!(
+            "{} classes, the network has {outputs} outputs",
+            names.len()
+        ));
+    }
+    for (at, name) in names.iter().enumerate() {
+        if name.is_empty() || name.contains('\n') || names[..at].contains(name) {
+            return fault(format!(
+                "class {at}, {name:?}, is empty, repeated or of several lines"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The face of a model.
+pub(crate) fn face(model: &Model) -> Result<Program, Failure> {
+    Ok(model.program().face(model.context().parameters().q())?)
+}

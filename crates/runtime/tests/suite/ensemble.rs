@@ -1,0 +1,169 @@
+//! Programs of several holders that answer one query.
+
+use scuro_client::{Model, gather, scatter};
+use scuro_compiler::ensemble::{Degree, Ensemble};
+use scuro_compiler::{CompileError, Options, compile};
+use scuro_fhe::AnyCiphertext;
+use scuro_nn::graph::{Graph, GraphBuilder, Op, Window};
+use scuro_nn::tensor::Tensor;
+use scuro_program::face::{self, CLASSES_NOTE, Mismatch};
+use scuro_program::{Flooding, Program, SlotValue};
+use scuro_runtime::clear;
+use scuro_runtime::encrypted::Prepared;
+
+use super::common::{Deployment, Random};
+
+const CLASSES: usize = 10;
+const FLOODING: Flooding = Flooding::Estimated {
+    bits: 10,
+    decryptions: 16,
+};
+
+/// Convolution, square, dense, square, dense.
+fn network(random: &mut Random) -> Graph {
+    let window = Window::valid([3, 3], [2, 2]);
+    let mut net = GraphBuilder::new("holder", [1, 9, 9]);
+    net.then(random.conv(3, 1, window, 1)).then(Op::Square);
+    net.then(Op::Flatten)
+        .then(random.dense(12, 48))
+        .then(Op::Square);
+    net.then(random.dense(CLASSES, 12));
+    net.finish().unwrap()
+}
+
+fn options(face: Option<&Program>) -> Options {
+    Options {
+        input_range: Some((-1.0, 1.0)),
+        flooding: Some(FLOODING),
+        ensemble: Some(Ensemble {
+            degree: Degree::Linear,
+            face: face.cloned().map(Box::new),
+        }),
+        ..Options::default()
+    }
+}
+
+fn face_of(program: &Program) -> Program {
+    let model = Model::new(program.clone()).unwrap();
+    program.face(model.context().parameters().q()).unwrap()
+}
+
+/// Programs of `count` networks with other weights each, for one face.
+fn holders(random: &mut Random, images: &[Tensor], count: usize) -> (Program, Vec<Program>) {
+    let mut programs: Vec<Program> = Vec::new();
+    for _ in 0..count {
+        let common = programs.first().map(face_of);
+        let options = options(common.as_ref());
+        programs.push(compile(&network(random), &options, images).unwrap().program);
+    }
+    (face_of(&programs[0]), programs)
+}
+
+fn images(random: &mut Random) -> Vec<Tensor> {
+    (0..32).map(|_| random.tensor(&[1, 9, 9], 1.0)).collect()
+}
+
+#[test]
+fn one_query_and_one_key_set_serve_programs_of_different_weights_and_replies_add_up() {
+    let mut random = Random::new(90);
+    let images = images(&mut random);
+    let (face, programs) = holders(&mut random, &images, 3);
+    // The user has the face alone.
+    let mut user = Deployment::new(&face);
+    let mut worst: f64 = 0.0;
+    for image in &images[..4] {
+        let query = user.encrypt(image);
+        let slots = gather(&face, &[&image.data]).unwrap();
+        let mut sum = vec![0.0; CLASSES];
+        for program in &programs {
+            let model = Model::new(program.clone()).unwrap();
+            let prepared = Prepared::new(model.program(), model.scheme().clone()).unwrap();
+            let reply = prepared
+                .evaluate(&user.keys, &query, 1, &mut |_| {})
+                .unwrap();
+            let found = user.decrypt(reply.clone());
+            let clear: SlotValue = clear::run(program, &slots).unwrap();
+            let expected = scatter(program, &clear, 1).unwrap().remove(0);
+            for (a, (b, sum)) in found.iter().zip(expected.iter().zip(&mut sum)) {
+                worst = worst.max((a - b).abs());
+                *sum += b;
+            }
+            check_slots(&user, &reply);
+        }
+        assert!(sum.iter().any(|&score| score != 0.0));
+    }
+    assert!(worst < 0.05, "{worst}");
+}
+
+/// Every slot of a reply is an output or zero, whatever the program.
+fn check_slots(user: &Deployment, reply: &[AnyCiphertext]) {
+    let face = user.client.model().program().clone();
+    let slots = user.reveal(&face, reply);
+    let period = CLASSES.next_power_of_two();
+    for (slot, &value) in slots.iter().enumerate() {
+        let expected = match slot % period {
+            class if class < CLASSES => slots[class],
+            _ => 0.0,
+        };
+        assert!((value - expected).abs() < 0.1, "slot {slot}");
+    }
+}
+
+#[test]
+fn faces_of_one_ensemble_are_equal_and_what_differs_is_named() {
+    let mut random = Random::new(91);
+    let images = images(&mut random);
+    let (face, mut programs) = holders(&mut random, &images, 2);
+    for program in &programs {
+        assert_eq!(face::compare(&face, &face_of(program)), Ok(()));
+        assert_eq!(face.digest(), face_of(program).digest());
+    }
+    let alone = compile(&network(&mut random), &options(None), &images)
+        .unwrap()
+        .program;
+    let wider = Options {
+        input_range: Some((-2.0, 2.0)),
+        ..options(None)
+    };
+    let wider = compile(&network(&mut random), &wider, &images)
+        .unwrap()
+        .program;
+    assert!(face::compare(&face, &face_of(&wider)).is_err());
+    assert_eq!(alone.input.gather, face.input.gather);
+    let classes = |names: &str| (CLASSES_NOTE.to_string(), names.to_string());
+    programs[0].notes.push(classes("cat\ndog"));
+    programs[1].notes.push(classes("dog\ncat"));
+    let found = face::compare(&face_of(&programs[0]), &face_of(&programs[1]));
+    let expected = Mismatch::Classes {
+        position: 0,
+        found: Some("dog".into()),
+        expected: Some("cat".into()),
+    };
+    assert_eq!(found, Err(expected));
+}
+
+#[test]
+fn a_network_of_other_images_or_classes_does_not_join() {
+    let mut random = Random::new(92);
+    let images = images(&mut random);
+    let (face, _) = holders(&mut random, &images, 1);
+    let dense = |outputs, inputs, random: &mut Random| {
+        let mut net = GraphBuilder::new("other", [inputs]);
+        net.then(random.dense(outputs, inputs));
+        net.finish().unwrap()
+    };
+    let flat = dense(CLASSES, 81, &mut random);
+    let refused = compile(&flat, &options(Some(&face)), &[]).unwrap_err();
+    assert!(
+        matches!(refused, CompileError::EnsembleShape { what: "input", .. }),
+        "{refused}"
+    );
+    let mut net = GraphBuilder::new("other", [1, 9, 9]);
+    net.then(Op::Flatten).then(random.dense(7, 81));
+    let seven = net.finish().unwrap();
+    let refused = compile(&seven, &options(Some(&face)), &images).unwrap_err();
+    assert!(
+        matches!(refused, CompileError::EnsembleShape { what: "output", .. }),
+        "{refused}"
+    );
+}
