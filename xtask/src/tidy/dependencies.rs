@@ -14,6 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("nn", &[]),
     ("train", &["nn"]),
     ("program", &[]),
+    ("ensemble", &[]),
     ("compiler", &["nn", "program", "fhe"]),
     ("runtime", &["program", "fhe", "polyring"]),
     ("client", &["program", "fhe", "nn"]),
@@ -28,7 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "cli",
         &[
             "polyring", "fhe", "nn", "train", "program", "compiler", "runtime", "client", "wire",
-            "vault", "server",
+            "vault", "server", "ensemble",
         ],
     ),
 ];
@@ -46,7 +47,7 @@ const IMPURE: &[&str] = &[
 ];
 
 /// Crates that take `rng` and `now` as arguments; `source` checks their code by the same list.
-pub(super) const PURE: &[&str] = &["polyring", "fhe", "nn", "compiler", "program"];
+pub(super) const PURE: &[&str] = &["polyring", "fhe", "nn", "compiler", "program", "ensemble"];
 
 pub(super) fn check(tree: &Tree, offences: &mut Vec<Offence>) -> anyhow::Result<()> {
     for file in &tree.files {
