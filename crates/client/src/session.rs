@@ -71,6 +71,15 @@ impl Client {
         })
     }
 
+    /// A client of another model under the same key, to read its replies: what a coordinator makes
+    /// of the replies of several models is one.
+    ///
+    /// # Errors
+    /// [`Error::Fhe`] if the other model has other parameters.
+    pub fn with_model(&self, model: &Model) -> Result<Self, Error> {
+        Self::new(model, Arc::clone(&self.secret))
+    }
+
     /// The model.
     pub fn model(&self) -> &Model {
         &self.model

@@ -124,6 +124,20 @@ pub enum Error {
         rule: RuleKind,
     },
 
+    // Ciphertexts.
+    /// The majority, which compares.
+    #[error("a majority compares predictions, which ciphertexts cannot; decrypt them one by one")]
+    NotOnCiphertexts,
+    /// Replies that are not laid out for combination.
+    #[error("the replies have {what}; compile the holders' programs for an ensemble")]
+    Reply {
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// A combination that is no program: a face of damaged bytes.
+    #[error("the combination is no program: {0}")]
+    Program(#[from] scuro_program::ProgramError),
+
     // Files.
     /// More than a file may have.
     #[error("{found} {what}, at most {limit} are taken")]

@@ -14,14 +14,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("nn", &[]),
     ("train", &["nn"]),
     ("program", &[]),
-    ("ensemble", &[]),
+    ("ensemble", &["program"]),
     ("compiler", &["nn", "program", "fhe"]),
     ("runtime", &["program", "fhe", "polyring"]),
     ("client", &["program", "fhe", "nn"]),
     ("wire", &[]),
     (
         "server",
-        &["program", "fhe", "nn", "runtime", "client", "wire"],
+        &[
+            "program", "fhe", "nn", "runtime", "client", "wire", "ensemble",
+        ],
     ),
     ("vault", &["program", "fhe", "client", "wire"]),
     ("testkit", &["polyring", "fhe", "nn", "program"]),

@@ -3,6 +3,7 @@
 use scuro_client::{Model, gather, scatter};
 use scuro_compiler::ensemble::{Degree, Ensemble};
 use scuro_compiler::{CompileError, Options, compile};
+use scuro_ensemble::{Confidence, Exponents, Rule, SoftVote, Stacking, combination};
 use scuro_fhe::AnyCiphertext;
 use scuro_nn::graph::{Graph, GraphBuilder, Op, Window};
 use scuro_nn::tensor::Tensor;
@@ -31,12 +32,12 @@ fn network(random: &mut Random) -> Graph {
     net.finish().unwrap()
 }
 
-fn options(face: Option<&Program>) -> Options {
+fn options(face: Option<&Program>, degree: Degree) -> Options {
     Options {
         input_range: Some((-1.0, 1.0)),
         flooding: Some(FLOODING),
         ensemble: Some(Ensemble {
-            degree: Degree::Linear,
+            degree,
             face: face.cloned().map(Box::new),
         }),
         ..Options::default()
@@ -49,11 +50,16 @@ fn face_of(program: &Program) -> Program {
 }
 
 /// Programs of `count` networks with other weights each, for one face.
-fn holders(random: &mut Random, images: &[Tensor], count: usize) -> (Program, Vec<Program>) {
+fn holders(
+    random: &mut Random,
+    images: &[Tensor],
+    count: usize,
+    degree: Degree,
+) -> (Program, Vec<Program>) {
     let mut programs: Vec<Program> = Vec::new();
     for _ in 0..count {
         let common = programs.first().map(face_of);
-        let options = options(common.as_ref());
+        let options = options(common.as_ref(), degree);
         programs.push(compile(&network(random), &options, images).unwrap().program);
     }
     (face_of(&programs[0]), programs)
@@ -67,7 +73,7 @@ fn images(random: &mut Random) -> Vec<Tensor> {
 fn one_query_and_one_key_set_serve_programs_of_different_weights_and_replies_add_up() {
     let mut random = Random::new(90);
     let images = images(&mut random);
-    let (face, programs) = holders(&mut random, &images, 3);
+    let (face, programs) = holders(&mut random, &images, 3, Degree::Linear);
     // The user has the face alone.
     let mut user = Deployment::new(&face);
     let mut worst: f64 = 0.0;
@@ -95,6 +101,79 @@ fn one_query_and_one_key_set_serve_programs_of_different_weights_and_replies_add
     assert!(worst < 0.05, "{worst}");
 }
 
+/// Rules that replies of a degree have room for.
+fn rules(degree: Degree, holders: usize) -> Vec<Rule> {
+    let small = |i: usize| (i * 37 % 19) as f64 / 8.0 - 1.0;
+    let row = |class: usize| {
+        (0..holders * CLASSES)
+            .map(|i| small(i + 5 * class))
+            .collect()
+    };
+    let weights: Vec<Vec<f64>> = (0..CLASSES).map(row).collect();
+    let bias = (0..CLASSES).map(small).collect();
+    let stacking = Stacking::new(weights, bias, vec![0.0; holders * CLASSES]).unwrap();
+    let integers: Vec<u8> = (0..holders).map(|holder| 5 + 50 * holder as u8).collect();
+    let mut rules = vec![
+        Rule::Mean,
+        Rule::Weighted(scuro_ensemble::Weights::new(integers.clone()).unwrap()),
+        Rule::LogOpinion(Exponents::new(integers, 0.125).unwrap()),
+        Rule::Stacking(stacking),
+    ];
+    if degree != Degree::Linear {
+        rules.push(Rule::SoftVote(SoftVote::new(4.0, 0.5, 1.0, 0.125).unwrap()));
+    }
+    if degree == Degree::Cube {
+        rules.push(Rule::Confidence(Confidence::new(4.0).unwrap()));
+    }
+    rules
+}
+
+#[test]
+fn combinations_of_encrypted_replies_are_those_of_the_scores() {
+    let mut random = Random::new(93);
+    let images = images(&mut random);
+    let (face, programs) = holders(&mut random, &images, 2, Degree::Cube);
+    let mut user = Deployment::new(&face);
+    let query = user.encrypt(&images[0]);
+    let mut replies = Vec::new();
+    for program in &programs {
+        let model = Model::new(program.clone()).unwrap();
+        let prepared = Prepared::new(model.program(), model.scheme().clone()).unwrap();
+        replies.extend(
+            prepared
+                .evaluate(&user.keys, &query, 1, &mut |_| {})
+                .unwrap(),
+        );
+    }
+    let scores: Vec<Vec<f64>> = replies
+        .iter()
+        .map(|r| user.decrypt(vec![r.clone()]))
+        .collect();
+    for rule in rules(Degree::Cube, programs.len()) {
+        let program = combination::program(&face, &rule, programs.len()).unwrap();
+        let model = Model::new(program).unwrap();
+        let prepared = Prepared::new(model.program(), model.scheme().clone()).unwrap();
+        let reply = prepared
+            .evaluate(&user.keys, &replies, 1, &mut |_| {})
+            .unwrap();
+        let client = user.client.with_model(&model).unwrap();
+        let reply = model.reply(1, &[reply]).unwrap();
+        let found = client.decrypt(&reply).unwrap().remove(0).scores;
+        let expected = rule.combine(&scores).unwrap();
+        let largest = expected
+            .iter()
+            .fold(1.0f64, |max, score| max.max(score.abs()));
+        for (a, b) in found.iter().zip(&expected) {
+            // Of integer weights and twelve bits of a meta-model.
+            assert!(
+                (a - b).abs() < 2e-2 * largest,
+                "{}: {a} for {b}",
+                rule.kind()
+            );
+        }
+    }
+}
+
 /// Every slot of a reply is an output or zero, whatever the program.
 fn check_slots(user: &Deployment, reply: &[AnyCiphertext]) {
     let face = user.client.model().program().clone();
@@ -113,17 +192,21 @@ fn check_slots(user: &Deployment, reply: &[AnyCiphertext]) {
 fn faces_of_one_ensemble_are_equal_and_what_differs_is_named() {
     let mut random = Random::new(91);
     let images = images(&mut random);
-    let (face, mut programs) = holders(&mut random, &images, 2);
+    let (face, mut programs) = holders(&mut random, &images, 2, Degree::Linear);
     for program in &programs {
         assert_eq!(face::compare(&face, &face_of(program)), Ok(()));
         assert_eq!(face.digest(), face_of(program).digest());
     }
-    let alone = compile(&network(&mut random), &options(None), &images)
-        .unwrap()
-        .program;
+    let alone = compile(
+        &network(&mut random),
+        &options(None, Degree::Linear),
+        &images,
+    )
+    .unwrap()
+    .program;
     let wider = Options {
         input_range: Some((-2.0, 2.0)),
-        ..options(None)
+        ..options(None, Degree::Linear)
     };
     let wider = compile(&network(&mut random), &wider, &images)
         .unwrap()
@@ -146,14 +229,14 @@ fn faces_of_one_ensemble_are_equal_and_what_differs_is_named() {
 fn a_network_of_other_images_or_classes_does_not_join() {
     let mut random = Random::new(92);
     let images = images(&mut random);
-    let (face, _) = holders(&mut random, &images, 1);
+    let (face, _) = holders(&mut random, &images, 1, Degree::Linear);
     let dense = |outputs, inputs, random: &mut Random| {
         let mut net = GraphBuilder::new("other", [inputs]);
         net.then(random.dense(outputs, inputs));
         net.finish().unwrap()
     };
     let flat = dense(CLASSES, 81, &mut random);
-    let refused = compile(&flat, &options(Some(&face)), &[]).unwrap_err();
+    let refused = compile(&flat, &options(Some(&face), Degree::Linear), &[]).unwrap_err();
     assert!(
         matches!(refused, CompileError::EnsembleShape { what: "input", .. }),
         "{refused}"
@@ -161,7 +244,7 @@ fn a_network_of_other_images_or_classes_does_not_join() {
     let mut net = GraphBuilder::new("other", [1, 9, 9]);
     net.then(Op::Flatten).then(random.dense(7, 81));
     let seven = net.finish().unwrap();
-    let refused = compile(&seven, &options(Some(&face)), &images).unwrap_err();
+    let refused = compile(&seven, &options(Some(&face), Degree::Linear), &images).unwrap_err();
     assert!(
         matches!(refused, CompileError::EnsembleShape { what: "output", .. }),
         "{refused}"

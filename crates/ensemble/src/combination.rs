@@ -1,0 +1,375 @@
+//! Rules as programs on the holders' replies.
+//!
+//! A combination is a program like any other: its query are the replies of the holders that
+//! answered, one ciphertext each, and it runs in clear, simulated or on ciphertexts. It reads the
+//! replies as a [face](scuro_program::Program::face) lays them out: the scores in order, again and
+//! again every `period` slots, with zeros between, `period` the next power of two. Its own reply
+//! lies the same way.
+//!
+//! ```text
+//! rule         ciphertext products   rotations     scale of the result, replies at 2^s
+//! mean         -                     -             2^s
+//! weighted     -                     -             2^s
+//! log-opinion  -                     -             2^s
+//! stacking     -                     period - 1    2^(s + 12)
+//! soft-vote    1 a holder            -             2^2s
+//! confidence   2 a holder            -             2^3s
+//! ```
+//!
+//! Products are summed before they are relinearised where nothing multiplies them any more.
+
+use scuro_program::{
+    Diagonal, Estimate, GaloisStep, Gather, InputSpec, KeyManifest, Linear, NO_ELEMENT, Operation,
+    OutputSpec, Packing, Program, ScalarLinear, SlotVector, Step, ValueId, Weights,
+};
+
+use crate::confidence::Confidence;
+use crate::error::{Error, Result};
+use crate::rule::Rule;
+use crate::soft_vote::SoftVote;
+use crate::stacking::Stacking;
+
+/// Bits of the meta-model's weights below the point.
+const FACTOR_BITS: f64 = 12.0;
+/// Bits left free above the largest sum.
+const HEADROOM_BITS: f64 = 2.0;
+/// Name of every combination.
+const NAME: &str = "combination";
+
+/// The program that combines the replies of `holders` holders; `rule` is
+/// [restricted](Rule::restricted) to them, and `face` is theirs.
+///
+/// # Errors
+/// [`Error::NotOnCiphertexts`] for the majority; [`Error::Holders`] for a rule of another number
+/// of holders; [`Error::Classes`]; [`Error::Reply`] for a face whose reply is laid out otherwise or
+/// has no room for the rule; [`Error::Program`].
+pub fn program(face: &Program, rule: &Rule, holders: usize) -> Result<Program> {
+    let mut builder = Builder::new(face, holders)?;
+    builder.check(rule)?;
+    let unit = face.output.factor;
+    let factor = match rule {
+        Rule::Mean => builder.sum(&vec![1; holders], unit / holders as f64),
+        Rule::Weighted(weights) => builder.sum(weights.values(), unit / weights.divisor()),
+        Rule::LogOpinion(exponents) => builder.sum(exponents.multiples(), unit * exponents.unit()),
+        Rule::Stacking(stacking) => builder.stacking(stacking),
+        Rule::SoftVote(vote) => builder.soft_vote(vote),
+        Rule::Confidence(confidence) => builder.confidence(confidence),
+        Rule::Majority => return Err(Error::NotOnCiphertexts),
+    };
+    builder.finish(factor)
+}
+
+struct Builder<'a> {
+    face: &'a Program,
+    holders: usize,
+    classes: usize,
+    level: u32,
+    /// Base-two logarithm of the scale of a reply.
+    scale: f64,
+    /// What the scores of a reply stay below.
+    largest: f64,
+    steps: Vec<Step>,
+    /// Scale and bound of each value, the query first.
+    values: Vec<(f64, f64)>,
+}
+
+impl<'a> Builder<'a> {
+    fn new(face: &'a Program, holders: usize) -> Result<Self> {
+        let last = face.steps.last().ok_or(Error::Reply { what: "no steps" })?;
+        let classes = face.output.elements();
+        let in_order = face.output.addresses.iter().enumerate();
+        let laid_out = |(at, address): (usize, &scuro_program::SlotAddress)| {
+            address.ciphertext == 0 && address.slot as usize == at
+        };
+        if classes == 0 || !in_order.into_iter().all(laid_out) {
+            return Err(Error::Reply {
+                what: "another layout",
+            });
+        }
+        let (scale, largest) = (last.estimate.scale_log2, last.estimate.max_abs);
+        Ok(Self {
+            face,
+            holders,
+            classes,
+            level: last.estimate.level,
+            scale,
+            largest,
+            steps: Vec::new(),
+            values: vec![(scale, largest)],
+        })
+    }
+
+    fn check(&self, rule: &Rule) -> Result<()> {
+        match rule.holders() {
+            _ if self.holders == 0 => Err(Error::NoPredictions),
+            Some(expected) if expected != self.holders => Err(Error::Holders {
+                expected,
+                found: self.holders,
+            }),
+            _ => match rule {
+                Rule::Stacking(stacking) if stacking.classes() != self.classes => {
+                    Err(Error::Classes {
+                        holder: 0,
+                        expected: stacking.classes(),
+                        found: self.classes,
+                    })
+                }
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// Adds a step whose result has a scale and a bound; its value.
+    fn push(&mut self, inputs: &[u32], operation: Operation, scale: f64, largest: f64) -> u32 {
+        self.steps.push(Step {
+            layer: NAME.into(),
+            inputs: inputs.iter().map(|&id| ValueId(id)).collect(),
+            operation,
+            estimate: Estimate {
+                level: self.level,
+                scale_log2: scale,
+                max_abs: largest,
+                ..Estimate::default()
+            },
+        });
+        self.values.push((scale, largest));
+        self.steps.len() as u32
+    }
+
+    /// The weighted sum of the ciphertexts of a value.
+    fn sum_of(&mut self, value: u32, weights: &[u8]) -> u32 {
+        let (scale, largest) = self.values[value as usize];
+        let count = weights.len() as u32;
+        let matrix = ScalarLinear {
+            columns: count,
+            row_starts: vec![0, count],
+            column: (0..count).collect(),
+            weight: weights.iter().map(|&weight| i32::from(weight)).collect(),
+            weight_scale_log2: 0.0,
+        };
+        let total: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
+        self.push(
+            &[value],
+            Operation::ScalarLinear(matrix),
+            scale,
+            total * largest,
+        )
+    }
+
+    fn sum(&mut self, weights: &[u8], factor: f64) -> f64 {
+        self.sum_of(0, weights);
+        factor
+    }
+
+    /// One map of all replies: the weight of score `i` of holder `h` for score `c` on the diagonal
+    /// `i - c`.
+    fn stacking(&mut self, model: &Stacking) -> f64 {
+        let period = self.classes.next_power_of_two();
+        let mut diagonals = Vec::new();
+        for giant in 0..period {
+            for holder in 0..self.holders {
+                let weight = |class: usize| {
+                    let read = (class + giant) % period;
+                    let column = holder * self.classes + read;
+                    if read < self.classes {
+                        model.weights()[class][column]
+                    } else {
+                        0.0
+                    }
+                };
+                let values = self.everywhere(weight);
+                if !values.is_zero() {
+                    diagonals.push(Diagonal {
+                        output: 0,
+                        operand: 0,
+                        ciphertext: holder as u32,
+                        giant: giant as u32,
+                        baby: 0,
+                        values,
+                    });
+                }
+            }
+        }
+        let row = |row: &Vec<f64>| row.iter().map(|weight| weight.abs()).sum::<f64>();
+        let gain = model.weights().iter().map(row).fold(0.0, f64::max);
+        let operation = Operation::Linear(Linear {
+            outputs: 1,
+            weight_scale_log2: FACTOR_BITS,
+            diagonals,
+        });
+        let value = self.push(
+            &[0],
+            operation,
+            self.scale + FACTOR_BITS,
+            gain * self.largest,
+        );
+        let unit = self.face.output.factor;
+        self.constant(value, |class| model.bias()[class] / unit);
+        unit
+    }
+
+    fn soft_vote(&mut self, vote: &SoftVote) -> f64 {
+        let (bound, shift) = (vote.bound() / self.face.output.factor, vote.shift());
+        let shifted = self.constant(0, |_| shift * bound);
+        let (scale, largest) = self.values[shifted as usize];
+        let square = self.push(
+            &[shifted],
+            Operation::Square,
+            2.0 * scale,
+            largest * largest,
+        );
+        let sum = self.sum_of(square, &vec![1; self.holders]);
+        let votes = self.relinearize(sum);
+        let factor = vote.factor() / (bound * bound);
+        let offset = self.holders as f64 * vote.offset() / factor;
+        self.constant(votes, |_| offset);
+        factor
+    }
+
+    fn confidence(&mut self, confidence: &Confidence) -> f64 {
+        let bound = confidence.bound() / self.face.output.factor;
+        let (scale, largest) = self.values[0];
+        let square = self.push(&[0], Operation::Square, 2.0 * scale, largest * largest);
+        let square = self.relinearize(square);
+        let ratio = Confidence::LINEAR / Confidence::CUBIC;
+        let inner = self.constant(square, |_| ratio * bound * bound);
+        let (inner_scale, inner_largest) = self.values[inner as usize];
+        let product = self.push(
+            &[inner, 0],
+            Operation::Multiply,
+            inner_scale + scale,
+            inner_largest * largest,
+        );
+        let sum = self.sum_of(product, &vec![1; self.holders]);
+        self.relinearize(sum);
+        Confidence::CUBIC / bound.powi(3)
+    }
+
+    fn relinearize(&mut self, value: u32) -> u32 {
+        let (scale, largest) = self.values[value as usize];
+        self.push(&[value], Operation::Relinearize, scale, largest)
+    }
+
+    /// Adds a number to each score, in every ciphertext of a value.
+    fn constant(&mut self, value: u32, of: impl Fn(usize) -> f64) -> u32 {
+        let (scale, largest) = self.values[value as usize];
+        let most = (0..self.classes)
+            .map(|class| of(class).abs())
+            .fold(0.0, f64::max);
+        let count = self.ciphertexts(value);
+        let values = vec![self.everywhere(of); count];
+        self.push(
+            &[value],
+            Operation::AddConstant { values },
+            scale,
+            largest + most,
+        )
+    }
+
+    /// Ciphertexts of a value: sums and maps leave one.
+    fn ciphertexts(&self, value: u32) -> usize {
+        let before = &self.steps[..value as usize];
+        let joins = |step: &Step| {
+            matches!(
+                step.operation,
+                Operation::ScalarLinear(_) | Operation::Linear(_)
+            )
+        };
+        if before.iter().any(joins) {
+            1
+        } else {
+            self.holders
+        }
+    }
+
+    /// A number for each score, wherever it lies.
+    fn everywhere(&self, of: impl Fn(usize) -> f64) -> SlotVector {
+        let period = self.classes.next_power_of_two();
+        let value = |slot: usize| match slot % period {
+            class if class < self.classes => of(class) as f32,
+            _ => 0.0,
+        };
+        let dense: Vec<f32> = (0..self.face.slots()).map(value).collect();
+        SlotVector::from_dense(&dense)
+    }
+
+    fn finish(mut self, factor: f64) -> Result<Program> {
+        self.lower();
+        let program = Program {
+            name: NAME.into(),
+            model_digest: [0; 32],
+            notes: self.face.notes.clone(),
+            parameters: self.face.parameters.clone(),
+            packing: Packing::SingleImage,
+            weights: Weights::Plain,
+            input: self.query(),
+            result: ValueId(self.steps.len() as u32),
+            keys: self.keys(),
+            output: OutputSpec {
+                factor,
+                ..self.face.output.clone()
+            },
+            steps: self.steps,
+        };
+        program.validate()?;
+        Ok(program)
+    }
+
+    /// Leaves out the primes that the result does not need: they would only be sent.
+    fn lower(&mut self) {
+        let last = self.values.len() - 1;
+        let (scale, largest) = self.values[last];
+        let needed = scale + largest.max(1.0).log2() + HEADROOM_BITS;
+        let fits = |level: &u32| f64::from(self.face.parameters.log_q(*level)) >= needed;
+        let level = (0..self.level).find(fits).unwrap_or(self.level);
+        if level < self.level {
+            self.level = level;
+            self.push(&[last as u32], Operation::ModDrop { level }, scale, largest);
+        }
+    }
+
+    /// The replies side by side, as if the scores of all holders were one image.
+    fn query(&self) -> InputSpec {
+        let (classes, slots) = (self.classes, self.face.slots());
+        let period = classes.next_power_of_two();
+        let map = |holder: usize| {
+            let element = |slot: usize| match slot % period {
+                class if class < classes => (holder * classes + class) as u32,
+                _ => NO_ELEMENT,
+            };
+            (0..slots).map(element).collect()
+        };
+        InputSpec {
+            shape: vec![self.holders as u32, classes as u32],
+            examples: 1,
+            gather: Gather::Slots((0..self.holders).map(map).collect()),
+            level: self.face.steps.last().map_or(0, |step| step.estimate.level),
+            scale_log2: self.scale,
+            minimum: f32::MIN,
+            maximum: f32::MAX,
+        }
+    }
+
+    /// The keys that the steps use.
+    fn keys(&self) -> KeyManifest {
+        let mut keys = KeyManifest::default();
+        for step in &self.steps {
+            match &step.operation {
+                Operation::Relinearize => {
+                    let level = step.estimate.level;
+                    keys.relinearize = keys.relinearize.max(Some(level));
+                }
+                Operation::Linear(linear) => {
+                    let level = step.estimate.level;
+                    let mut giants: Vec<u32> = linear.diagonals.iter().map(|d| d.giant).collect();
+                    giants.retain(|&giant| giant > 0);
+                    giants.dedup();
+                    let key = |step| GaloisStep { step, level };
+                    keys.galois = giants.into_iter().map(key).collect();
+                }
+                _ => {}
+            }
+        }
+        keys
+    }
+}

@@ -1,0 +1,170 @@
+//! Combinations in clear give what their rules say, for any number of holders.
+
+use proptest::prelude::*;
+use scuro_ensemble::{
+    Confidence, Error, Exponents, Rule, SoftVote, Stacking, Weights, combination,
+};
+use scuro_program::{
+    Estimate, Gather, InputSpec, KeyManifest, NO_ELEMENT, Operation, OutputSpec, Packing,
+    ParameterPlan, PostOperation, Program, Ring, Scheme, SecurityTable, SlotAddress, SlotVector,
+    Step, ValueId, interpret_all,
+};
+
+const CLASSES: usize = 3;
+const LOG_N: u32 = 11;
+/// Level of the replies of the face: one below the top.
+const LEVEL: u32 = 1;
+
+/// A face whose replies hold three scores in every four slots.
+fn face() -> Program {
+    let estimate = Estimate {
+        level: LEVEL,
+        scale_log2: 20.0,
+        max_abs: 16.0,
+        ..Estimate::default()
+    };
+    let step = |input, operation, level| Step {
+        layer: "face".into(),
+        inputs: vec![ValueId(input)],
+        operation,
+        estimate: Estimate { level, ..estimate },
+    };
+    let address = |slot| SlotAddress {
+        ciphertext: 0,
+        slot,
+    };
+    let values = vec![SlotVector::default()];
+    Program {
+        name: "face".into(),
+        model_digest: [0; 32],
+        notes: Vec::new(),
+        parameters: ParameterPlan {
+            scheme: Scheme::Ckks,
+            ring: Ring::ConjugateInvariant,
+            log_n: LOG_N,
+            q_bits: vec![30, 35, 40],
+            p_bits: vec![40],
+            security_bits: 128,
+            table: SecurityTable::Guideline2024,
+        },
+        packing: Packing::SingleImage,
+        weights: scuro_program::Weights::Plain,
+        input: InputSpec {
+            shape: vec![2],
+            examples: 1,
+            gather: Gather::Slots(vec![(0..1 << LOG_N).map(|slot| slot % 2).collect()]),
+            level: 2,
+            scale_log2: 20.0,
+            minimum: 0.0,
+            maximum: 1.0,
+        },
+        steps: vec![
+            step(0, Operation::AddConstant { values }, 2),
+            step(1, Operation::ModDrop { level: LEVEL }, LEVEL),
+        ],
+        result: ValueId(2),
+        output: OutputSpec {
+            shape: vec![CLASSES as u32],
+            addresses: (0..CLASSES as u32).map(address).collect(),
+            factor: 0.5,
+            post: PostOperation::None,
+        },
+        keys: KeyManifest::default(),
+    }
+}
+
+/// Scores of `holders` holders by a combination's steps in clear; they lie as replies do.
+fn combined(program: &Program, predictions: &[Vec<f64>]) -> Vec<f64> {
+    let Gather::Slots(maps) = &program.input.gather else {
+        panic!("single images");
+    };
+    let flat = predictions.concat();
+    let slot = |&element: &u32| match element {
+        NO_ELEMENT => 0.0,
+        element => flat[element as usize],
+    };
+    let query = maps
+        .iter()
+        .map(|map| map.iter().map(slot).collect())
+        .collect();
+    let result = interpret_all(&program.steps, query).pop().expect("a value");
+    let [slots] = &result[..] else {
+        panic!("one ciphertext");
+    };
+    // Every period says the same, so that nothing else is told.
+    for (at, value) in slots.iter().enumerate() {
+        assert!(
+            (value - slots[at % 4]).abs() <= 1e-9 * value.abs().max(1.0),
+            "slot {at}"
+        );
+    }
+    let read = |a: &SlotAddress| slots[a.slot as usize] * program.output.factor;
+    program.output.addresses.iter().map(read).collect()
+}
+
+/// Every rule that ciphertexts can compute, for so many holders.
+fn rules(holders: usize) -> Vec<Rule> {
+    let small = |i: usize| (i * 37 % 19) as f64 / 8.0 - 1.0;
+    let row = |class: usize| {
+        (0..holders * CLASSES)
+            .map(|i| small(i + 5 * class))
+            .collect()
+    };
+    let weights: Vec<Vec<f64>> = (0..CLASSES).map(row).collect();
+    let stacking = Stacking::new(weights, vec![0.5, -0.25, 0.0], vec![0.0; holders * CLASSES]);
+    let integers: Vec<u8> = (0..holders).map(|holder| 1 + 50 * holder as u8).collect();
+    vec![
+        Rule::Mean,
+        Rule::Weighted(Weights::new(integers.clone()).expect("weights")),
+        Rule::LogOpinion(Exponents::new(integers, 0.125).expect("exponents")),
+        Rule::Stacking(stacking.expect("a model")),
+        Rule::SoftVote(SoftVote::new(16.0, 0.5, 1.0, 0.125).expect("a vote")),
+        Rule::Confidence(Confidence::new(16.0).expect("a bound")),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn a_combination_in_clear_is_its_rule(
+        scores in proptest::collection::vec(
+            proptest::collection::vec(-16.0f64..16.0, CLASSES), 1..5),
+    ) {
+        let face = face();
+        for rule in rules(scores.len()) {
+            let program = combination::program(&face, &rule, scores.len()).expect("a program");
+            // Replies hold scores in units of the face.
+            let unit = |scores: &Vec<f64>| scores.iter().map(|s| s / face.output.factor).collect();
+            let replies: Vec<Vec<f64>> = scores.iter().map(unit).collect();
+            let expected = rule.combine(&scores).expect("combined");
+            for (found, expected) in combined(&program, &replies).iter().zip(&expected) {
+                prop_assert!((found - expected).abs() < 1e-5 * expected.abs().max(1.0));
+            }
+            prop_assert_eq!(program.input.level, LEVEL);
+            prop_assert_eq!(scores.len(), program.input.ciphertexts());
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_computed_is_an_error_that_says_why() {
+    let found = combination::program(&face(), &Rule::Majority, 2);
+    assert!(matches!(found, Err(Error::NotOnCiphertexts)));
+    let found = combination::program(&face(), &rules(3)[3], 2);
+    assert!(matches!(
+        found,
+        Err(Error::Holders {
+            expected: 3,
+            found: 2
+        })
+    ));
+    assert!(matches!(
+        combination::program(&face(), &Rule::Mean, 0),
+        Err(Error::NoPredictions)
+    ));
+    let mut elsewhere = face();
+    elsewhere.output.addresses.swap(0, 1);
+    let found = combination::program(&elsewhere, &Rule::Mean, 2);
+    assert!(matches!(found, Err(Error::Reply { .. })));
+}
