@@ -18,8 +18,8 @@
 //! holder was trained on, and travel as [`Rules`].
 //!
 //! Layers, lower ones first: `numeric`; a file for the parameters of each rule; [`Rule`];
-//! [`Rules`], the file; [`combination`], rules as programs on ciphertexts. Nothing here reads a clock, a file or a random generator: equal
-//! predictions give equal rules.
+//! [`Rules`], the file; [`combination`], rules as programs on ciphertexts. Nothing here reads a
+//! clock, a file or a random generator: equal predictions give equal rules.
 
 pub mod combination;
 mod confidence;
