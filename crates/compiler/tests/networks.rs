@@ -475,6 +475,33 @@ fn plain_bits(program: &Program) -> u32 {
     }
 }
 
+/// Three dense layers with squares between them, whose exact numbers take a large plaintext prime.
+fn twice_squared(arithmetic: Arithmetic, weights: Weights) -> Result<Program, CompileError> {
+    let mut random = Random::new(14);
+    let mut net = GraphBuilder::new("deep", [40]);
+    net.then(dense(&mut random, 20, 40)).then(Op::Square);
+    net.then(dense(&mut random, 20, 20)).then(Op::Square);
+    net.then(dense(&mut random, 5, 20));
+    let images: Vec<_> = (0..8).map(|_| random.image(&[40])).collect();
+    let options = Options {
+        arithmetic,
+        weights,
+        ..Options::default()
+    };
+    let compiled = compile(&net.finish().unwrap(), &options, &images)?;
+    Ok(compiled.program)
+}
+
+#[test]
+fn primes_that_are_divided_out_may_be_smaller_than_the_plaintext_prime() {
+    let program = twice_squared(Arithmetic::Exact, Weights::Plain).unwrap();
+    let (plain, sizes) = (plain_bits(&program), &program.parameters.q_bits);
+    assert!(plain > 34, "a large one: {plain}");
+    assert!(sizes[0] > plain, "the last one holds the messages");
+    assert!(sizes.iter().any(|&bits| bits < plain), "{sizes:?}");
+    assert_eq!(program.parameters.log_n, 14);
+}
+
 #[test]
 fn exact_programs_keep_as_many_answers_as_are_asked_for() {
     let mut random = Random::new(13);

@@ -12,7 +12,9 @@ use scuro_fhe::noise::{Noise, NoiseModel};
 use scuro_program::{EXACT_WEIGHT_BITS_LEFT_OUT, Operation, Step, Weights};
 
 use super::{NO_SUMS, Scales};
-use crate::levels::{Chain, LIMBS_MAX, LevelPlan, PRIME_BITS_MAX, flooded, micros, pattern};
+use crate::levels::{
+    Chain, LIMBS_MAX, LevelPlan, PRIME_BITS_MAX, flooded, is_weighted, micros, pattern,
+};
 use crate::primes::PrimeSet;
 
 /// Deviations of a coefficient of the noise that fit the modulus: a sum of many terms passes them
@@ -20,8 +22,8 @@ use crate::primes::PrimeSet;
 const DEVIATIONS: f64 = 12.0;
 /// Root mean square of the square of a normal variable of deviation 1.
 const SQUARE_STD: f64 = 1.732_050_807_568_877_2;
-/// Smallest ciphertext prime.
-const PRIME_BITS_MIN: u32 = 30;
+/// Smallest ciphertext prime; the lowest one is also larger than the plaintext prime.
+const PRIME_BITS_MIN: u32 = 28;
 /// Sizes of a single special prime, and of several of each number, that are tried.
 const SPECIAL_BITS: std::ops::RangeInclusive<u32> = 38..=50;
 const SPECIALS: [(u32, usize); 4] = [(44, 2), (50, 2), (50, 3), (50, 4)];
@@ -29,6 +31,9 @@ const SPECIALS: [(u32, usize); 4] = [(44, 2), (50, 2), (50, 3), (50, 4)];
 const DIGITS_MIN: usize = 2;
 /// How far above what a division adds it leaves the noise, in bits.
 const SLACKS: [f64; 7] = [-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0];
+/// How much farther it does so where weights multiplied: a prime more would take away little, and
+/// the next square has room for twice that.
+const WEIGHTED_SLACKS: [f64; 5] = [0.0, 6.0, 9.0, 12.0, 16.0];
 /// Sizes from which on primes are divided out; the fewer there are, the faster.
 const WORTHWHILE_BITS: [f64; 3] = [30.0, 40.0, 50.0];
 /// Turns after which sizes have settled.
@@ -46,11 +51,11 @@ pub(super) fn fastest(
 ) -> Option<LevelPlan> {
     let single = SPECIAL_BITS.map(|bits| (bits, 1));
     let ways = single.chain(SPECIALS).flat_map(|special| {
-        let slacks = SLACKS.iter();
-        slacks.flat_map(move |&slack| WORTHWHILE_BITS.map(|bits| (special, slack, bits)))
+        let rules = Rule::all();
+        rules.into_iter().map(move |rule| (special, rule))
     });
-    let plans = ways.filter_map(|(special, slack, worthwhile)| {
-        let (modulus, schedule) = Modulus::settled(chain, plain_bits, special, slack, worthwhile)?;
+    let plans = ways.filter_map(|(special, rule)| {
+        let (modulus, schedule) = Modulus::settled(chain, plain_bits, special, rule)?;
         Some(modulus.plan(scales, schedule))
     });
     plans.filter(|plan| plan.micros < limit).min_by(|a, b| {
@@ -63,6 +68,45 @@ pub(super) fn fastest(
 /// Bits of the ciphertext modulus.
 pub(super) fn bits(plan: &LevelPlan) -> f64 {
     plan.primes.iter().sum()
+}
+
+/// When primes are divided out, and what is left then.
+#[derive(Debug, Clone, Copy)]
+struct Rule {
+    slack: f64,
+    weighted_slack: f64,
+    worthwhile: f64,
+}
+
+impl Rule {
+    fn all() -> Vec<Rule> {
+        let mut rules = Vec::new();
+        for slack in SLACKS {
+            for weighted_slack in WEIGHTED_SLACKS {
+                rules.extend(WORTHWHILE_BITS.map(|worthwhile| Rule {
+                    slack,
+                    weighted_slack,
+                    worthwhile,
+                }));
+            }
+        }
+        rules
+    }
+
+    /// Sizes of the primes to divide out after a step whose noise is `excess` bits above what a
+    /// division adds.
+    fn division(self, operation: &Operation, excess: f64) -> Vec<u32> {
+        let weighted = if is_weighted(operation) {
+            self.weighted_slack
+        } else {
+            0.0
+        };
+        let excess = excess - self.slack - weighted;
+        match pattern::may_drop(operation) && excess >= self.worthwhile {
+            true => parts(excess.round()),
+            false => Vec::new(),
+        }
+    }
 }
 
 /// A value on the way.
@@ -107,13 +151,12 @@ impl<'a> Modulus<'a> {
         chain: &'a Chain<'a>,
         plain_bits: u32,
         special: (u32, usize),
-        slack: f64,
-        worthwhile: f64,
+        rule: Rule,
     ) -> Option<(Self, Schedule)> {
         let mut modulus = Self::new(chain, plain_bits, GUESS.to_vec(), special)?;
         for turn in 0..TURNS {
             let spare = turn.saturating_sub(1) as f64;
-            let (sizes, drops) = modulus.wanted(slack, worthwhile, spare)?;
+            let (sizes, drops) = modulus.wanted(rule, spare)?;
             if !modulus.allows(&sizes) {
                 return None;
             }
@@ -187,18 +230,15 @@ impl<'a> Modulus<'a> {
         }
     }
 
-    /// Sizes of primes that bring the noise down after every product for which one of `worthwhile`
-    /// bits is needed, in the order in which they are divided out, with `spare` bits more at the
-    /// end; and their number after each step.
-    fn wanted(&self, slack: f64, worthwhile: f64, spare: f64) -> Option<(Vec<u32>, Vec<u32>)> {
+    /// Sizes of primes that bring the noise down by a rule, in the order in which they are divided
+    /// out, with `spare` bits more at the end; and their number after each step.
+    fn wanted(&self, rule: Rule, spare: f64) -> Option<(Vec<u32>, Vec<u32>)> {
         let floor = self.model.rescale();
         let mut sizes: Vec<u32> = Vec::new();
         let (drops, result) = self.walk(|index, mut value| {
-            let excess = self.ratio_bits(value.noise, floor) - slack;
-            if !pattern::may_drop(&self.chain.steps[index].operation) || excess < worthwhile {
-                return Some(value);
-            }
-            for bits in self.parts(excess.round()) {
+            let operation = &self.chain.steps[index].operation;
+            let excess = self.ratio_bits(value.noise, floor);
+            for bits in rule.division(operation, excess) {
                 let at = value.dropped as usize;
                 sizes.resize(sizes.len().max(at + 1), 0);
                 sizes[at] = sizes[at].max(bits);
@@ -208,17 +248,22 @@ impl<'a> Modulus<'a> {
         })?;
         sizes.truncate(result.dropped as usize);
         let flooded = self.flooded_bits(flooded::ROUNDING * result.noise.bound);
-        sizes.extend(self.parts((self.needed(result).max(flooded) + spare).ceil()));
+        sizes.extend(self.staying((self.needed(result).max(flooded) + spare).ceil()));
         Some((sizes, drops))
     }
 
-    /// Sizes of primes of `bits` together.
-    fn parts(&self, bits: f64) -> Vec<u32> {
+    /// Sizes of the primes that stay, of `bits` together; the last one holds messages alone.
+    fn staying(&self, bits: f64) -> Vec<u32> {
         let smallest = PRIME_BITS_MIN.max(self.plain_bits + 1);
-        let total = (bits as u32).max(smallest);
-        let count = total.div_ceil(PRIME_BITS_MAX);
-        let part = |i: u32| ((total + i) / count).max(smallest);
-        (0..count).map(part).collect()
+        let average = bits / (bits / f64::from(PRIME_BITS_MAX)).ceil();
+        let lowest = (average.ceil() as u32).max(smallest);
+        let rest = bits.ceil() - f64::from(lowest);
+        let mut sizes = match rest > 0.0 {
+            true => parts(rest),
+            false => Vec::new(),
+        };
+        sizes.push(lowest);
+        sizes
     }
 
     /// The drops with what they leave, if all values fit.
@@ -383,6 +428,14 @@ impl<'a> Modulus<'a> {
     fn modulus(&self, dropped: u32) -> f64 {
         self.log_q[self.level(dropped)]
     }
+}
+
+/// Sizes of primes of `bits` together.
+fn parts(bits: f64) -> Vec<u32> {
+    let total = (bits as u32).max(PRIME_BITS_MIN);
+    let count = total.div_ceil(PRIME_BITS_MAX);
+    let part = |i: u32| ((total + i) / count).max(PRIME_BITS_MIN);
+    (0..count).map(part).collect()
 }
 
 /// Slots that a fold sums.
