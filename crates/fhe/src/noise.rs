@@ -126,6 +126,11 @@ impl NoiseModel {
         }
     }
 
+    /// Ciphertext primes, lowest level first.
+    pub(crate) fn primes(&self) -> &[f64] {
+        &self.primes
+    }
+
     /// N.
     pub(crate) fn degree(&self) -> usize {
         self.degree

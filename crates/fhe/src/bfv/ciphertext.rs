@@ -185,7 +185,7 @@ impl SeededCiphertext {
     }
 }
 
-fn check_factor(context: &BfvContext, level: usize, left: u64) -> Result<(), Error> {
+pub(super) fn check_factor(context: &BfvContext, level: usize, left: u64) -> Result<(), Error> {
     let right = context.factor(level)?;
     if left != right {
         return Err(Error::FactorMismatch { left, right });

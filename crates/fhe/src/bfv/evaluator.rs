@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rand_core::CryptoRng;
 
+use super::ciphertext::check_factor;
 use super::product::Products;
 use super::{BfvContext, Ciphertext, Plaintext, SUM_TERMS_MAX};
 use crate::bgv;
@@ -127,20 +128,43 @@ impl Evaluator {
         left: &[&Ciphertext],
         right: &[&Ciphertext],
     ) -> Result<Ciphertext, Error> {
-        let (left, right) = (cores(left), cores(right));
+        let exact = self.products(&cores(left), &cores(right))?;
+        Ok(Ciphertext { exact })
+    }
+
+    /// [`Evaluator::mul`] of ciphertexts of BGV that have the factor of BFV, without copies.
+    ///
+    /// # Errors
+    /// [`Error::FactorMismatch`] for another factor; else as [`Evaluator::mul`].
+    pub fn mul_exact(
+        &self,
+        left: &bgv::Ciphertext,
+        right: &bgv::Ciphertext,
+    ) -> Result<bgv::Ciphertext, Error> {
+        for operand in [left, right] {
+            check_factor(&self.context, operand.level(), operand.factor())?;
+        }
+        self.products(&[left], &[right])
+    }
+
+    fn products(
+        &self,
+        left: &[&bgv::Ciphertext],
+        right: &[&bgv::Ciphertext],
+    ) -> Result<bgv::Ciphertext, Error> {
         let Some(&first) = left.first().filter(|_| left.len() == right.len()) else {
             return Err(wrong_length(right.len(), left.len().max(1)));
         };
         if left.len() > SUM_TERMS_MAX {
             return Err(wrong_length(left.len(), SUM_TERMS_MAX));
         }
-        for operand in left.iter().chain(&right) {
+        for operand in left.iter().chain(right) {
             self.core.check_pair(first, operand)?;
             operand.rlwe.check_parts(2)?;
         }
         let mut exact = first.clone();
-        exact.rlwe.parts = Products::new(&self.context, &left, &right).scaled().into();
-        Ok(Ciphertext { exact })
+        exact.rlwe.parts = Products::new(&self.context, left, right).scaled().into();
+        Ok(exact)
     }
 
     /// Three parts to two; a two-part ciphertext is returned as it is.

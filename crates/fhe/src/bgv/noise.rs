@@ -20,11 +20,17 @@ pub struct NoiseModel {
 impl NoiseModel {
     /// The model of a context.
     pub fn new(context: &BgvContext) -> Self {
-        let parameters = context.context().parameters();
+        let core = noise::NoiseModel::new(context.context().parameters());
+        Self::planned(core, context.plain_modulus().value() as f64)
+    }
+
+    /// The model of parameters that are still being chosen, and a plaintext prime.
+    pub fn planned(core: noise::NoiseModel, plain: f64) -> Self {
+        let primes = core.primes().to_vec();
         Self {
-            core: noise::NoiseModel::new(parameters),
-            plain: context.plain_modulus().value() as f64,
-            primes: parameters.q().iter().map(|&q| q as f64).collect(),
+            core,
+            plain,
+            primes,
         }
     }
 

@@ -245,6 +245,10 @@ fn ciphertexts_of_another_factor_and_misuse_are_refused() {
         seeded
     );
     let raw = ring.evaluator.square(&x).unwrap();
+    let same = ring.evaluator.mul_exact(x.exact(), x.exact()).unwrap();
+    assert_eq!(&same, raw.exact());
+    let unlike = ring.evaluator.mul_exact(x.exact(), &exact).unwrap_err();
+    assert_eq!(unlike, Error::FactorMismatch { left: 1, right });
     let parts = Error::PartCount {
         found: 3,
         expected: 2,
