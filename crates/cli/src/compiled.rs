@@ -61,6 +61,8 @@ pub(crate) enum SchemeChoice {
     Ckks,
     /// Fixed-point numbers as integers modulo a prime, without any error.
     Bgv,
+    /// The same with products that need no small primes; plain weights only.
+    Bfv,
 }
 
 /// Which weights are encrypted.
@@ -246,6 +248,7 @@ impl CompileArguments {
             arithmetic: match scheme {
                 SchemeChoice::Ckks => Arithmetic::Approximate,
                 SchemeChoice::Bgv => Arithmetic::Exact,
+                SchemeChoice::Bfv => Arithmetic::ScaleInvariant,
             },
             ring: match self.ring {
                 RingChoice::Real => Ring::ConjugateInvariant,

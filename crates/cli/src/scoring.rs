@@ -199,12 +199,15 @@ mod tests {
     use scuro_nn::tensor::Tensor;
 
     use super::*;
-    use crate::compiled::Compiled;
+    use crate::compiled::{self, CompileArguments, Compiled, SchemeChoice, Source};
     use crate::context::Format;
+    use crate::inputs::{self, InputArguments};
     use crate::style::Style;
     use crate::verbs::accuracy;
 
     const PIXELS: usize = 16;
+    /// Images that the demo network looks at.
+    const IMAGES: usize = 4;
 
     fn context() -> Context {
         Context {
@@ -269,6 +272,29 @@ mod tests {
             assert_eq!(score.overflowed, [2, 5], "{arithmetic:?}, {shared} a query");
             assert_eq!(score.disagreements, [2, 5]);
             assert!(score.worst_logit_error < 0.1, "{}", score.worst_logit_error);
+        }
+    }
+
+    #[test]
+    fn every_logit_of_the_demo_network_is_that_of_the_clear_program() {
+        let context = context();
+        for scheme in [SchemeChoice::Bgv, SchemeChoice::Bfv] {
+            let arguments = CompileArguments {
+                scheme: Some(scheme),
+                calibration: 256,
+                ..CompileArguments::standard(128)
+            };
+            let (graph, input) = (Source::BuiltIn.network(), InputArguments::default());
+            let graph = graph.expect("the built-in network");
+            let data = Some("generated:train");
+            let compiled = compiled::compile(&context, graph, data, &input, &arguments);
+            let compiled = compiled.expect("compiles");
+            let images = inputs::load(&context, "generated:test", Some(IMAGES));
+            let examples = compiled.examples(images.expect("images")).expect("fit");
+            let clear = simulated(&context, &compiled.model, &examples).expect("simulated");
+            let found = encrypted(&context, &compiled.model, &examples).expect("encrypted");
+            assert_eq!(clear.len(), IMAGES);
+            assert_eq!(found, clear, "{scheme:?}");
         }
     }
 

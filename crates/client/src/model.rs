@@ -6,7 +6,7 @@ use scuro_fhe::bgv::BgvContext;
 use scuro_fhe::keys::KeyManifest;
 use scuro_fhe::params::{ParameterSpec, Parameters, SecurityLevel, SecurityTable};
 use scuro_fhe::{AnyCiphertext, AnyContext, Context, KeyId};
-use scuro_program::{GaloisStep, ParameterPlan, Program, Ring, Scheme};
+use scuro_program::{GaloisStep, ParameterPlan, Program, Ring};
 
 use crate::bundle::{Bundle, BundleKind};
 use crate::error::Error;
@@ -19,6 +19,7 @@ pub struct Model {
     digest: [u8; 32],
     scheme: AnyContext,
     reply_scale: f64,
+    query_factor: u64,
     score_limit: f64,
 }
 
@@ -40,16 +41,19 @@ impl Model {
         let parameters = Parameters::new(parameter_spec(&program.parameters)?)?;
         let digest = program.digest();
         let context = Context::new(parameters)?;
-        let scheme = match program.parameters.scheme {
-            Scheme::Ckks => AnyContext::Approximate(context),
-            Scheme::Bgv { plain_bits } => {
-                AnyContext::Exact(BgvContext::with_plain_bits(&context, plain_bits)?)
-            }
+        // A ciphertext of BFV is one of BGV with a factor.
+        let scheme = match program.parameters.scheme.plain_bits() {
+            None => AnyContext::Approximate(context),
+            Some(bits) => AnyContext::Exact(BgvContext::with_plain_bits(&context, bits)?),
         };
         let shapes = program.validate()?;
-        let scales = program.scales(&shapes, scheme.core().parameters().q());
+        let primes = scheme.core().parameters().q();
+        let scales = program.scales(&shapes, primes);
         let reply_scale = scales[program.result.0 as usize];
+        let factors = |plain| program.factors(&shapes, primes, plain);
+        let factors = plain_modulus(&scheme).map(factors);
         Ok(Self {
+            query_factor: factors.map_or(1, |factors| factors[0]),
             score_limit: score_limit(&program, reply_scale, plain_modulus(&scheme)),
             digest,
             scheme,
@@ -81,6 +85,11 @@ impl Model {
     /// Scale of the reply, with the primes as they are.
     pub(crate) fn reply_scale(&self) -> f64 {
         self.reply_scale
+    }
+
+    /// What the messages of an exact query are multiplied by modulo the plaintext prime.
+    pub(crate) fn query_factor(&self) -> u64 {
+        self.query_factor
     }
 
     /// Whether a score of an exact program lies beyond what it was planned for: it may have wrapped

@@ -74,7 +74,8 @@ impl PublicClient {
 pub(crate) fn encode(model: &Model, encoder: &Encoder, slots: &[f64]) -> Result<Plaintext, Error> {
     let program = model.program();
     let level = program.input.level as usize;
-    encoder.encode(slots, level, program.input.scale_log2.exp2(), 1)
+    let (scale, factor) = (program.input.scale_log2.exp2(), model.query_factor());
+    encoder.encode(slots, level, scale, factor)
 }
 
 /// Encodes the images run by run and has each ciphertext made by `seal`.

@@ -2,7 +2,7 @@
 
 use scuro_nn::graph::Graph;
 use scuro_nn::tensor::Tensor;
-use scuro_program::Packing;
+use scuro_program::{Packing, Weights};
 
 use crate::error::CompileError;
 use crate::normalise::{Network, Stage, StageKind};
@@ -55,7 +55,7 @@ pub(crate) fn images_per_query(options: &Options) -> Result<(), CompileError> {
 /// modulus and the largest error is known.
 pub(crate) fn flooding(options: &Options) -> Result<(), CompileError> {
     match options.flooding {
-        Some(flooding) if options.arithmetic == Arithmetic::Exact && !flooding.is_worst_case() => {
+        Some(flooding) if options.arithmetic != Arithmetic::Approximate && !flooding.is_worst_case() => {
             Err(CompileError::EstimatedExact { flooding })
         }
         _ => Ok(()),
@@ -125,6 +125,14 @@ fn synthetic(shape: &[usize], (minimum, maximum): (f32, f32)) -> Vec<Tensor> {
         data: (0..elements as u64).map(|e| value(i, e)).collect(),
     };
     (0..SYNTHETIC_EXAMPLES).map(example).collect()
+}
+
+/// Weights are encrypted under schemes whose products of ciphertexts are cheap.
+pub(crate) fn weights(options: &Options) -> Result<(), CompileError> {
+    match (options.weights, options.arithmetic) {
+        (Weights::Plain, _) | (_, Arithmetic::Approximate | Arithmetic::Exact) => Ok(()),
+        (_, Arithmetic::ScaleInvariant) => Err(CompileError::EncryptedWeights),
+    }
 }
 
 /// No stage adds values of different depth: exact messages are multiplied by a factor at every

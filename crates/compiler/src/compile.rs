@@ -7,7 +7,7 @@ use scuro_nn::graph::{Graph, Node};
 use scuro_nn::reference::{Executor, Range};
 use scuro_nn::tensor::Tensor;
 use scuro_program::{
-    Gather, InputSpec, NO_ELEMENT, OutputSpec, Packing, Program, Scheme, SlotAddress, SlotValue,
+    Gather, InputSpec, NO_ELEMENT, OutputSpec, Packing, Program, SlotAddress, SlotValue,
     Weights,
 };
 
@@ -22,7 +22,7 @@ use crate::layout::{Layout, ZERO};
 use crate::levels::{self, Bounds, Chain, Emitted, LevelPlan};
 use crate::lower::{self, Skeleton};
 use crate::normalise::{self, Network, Pools, StageKind};
-use crate::options::{Arithmetic, Options};
+use crate::options::Options;
 use crate::parameters::{self, Degree};
 use crate::ranges::{self, Ranges};
 use crate::report::Report;
@@ -80,6 +80,7 @@ pub fn compile(
 ) -> Result<Compilation, CompileError> {
     check::images_per_query(options)?;
     check::flooding(options)?;
+    check::weights(options)?;
     let options = &ensemble::settled(options)?;
     ensemble::check_input(options, graph.input_shape())?;
     let prepared = prepare(graph, options, calibration)?;
@@ -89,7 +90,7 @@ pub fn compile(
             let what = "encrypted weights";
             Err(CompileError::SingleImageOnly { what })
         }
-        Packing::Batch if options.arithmetic == Arithmetic::Exact => {
+        Packing::Batch if options.arithmetic.is_exact() => {
             let what = "exact arithmetic";
             Err(CompileError::SingleImageOnly { what })
         }
@@ -167,17 +168,17 @@ fn prepare(
         _ => normalise::run(&conceal::zeros(&graph), &typical, pools),
     };
     let network = normal(Pools::Packed)?;
-    let approximate = options.arithmetic == Arithmetic::Approximate;
+    let approximate = !options.arithmetic.is_exact();
     let in_place = match options.packing {
         Packing::SingleImage if approximate => Some(normal(Pools::InPlace)?),
         _ => None,
     };
-    let feedback = match options.arithmetic {
-        Arithmetic::Exact => {
+    let feedback = match approximate {
+        true => Vec::new(),
+        false => {
             check::exact(&network)?;
             rounding::run(&network, &calibration)
         }
-        Arithmetic::Approximate => Vec::new(),
     };
     dumps.push(Dump {
         pass: "normalise",
@@ -273,9 +274,9 @@ fn single_image(mut prepared: Prepared, options: &Options) -> Result<Compilation
     let images = options.images_per_query;
     prepared.calibration = interleave::groups(&prepared.calibration, images);
     prepared.extremes = interleave::groups(&prepared.extremes, images);
-    match options.arithmetic {
-        Arithmetic::Approximate => finish(&prepared, options, search(&prepared, options)?),
-        Arithmetic::Exact => exact(&prepared, options),
+    match options.arithmetic.is_exact() {
+        false => finish(&prepared, options, search(&prepared, options)?),
+        true => exact(&prepared, options),
     }
 }
 
@@ -415,7 +416,9 @@ fn fastest(
 
 /// What steps cost, as far as it is known before the primes are.
 fn cost(options: &Options, degree: Degree) -> CostModel {
-    CostModel::new(degree.log_n, likely_special_primes(degree)).with_weights(options.weights)
+    CostModel::new(degree.log_n, likely_special_primes(degree))
+        .with_weights(options.weights)
+        .with_arithmetic(options.arithmetic)
 }
 
 /// Special primes that a modulus of this degree is likely to have room for; the layouts are chosen
@@ -450,7 +453,7 @@ fn settle(
     let (input, output) = (layout(0), layout(network.output));
     let calibration = &prepared.calibration;
     let (extremes, margin) = (&prepared.extremes, options.range_margin);
-    let exact = options.arithmetic == Arithmetic::Exact;
+    let exact = options.arithmetic.is_exact();
     let steps = &skeleton.steps;
     let mut ranges = ranges::run(steps, &input, calibration, extremes, margin, exact)?;
     for (_, step, feedback) in prepared.feedback(&skeleton) {
@@ -572,7 +575,7 @@ fn finish(
     options: &Options,
     mut attempt: Attempt,
 ) -> Result<Compilation, CompileError> {
-    if options.arithmetic == Arithmetic::Exact {
+    if options.arithmetic.is_exact() {
         attempt.skeleton = rounded(prepared, options, &attempt)?;
     }
     let Attempt {
@@ -649,9 +652,9 @@ fn tell(
         input,
         output,
     };
-    let agreement = match program.parameters.scheme {
-        Scheme::Ckks => None,
-        Scheme::Bgv { .. } => rounded.agreement(&prepared.graph, &prepared.calibration)?,
+    let agreement = match program.parameters.scheme.plain_bits() {
+        None => None,
+        Some(_) => rounded.agreement(&prepared.graph, &prepared.calibration)?,
     };
     let report = Report::new(&program, prepared.friendliness.clone(), agreement);
     let mut dumps = prepared.dumps.clone();

@@ -7,12 +7,15 @@ use std::collections::BTreeSet;
 
 use scuro_program::{Linear, Operation, Weights};
 
+use crate::options::Arithmetic;
+
 /// Cost constants for one ring degree.
 #[derive(Debug, Clone, Copy)]
 pub struct CostModel {
     log_n: u32,
     special: usize,
     private: bool,
+    scale_invariant: bool,
 }
 
 /// One forward or inverse transform of one limb, with the arithmetic around it.
@@ -28,6 +31,8 @@ const DIAGONAL: f64 = 4.0;
 const PRIVATE_DIAGONAL: f64 = 9.0;
 /// One limb of a conversion from several primes.
 const CONVERT: f64 = 3.8;
+/// One term of one limb of a conversion between many primes, all that is done around it included.
+const CONVERT_TERM: f64 = 1.7;
 /// One integer multiple of one limb, accumulated in a near cache.
 const SCALAR: f64 = 0.8;
 /// Drawing the secrets and errors of a public-key encryption, and a flooding noise.
@@ -48,6 +53,7 @@ impl CostModel {
             log_n,
             special: special.max(1),
             private: false,
+            scale_invariant: false,
         }
     }
 
@@ -55,6 +61,15 @@ impl CostModel {
     pub fn with_weights(self, weights: Weights) -> CostModel {
         let private = weights != Weights::Plain;
         CostModel { private, ..self }
+    }
+
+    /// The same for products of ciphertexts in an arithmetic.
+    pub fn with_arithmetic(self, arithmetic: Arithmetic) -> CostModel {
+        let scale_invariant = arithmetic == Arithmetic::ScaleInvariant;
+        CostModel {
+            scale_invariant,
+            ..self
+        }
     }
 
     fn size(&self) -> f64 {
@@ -158,9 +173,25 @@ impl CostModel {
         self.extended(limbs) * DIAGONAL * self.size()
     }
 
-    /// Square or product, three parts.
-    pub fn product(&self, limbs: usize) -> f64 {
-        4.0 * limbs as f64 * self.mac()
+    /// Product of two operands, or of one with itself, three parts.
+    pub fn product(&self, limbs: usize, operands: usize) -> f64 {
+        let multiplied = 4.0 * limbs as f64 * self.mac();
+        match self.scale_invariant {
+            true => self.scaled_product(limbs as f64, operands as f64),
+            false => multiplied,
+        }
+    }
+
+    /// A product of BFV: modulo as many auxiliary primes again, and one more.
+    ///
+    /// Coefficients of the operands, both factors and the sums there, and back: transforms; nine
+    /// parts are converted, whose time grows with both numbers of primes.
+    fn scaled_product(&self, limbs: f64, operands: f64) -> f64 {
+        let auxiliary = limbs + 1.0;
+        let transforms = (5.0 + 2.0 * operands) * limbs + 7.0 * auxiliary;
+        let converted = 9.0 * limbs * auxiliary * CONVERT_TERM * self.size();
+        let multiplied = 4.0 * (limbs + auxiliary) * self.mac();
+        transforms * self.ntt() + converted + multiplied
     }
 
     /// An encryption of zero under the public key and a wide noise, drawn and added.
@@ -265,7 +296,8 @@ impl CostModel {
             Operation::AddConstant { .. } | Operation::AddScalars { .. } => {
                 count * self.add_constant(limbs)
             }
-            Operation::Square | Operation::Multiply => count * self.product(limbs),
+            Operation::Square => count * self.product(limbs, 1),
+            Operation::Multiply => count * self.product(limbs, 2),
             Operation::Relinearize => count * self.rotation(limbs),
             Operation::Rescale => count * self.rescale(limbs, parts),
             Operation::ModDrop { .. } => 0.0,

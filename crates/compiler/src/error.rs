@@ -87,6 +87,12 @@ pub enum CompileError {
         /// Tolerance.
         tolerance: f64,
     },
+    /// Encrypted weights under BFV.
+    #[error(
+        "encrypted weights are multiplied as ciphertexts, which takes BFV ten times as long as \
+         the other schemes: compile for BGV, or for CKKS"
+    )]
+    EncryptedWeights,
     /// An exact program whose rounding changes too many answers.
     #[error(
         "rounded to integers, the network keeps its answer on {:.1} % of the calibration examples, \

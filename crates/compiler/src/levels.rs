@@ -68,6 +68,15 @@ pub(crate) struct Bounds {
     pub(crate) degree: Option<Degree>,
 }
 
+impl Bounds {
+    /// The times of operations with `special` special primes.
+    fn cost(&self, special: usize) -> CostModel {
+        CostModel::new(self.log_n, special)
+            .with_weights(self.weights)
+            .with_arithmetic(self.arithmetic)
+    }
+}
+
 /// Chosen scales, rescales and primes.
 #[derive(Debug, Clone)]
 pub(crate) struct LevelPlan {
@@ -115,9 +124,10 @@ impl LevelPlan {
     /// The plan's parameters.
     pub(crate) fn parameters(&self, bounds: &Bounds) -> ParameterPlan {
         ParameterPlan {
-            scheme: match self.plain_bits {
-                Some(plain_bits) => Scheme::Bgv { plain_bits },
-                None => Scheme::Ckks,
+            scheme: match (self.plain_bits, bounds.arithmetic) {
+                (None, _) => Scheme::Ckks,
+                (Some(plain_bits), Arithmetic::ScaleInvariant) => Scheme::Bfv { plain_bits },
+                (Some(plain_bits), _) => Scheme::Bgv { plain_bits },
             },
             ring: bounds.ring,
             log_n: bounds.log_n,
@@ -267,7 +277,7 @@ pub(crate) fn choose(chain: &Chain<'_>, limit: f64) -> Result<LevelPlan, Refusal
 
 /// The plan; else the best error seen, infinite if no plan fits its modulus.
 fn fastest(chain: &Chain<'_>, limit: f64) -> Result<LevelPlan, f64> {
-    if chain.bounds.arithmetic == Arithmetic::Exact {
+    if chain.bounds.arithmetic.is_exact() {
         return exact::choose(chain, limit);
     }
     let patterns = pattern::patterns(chain);
@@ -440,7 +450,7 @@ fn shrink(chain: &Chain<'_>, plan: LevelPlan) -> LevelPlan {
 
 /// Predicted time of the whole chain.
 fn micros(chain: &Chain<'_>, drops: &[u32], limbs: usize, special: (u32, usize)) -> f64 {
-    let cost = CostModel::new(chain.bounds.log_n, special.1).with_weights(chain.bounds.weights);
+    let cost = chain.bounds.cost(special.1);
     let levels = pattern::drop_counts(chain, drops);
     let limbs = |value: usize| limbs - levels[value] as usize;
     let step = |(index, step): (usize, &Step)| {
@@ -470,18 +480,17 @@ pub(crate) fn failure(chain: &Chain<'_>, refusal: Refusal, depth: u32) -> Compil
             }
         }
         (_, Refusal::TooNoisy(predicted)) => {
-            let tolerance = match bounds.arithmetic {
-                Arithmetic::Approximate => bounds.tolerance,
-                Arithmetic::Exact => exact::ROUNDING_TOLERANCES_MAX * bounds.tolerance,
+            let exact = bounds.arithmetic.is_exact();
+            let tolerance = match exact {
+                false => bounds.tolerance,
+                true => exact::ROUNDING_TOLERANCES_MAX * bounds.tolerance,
             };
             match bounds.flooding {
-                Some(flooding) if bounds.arithmetic == Arithmetic::Approximate => {
-                    CompileError::TooNoisyToFlood {
-                        flooding,
-                        predicted,
-                        tolerance,
-                    }
-                }
+                Some(flooding) if !exact => CompileError::TooNoisyToFlood {
+                    flooding,
+                    predicted,
+                    tolerance,
+                },
                 _ => CompileError::TooNoisy {
                     predicted,
                     tolerance,

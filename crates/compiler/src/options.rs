@@ -15,6 +15,19 @@ pub enum Arithmetic {
     Approximate,
     /// Fixed-point numbers as integers modulo a prime, without any error (BGV).
     Exact,
+    /// The same with products that keep the scale of the message in the modulus (BFV): dearer ones,
+    /// but of fewer and larger primes.
+    ScaleInvariant,
+}
+
+impl Arithmetic {
+    /// Whether numbers are integers without any error.
+    pub fn is_exact(self) -> bool {
+        match self {
+            Self::Approximate => false,
+            Self::Exact | Self::ScaleInvariant => true,
+        }
+    }
 }
 
 /// Wishes and limits; `Options::default()` is right for most.
@@ -49,8 +62,7 @@ pub struct Options {
     /// How strongly replies hide the weights from whoever decrypts them; nothing if that is the
     /// model owner.
     pub flooding: Option<Flooding>,
-    /// Smallest share of the calibration examples to which a program of
-    /// [`Arithmetic::Exact`] must give the answer of the network; it is made more precise until it
+    /// Smallest share of the calibration examples to which an exact program must give the answer of the network; it is made more precise until it
     /// does.
     pub agreement: f64,
     /// Replace operators that ciphertexts cannot compute.

@@ -298,9 +298,7 @@ fn outputs_of_exact_programs_fill_the_plaintext_prime() {
         };
         let program = compile(&net.finish().unwrap(), &options, &images).unwrap();
         let program = program.program;
-        let Scheme::Bgv { plain_bits } = program.parameters.scheme else {
-            panic!("an exact program");
-        };
+        let plain_bits = plain_bits(&program);
         let result = &program.steps[program.result.0 as usize - 1].estimate;
         // With the sign; scales are quarters of a bit, and primes next to their size.
         let taken = result.scale_log2 + result.max_abs.log2() + 1.0;
@@ -469,10 +467,8 @@ fn the_largest_of_many_examples_has_to_fit_a_batch() {
 
 /// The bits of the plaintext prime of an exact program.
 fn plain_bits(program: &Program) -> u32 {
-    match program.parameters.scheme {
-        Scheme::Bgv { plain_bits } => plain_bits,
-        Scheme::Ckks => panic!("the program is approximate"),
-    }
+    let bits = program.parameters.scheme.plain_bits();
+    bits.expect("the program is exact")
 }
 
 /// Three dense layers with squares between them, whose exact numbers take a large plaintext prime.
@@ -500,6 +496,28 @@ fn primes_that_are_divided_out_may_be_smaller_than_the_plaintext_prime() {
     assert!(sizes[0] > plain, "the last one holds the messages");
     assert!(sizes.iter().any(|&bits| bits < plain), "{sizes:?}");
     assert_eq!(program.parameters.log_n, 14);
+}
+
+#[test]
+fn scale_invariant_programs_take_fewer_primes_of_one_size() {
+    let plain = twice_squared(Arithmetic::Exact, Weights::Plain).unwrap();
+    let invariant = twice_squared(Arithmetic::ScaleInvariant, Weights::Plain).unwrap();
+    let scheme = invariant.parameters.scheme;
+    assert!(matches!(scheme, Scheme::Bfv { .. }), "{scheme:?}");
+    assert_eq!(plain_bits(&plain), plain_bits(&invariant));
+    let primes = |program: &Program| program.parameters.q_bits.len();
+    assert!(primes(&invariant) < primes(&plain));
+    // Both compute with the same integers.
+    let weights = |program: &Program| {
+        let steps = program.steps.iter().map(|step| step.operation.clone());
+        let weighted = |op: &Operation| matches!(op, Operation::Linear(_));
+        steps.filter(weighted).count()
+    };
+    assert_eq!(weights(&plain), weights(&invariant));
+    let refused = twice_squared(Arithmetic::ScaleInvariant, Weights::Private).unwrap_err();
+    let text = refused.to_string();
+    assert!(matches!(refused, CompileError::EncryptedWeights), "{text}");
+    assert!(text.contains("BGV"), "{text}");
 }
 
 #[test]

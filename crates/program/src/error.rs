@@ -157,6 +157,12 @@ pub enum ProgramError {
         /// Step index.
         step: usize,
     },
+    /// Encrypted weights in a scheme whose products of ciphertexts cost too much for them.
+    #[error("weights of a {scheme} program cannot be encrypted: compile for BGV or CKKS")]
+    EncryptedWeights {
+        /// The scheme.
+        scheme: &'static str,
+    },
     /// A flooding whose result is not the reply: what is computed from it is not hidden.
     #[error("step {step}: a flooding must be the last step, whose value is the reply")]
     FloodInside {

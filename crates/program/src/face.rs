@@ -212,6 +212,7 @@ fn words(plan: &ParameterPlan) -> String {
     let scheme = match plan.scheme {
         Scheme::Ckks => "CKKS".to_string(),
         Scheme::Bgv { plain_bits } => format!("BGV with {plain_bits} bits"),
+        Scheme::Bfv { plain_bits } => format!("BFV with {plain_bits} bits"),
     };
     let (ring, degree) = (plan.ring, plan.log_n);
     let (q, p, bits) = (&plan.q_bits, &plan.p_bits, plan.security_bits);

@@ -5,23 +5,39 @@ use crate::program::{Program, ValueShape};
 use crate::step::{Operation, Step};
 
 impl Program {
-    /// The public factor, modulo the plaintext prime, of every value of an exact program, the
-    /// query's first: dividing by a prime q multiplies messages by q^-1. All 1 for approximate
-    /// ones.
+    /// The public factor, modulo the plaintext prime t, of every value of an exact program, the
+    /// query's first: with BGV, dividing by a prime q multiplies messages by q^-1, with BFV they
+    /// are those of the modulus Q of their level, -Q. All 1 for approximate programs.
     ///
     /// `shapes` are those of [`Program::validate`], `primes` the ciphertext primes, lowest level
     /// first, `plain` the plaintext prime.
     pub fn factors(&self, shapes: &[ValueShape], primes: &[u64], plain: u64) -> Vec<u64> {
+        match self.parameters.scheme {
+            Scheme::Ckks => vec![1; shapes.len()],
+            Scheme::Bgv { .. } => self.followed_factors(shapes, primes, plain),
+            Scheme::Bfv { .. } => {
+                let of =
+                    |shape: &ValueShape| scale_invariant(&primes[..=shape.level as usize], plain);
+                shapes.iter().map(of).collect()
+            }
+        }
+    }
+
+    fn followed_factors(&self, shapes: &[ValueShape], primes: &[u64], plain: u64) -> Vec<u64> {
         let mut factors = vec![1];
         for step in &self.steps {
-            let factor = match self.parameters.scheme {
-                Scheme::Ckks => 1,
-                Scheme::Bgv { .. } => factor_of(step, &factors, shapes, primes, plain),
-            };
-            factors.push(factor);
+            factors.push(factor_of(step, &factors, shapes, primes, plain));
         }
         factors
     }
+}
+
+/// -Q modulo a prime.
+fn scale_invariant(primes: &[u64], plain: u64) -> u64 {
+    let modulus = primes
+        .iter()
+        .fold(1, |q, &prime| product(q, prime % plain, plain));
+    plain - modulus
 }
 
 fn factor_of(
@@ -63,6 +79,18 @@ fn inverse(value: u64, prime: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn scale_invariant_factors_follow_from_the_modulus_alone() {
+        let (t, primes) = (65537, [786_433, 7_340_033]);
+        let modulus = primes.iter().map(|&q| u128::from(q)).product::<u128>();
+        let factor = u128::from(scale_invariant(&primes, t));
+        assert_eq!((factor + modulus) % u128::from(t), 0);
+        // Dividing by a prime takes one to the other.
+        let lower = scale_invariant(&primes[..1], t);
+        let switched = product(factor as u64, inverse(primes[1], t), t);
+        assert_eq!(lower, switched);
+    }
 
     #[test]
     fn inverses_are_inverses() {

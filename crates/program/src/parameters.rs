@@ -29,6 +29,31 @@ pub enum Scheme {
         /// Bits of the plaintext prime.
         plain_bits: u32,
     },
+    /// The same, with products that keep the scale of the message in the modulus: noise grows by
+    /// as much wherever the modulus is switched.
+    Bfv {
+        /// Bits of the plaintext prime.
+        plain_bits: u32,
+    },
+}
+
+impl Scheme {
+    /// Bits of the plaintext prime, if numbers are exact.
+    pub fn plain_bits(self) -> Option<u32> {
+        match self {
+            Self::Ckks => None,
+            Self::Bgv { plain_bits } | Self::Bfv { plain_bits } => Some(plain_bits),
+        }
+    }
+
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ckks => "CKKS",
+            Self::Bgv { .. } => "BGV",
+            Self::Bfv { .. } => "BFV",
+        }
+    }
 }
 
 /// Sizes from which the primes follow deterministically.

@@ -1,7 +1,7 @@
 //! The whole program and its validation.
 
 use crate::error::{KeyName, ProgramError};
-use crate::parameters::{ParameterPlan, Scheme};
+use crate::parameters::ParameterPlan;
 use crate::slots::SlotVector;
 use crate::spec::{GaloisStep, Gather, InputSpec, KeyManifest, NO_ELEMENT, OutputSpec};
 use crate::step::{Flood, Flooding, Linear, Operation, ScalarLinear, Step, ValueId};
@@ -597,7 +597,7 @@ fn check_parameters(plan: &ParameterPlan) -> Result<(), ProgramError> {
         9,
         plan.log_n.into(),
     )?;
-    if let Scheme::Bgv { plain_bits } = plan.scheme {
+    if let Some(plain_bits) = plan.scheme.plain_bits() {
         check_index(HEADER, "bits of the plaintext prime", plain_bits.into(), 47)?;
     }
     check_limit("ciphertext primes", plan.q_bits.len(), 64)?;

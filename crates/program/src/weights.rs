@@ -6,6 +6,7 @@
 //! program.
 
 use crate::error::ProgramError;
+use crate::parameters::Scheme;
 use crate::program::{Program, ValueShape, Weights};
 use crate::slots::SlotVector;
 use crate::step::{Estimate, Operation};
@@ -152,6 +153,11 @@ impl Program {
     pub(crate) fn check_weights(&self) -> Result<(), ProgramError> {
         if self.weights == Weights::Plain {
             return Ok(());
+        }
+        let scheme = self.parameters.scheme;
+        if matches!(scheme, Scheme::Bfv { .. }) {
+            let scheme = scheme.name();
+            return Err(ProgramError::EncryptedWeights { scheme });
         }
         for (index, step) in self.steps.iter().enumerate() {
             let scalars = matches!(

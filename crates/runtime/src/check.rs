@@ -2,7 +2,7 @@
 
 use scuro_fhe::keys::EvaluationKeys;
 use scuro_fhe::{AnyCiphertext, AnyContext};
-use scuro_program::{Program, Scheme, WeightPlace, Weights};
+use scuro_program::{Program, WeightPlace, Weights};
 
 use crate::error::RuntimeError;
 
@@ -106,8 +106,12 @@ fn encoding_of_weight(
     }
 }
 
-/// An encrypted query has the program's form.
-pub(crate) fn query(program: &Program, query: &[AnyCiphertext]) -> Result<(), RuntimeError> {
+/// An encrypted query has the program's form; an exact one the factor `factor`.
+pub(crate) fn query(
+    program: &Program,
+    query: &[AnyCiphertext],
+    factor: u64,
+) -> Result<(), RuntimeError> {
     query_length(program, query.len())?;
     let expected = program.input.level as usize;
     let scale = program.input.scale_log2.exp2();
@@ -120,7 +124,7 @@ pub(crate) fn query(program: &Program, query: &[AnyCiphertext]) -> Result<(), Ru
                 expected,
             });
         }
-        encoding_of_query(ciphertext, scale, index)?;
+        encoding_of_query(ciphertext, scale, factor, index)?;
         let found = ciphertext.parts().len();
         if found != 2 {
             return Err(RuntimeError::QueryParts { index, found });
@@ -133,6 +137,7 @@ pub(crate) fn query(program: &Program, query: &[AnyCiphertext]) -> Result<(), Ru
 fn encoding_of_query(
     ciphertext: &AnyCiphertext,
     scale: f64,
+    factor: u64,
     index: usize,
 ) -> Result<(), RuntimeError> {
     match ciphertext {
@@ -148,10 +153,14 @@ fn encoding_of_query(
                 expected_log2,
             })
         }
-        AnyCiphertext::Exact(ciphertext) if ciphertext.factor() == 1 => Ok(()),
+        AnyCiphertext::Exact(ciphertext) if ciphertext.factor() == factor => Ok(()),
         AnyCiphertext::Exact(ciphertext) => {
-            let found = ciphertext.factor();
-            Err(RuntimeError::QueryFactor { index, found })
+            let (found, expected) = (ciphertext.factor(), factor);
+            Err(RuntimeError::QueryFactor {
+                index,
+                found,
+                expected,
+            })
         }
     }
 }
@@ -203,10 +212,7 @@ pub(crate) fn context(program: &Program, context: &AnyContext) -> Result<(), Run
         AnyContext::Approximate(_) => None,
         AnyContext::Exact(context) => Some(context.plain_bits()),
     };
-    let expected = match plan.scheme {
-        Scheme::Ckks => None,
-        Scheme::Bgv { plain_bits } => Some(plain_bits),
-    };
+    let expected = plan.scheme.plain_bits();
     if plain_bits != expected {
         return Err(RuntimeError::WrongPlaintext {
             found: plain_bits,

@@ -114,6 +114,14 @@ impl Prepared {
         }
     }
 
+    /// Public factor of an exact query.
+    fn query_factor(&self) -> u64 {
+        match &self.plan {
+            Plan::Exact(single) => single.arithmetic.query_factor(),
+            Plan::Approximate(_) | Plan::Batch(..) => 1,
+        }
+    }
+
     /// That `keys` hold every key that the program needs: what [`Prepared::evaluate`] asks first.
     ///
     /// # Errors
@@ -127,7 +135,7 @@ impl Prepared {
     /// # Errors
     /// Everything that is wrong with query or keys is found before anything is computed:
     /// [`RuntimeError::QueryLength`], [`RuntimeError::QueryLevel`], [`RuntimeError::QueryScale`],
-    /// [`RuntimeError::QueryParts`], [`RuntimeError::WrongScheme`],
+    /// [`RuntimeError::QueryParts`], [`RuntimeError::QueryFactor`], [`RuntimeError::WrongScheme`],
     /// [`RuntimeError::MissingRotationKey`], [`RuntimeError::MissingRelinearizationKey`],
     /// [`RuntimeError::MissingRelinearizedRotationKey`], [`RuntimeError::MissingPublicKey`],
     /// [`RuntimeError::Fhe`] for keys of another owner or other parameters;
@@ -140,7 +148,7 @@ impl Prepared {
         observer: &mut Observer<'_>,
     ) -> Result<Vec<AnyCiphertext>, RuntimeError> {
         check::keys(&self.program, keys)?;
-        check::query(&self.program, query)?;
+        check::query(&self.program, query, self.query_factor())?;
         match &self.plan {
             Plan::Approximate(single) => single.run(keys, query, threads, observer),
             Plan::Exact(single) => single.run(keys, query, threads, observer),

@@ -163,13 +163,19 @@ pub enum RuntimeError {
         /// Factor expected.
         expected: u64,
     },
-    /// An exact query was encoded with a factor.
-    #[error("ciphertext {index} of the query has factor {found}, the program expects 1")]
+    /// An exact query was encoded with another factor: that of BGV is 1, those of BFV follow from
+    /// the modulus.
+    #[error(
+        "ciphertext {index} of the query has factor {found}, the program expects {expected}: \
+         was it encrypted for another scheme?"
+    )]
     QueryFactor {
         /// Position in the query.
         index: usize,
         /// Factor found.
         found: u64,
+        /// Factor expected.
+        expected: u64,
     },
     /// A ciphertext of the other scheme.
     #[error("ciphertext {index} is of another scheme than the program")]

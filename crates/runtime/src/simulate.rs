@@ -17,8 +17,8 @@ use scuro_fhe::bgv::plain_prime;
 use scuro_fhe::noise::NoiseModel;
 use scuro_fhe::params::Parameters;
 use scuro_program::{
-    Diagonal, Linear, Operation, Program, Scheme, SlotValue, Step, ValueId, ValueShape, Weights,
-    exposure, interpret,
+    Diagonal, Linear, Operation, Program, SlotValue, Step, ValueId, ValueShape, Weights, exposure,
+    interpret,
 };
 
 use crate::error::RuntimeError;
@@ -266,7 +266,7 @@ impl<'a> Simulator<'a> {
 
 /// The plaintext prime of an exact program.
 fn plain_modulus(program: &Program, parameters: &Parameters) -> Result<Option<u64>, RuntimeError> {
-    let Scheme::Bgv { plain_bits } = program.parameters.scheme else {
+    let Some(plain_bits) = program.parameters.scheme.plain_bits() else {
         return Ok(None);
     };
     let used = [parameters.q(), parameters.p()].concat();

@@ -144,6 +144,9 @@ impl From<CompileError> for Failure {
             CompileError::TooNoisy { .. } => {
                 ("compile.too-noisy", "a larger --log-n, or fewer layers")
             }
+            CompileError::EncryptedWeights => {
+                ("compile.encrypted-weights", "pass --scheme bgv, or ckks")
+            }
             CompileError::Rounding { .. } => (
                 "compile.rounding",
                 "`scuro train --from` fine-tunes; --agreement asks for less",

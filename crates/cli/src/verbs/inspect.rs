@@ -144,6 +144,7 @@ fn program(context: &Context, program: &Program, with_steps: bool) -> Reply {
             format!("{} to {}", program.input.minimum, program.input.maximum),
         ),
         ("query ciphertexts", program.input.ciphertexts().to_string()),
+        ("scheme", scheme(program)),
         ("ring", format!("{ring}, N = {}", 1u64 << plan.log_n)),
         (
             "primes",
@@ -174,6 +175,15 @@ fn program(context: &Context, program: &Program, with_steps: bool) -> Reply {
             .push_str(&format!("\n{}", step_table(context, program)));
     }
     reply
+}
+
+/// What a program computes with.
+pub(crate) fn scheme(program: &Program) -> String {
+    let scheme = program.parameters.scheme;
+    match scheme.plain_bits() {
+        Some(bits) => format!("{}, integers modulo a prime of {bits} bits", scheme.name()),
+        None => format!("{}, approximate numbers", scheme.name()),
+    }
 }
 
 /// Who may decrypt the replies of a program.

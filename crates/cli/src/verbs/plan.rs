@@ -41,6 +41,7 @@ pub(crate) fn summary(context: &Context, compiled: &Compiled) -> String {
     let parameters = compiled.model.context().parameters();
     let mut table = Table::new(&[]);
     table.row(["model", program.name.as_str()]);
+    table.row(["scheme", &inspect::scheme(program)]);
     table.row(["ring degree", &format!("N = {}", parameters.n())]);
     table.row([
         "security",
@@ -88,6 +89,7 @@ pub(crate) fn to_json(compiled: &Compiled) -> Value {
     let parameters = compiled.model.context().parameters();
     let mut data = json!({
         "model": program.name, "digest": inspect::hex(&compiled.model.digest()),
+        "scheme": program.parameters.scheme.name(),
         "degree": parameters.n(), "log_qp": parameters.log_qp(),
         "log_qp_bound": parameters.log_qp_bound(), "security": program.parameters.security_bits,
         "rotation_keys": program.keys.galois.len(), "steps": program.steps.len(),

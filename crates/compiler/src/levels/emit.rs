@@ -26,7 +26,7 @@ pub(crate) fn emit(chain: &Chain<'_>, plan: &LevelPlan, query_ciphertexts: usize
         chain,
         plan,
         scales,
-        cost: CostModel::new(chain.bounds.log_n, plan.special.1).with_weights(chain.bounds.weights),
+        cost: chain.bounds.cost(plan.special.1),
         steps: Vec::new(),
         moved: vec![Moved {
             value: ValueId(0),

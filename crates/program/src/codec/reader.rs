@@ -142,6 +142,7 @@ impl<'a> Reader<'a> {
         match tag {
             0 => unused("plaintext bits", plain_bits).map(|()| Scheme::Ckks),
             1 => Ok(Scheme::Bgv { plain_bits }),
+            2 => Ok(Scheme::Bfv { plain_bits }),
             found => Err(ProgramError::UnknownTag {
                 what: "scheme",
                 found,

@@ -109,6 +109,39 @@ fn a_program_survives_its_bytes() {
 }
 
 #[test]
+fn every_scheme_has_bytes_of_its_own() {
+    let (bgv, bfv) = (
+        Scheme::Bgv { plain_bits: 33 },
+        Scheme::Bfv { plain_bits: 33 },
+    );
+    let mut digests = vec![sample().digest()];
+    for scheme in [bgv, bfv] {
+        let mut program = sample();
+        program.parameters.scheme = scheme;
+        let read = Program::from_bytes(&program.to_bytes()).unwrap();
+        assert_eq!(read.parameters.scheme, scheme);
+        assert_eq!(scheme.plain_bits(), Some(33));
+        assert!(!digests.contains(&program.digest()));
+        digests.push(program.digest());
+    }
+    let mut program = sample();
+    program.parameters.scheme = Scheme::Bfv { plain_bits: 47 };
+    let refused = Program::from_bytes(&program.to_bytes()).unwrap_err();
+    assert!(refused.to_string().contains("plaintext prime"), "{refused}");
+}
+
+#[test]
+fn encrypted_weights_of_a_scale_invariant_program_are_refused() {
+    let mut program = sample();
+    program.weights = Weights::Private;
+    program.validate().unwrap();
+    program.parameters.scheme = Scheme::Bfv { plain_bits: 33 };
+    let refused = program.validate().unwrap_err();
+    let scheme = "BFV";
+    assert_eq!(refused, ProgramError::EncryptedWeights { scheme });
+}
+
+#[test]
 fn the_digest_ends_the_file_and_depends_on_every_weight() {
     let mut program = sample();
     let bytes = program.to_bytes();

@@ -77,6 +77,7 @@ impl Writer {
         let (scheme, plain_bits) = match plan.scheme {
             Scheme::Ckks => (0, 0),
             Scheme::Bgv { plain_bits } => (1, plain_bits),
+            Scheme::Bfv { plain_bits } => (2, plain_bits),
         };
         self.u8(scheme);
         self.u32(plain_bits);

@@ -30,7 +30,7 @@ impl Prepared {
         }
         check::keys(&self.program, keys)?;
         for query in queries {
-            check::query(&self.program, query)?;
+            check::query(&self.program, query, self.query_factor())?;
         }
         match &self.plan {
             Plan::Approximate(single) => single.run_block(keys, queries, threads),

@@ -1,7 +1,11 @@
-//! BGV: fixed-point numbers as integers modulo the plaintext prime.
+//! BGV and BFV: fixed-point numbers as integers modulo the plaintext prime.
+//!
+//! A ciphertext of BFV is one of BGV with a factor that follows from its level, and every operation
+//! but the product of ciphertexts is the same.
 
 use std::sync::Arc;
 
+use scuro_fhe::bfv::{self, BfvContext};
 use scuro_fhe::bgv::{BgvContext, Ciphertext, Encoder, Evaluator, Plaintext};
 use scuro_fhe::circuits::linear::exact::{
     EncryptedDiagonal, EncryptedTransform, LinearTransform, PreparedTransform,
@@ -9,7 +13,7 @@ use scuro_fhe::circuits::linear::exact::{
 use scuro_fhe::circuits::linear::{Diagonal, SlotValues};
 use scuro_fhe::keys::EvaluationKeys;
 use scuro_fhe::{AnyCiphertext, Error};
-use scuro_program::{Flood, Program, SlotVector};
+use scuro_program::{Flood, Program, Scheme, SlotVector};
 
 use super::Workers;
 use super::arithmetic::{Arithmetic, Combination, ConstantPlace, LinearPlace};
@@ -22,8 +26,17 @@ use crate::random::Generator;
 pub(crate) struct Exact {
     encoder: Encoder,
     evaluator: Evaluator,
+    products: Products,
     /// Public factor of every value of the program.
     factors: Vec<u64>,
+}
+
+/// How ciphertexts are multiplied.
+enum Products {
+    /// BGV: factors multiply, noise is brought down by modulus switches.
+    Plain,
+    /// BFV: factors follow from the level.
+    ScaleInvariant(bfv::Evaluator),
 }
 
 impl Exact {
@@ -32,11 +45,33 @@ impl Exact {
         let shapes = program.validate()?;
         let primes = context.context().parameters().q();
         let plain = context.plain_modulus().value();
+        let products = match program.parameters.scheme {
+            Scheme::Ckks | Scheme::Bgv { .. } => Products::Plain,
+            Scheme::Bfv { .. } => {
+                let context = BfvContext::new(context)?;
+                Products::ScaleInvariant(bfv::Evaluator::new(&context))
+            }
+        };
         Ok(Self {
             encoder: Encoder::new(context),
             evaluator: Evaluator::new(context),
+            products,
             factors: program.factors(&shapes, primes, plain),
         })
+    }
+
+    /// Public factor of the query.
+    pub(crate) fn query_factor(&self) -> u64 {
+        self.factors[0]
+    }
+
+    /// Divided by primes until `level`: a factor of BFV belongs to its level.
+    fn switched(&self, x: &Ciphertext, level: usize) -> Result<Ciphertext, Error> {
+        let mut lower = x.clone();
+        while lower.level() > level {
+            lower = self.evaluator.mod_switch(&lower)?;
+        }
+        Ok(lower)
     }
 }
 
@@ -210,7 +245,10 @@ impl Arithmetic for Exact {
     }
 
     fn multiply(&self, x: &Ciphertext, y: &Ciphertext) -> Result<Ciphertext, Error> {
-        self.evaluator.mul(x, y)
+        match &self.products {
+            Products::Plain => self.evaluator.mul(x, y),
+            Products::ScaleInvariant(evaluator) => evaluator.mul_exact(x, y),
+        }
     }
 
     fn relinearize(&self, x: &Ciphertext, keys: &EvaluationKeys) -> Result<Ciphertext, Error> {
@@ -230,7 +268,10 @@ impl Arithmetic for Exact {
     }
 
     fn mod_drop(&self, x: &Ciphertext, level: usize) -> Result<Ciphertext, Error> {
-        self.evaluator.mod_drop(x, level)
+        match &self.products {
+            Products::Plain => self.evaluator.mod_drop(x, level),
+            Products::ScaleInvariant(_) => self.switched(x, level),
+        }
     }
 
     fn flood(

@@ -3,5 +3,6 @@
 mod batch;
 mod common;
 mod ensemble;
+mod integers;
 mod replies;
 mod single_image;

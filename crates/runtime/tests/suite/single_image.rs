@@ -31,7 +31,7 @@ const DOUBLES: f64 = 2e-14;
 /// A convolution of random form (padding, stride beyond the kernel, groups), an activation of
 /// degree two or three, perhaps a residual sum, perhaps a pool, one or two dense layers.
 fn network(random: &mut Random, arithmetic: Arithmetic) -> Graph {
-    let exact = arithmetic == Arithmetic::Exact;
+    let exact = arithmetic.is_exact();
     let [depth, height, width] = [
         1 + random.below(3),
         5 + random.below(5),
@@ -102,7 +102,12 @@ fn check(seed: u64, options: &Options) {
 }
 
 /// That all backends compute the network.
-fn check_network(seed: u64, graph: &Graph, random: &mut Random, options: &Options) -> Program {
+pub(crate) fn check_network(
+    seed: u64,
+    graph: &Graph,
+    random: &mut Random,
+    options: &Options,
+) -> Program {
     let images: Vec<Tensor> = (0..8)
         .map(|_| random.tensor(graph.input_shape(), 1.0))
         .collect();
@@ -225,6 +230,14 @@ fn networks_of_integers_compute_exactly_what_the_clear_program_computes() {
             (50..54).for_each(|seed| check(seed, &options));
         }
     }
+    for ring in [Ring::ConjugateInvariant, Ring::Standard] {
+        let options = Options {
+            ring,
+            arithmetic: Arithmetic::ScaleInvariant,
+            ..Options::default()
+        };
+        (54..58).for_each(|seed| check(seed, &options));
+    }
 }
 
 #[test]
@@ -244,6 +257,12 @@ fn networks_with_several_images_a_query_compute_the_same() {
                 }
             }
         }
+        let options = Options {
+            images_per_query,
+            arithmetic: Arithmetic::ScaleInvariant,
+            ..Options::default()
+        };
+        seeds.for_each(|seed| check(seed, &options));
     }
 }
 
@@ -328,7 +347,7 @@ fn features_in_clear_give_the_answer_of_encrypted_ones() {
             let clear = deployment.decrypt_all(reply, shared).concat();
             let hidden = deployment.scores_of_all(&images).concat();
             match arithmetic {
-                Arithmetic::Exact => assert_eq!(clear, hidden),
+                Arithmetic::Exact | Arithmetic::ScaleInvariant => assert_eq!(clear, hidden),
                 Arithmetic::Approximate => {
                     for (a, b) in clear.iter().zip(&hidden) {
                         assert!((a - b).abs() <= 2.0 * tolerance, "{a} for {b}");
@@ -470,9 +489,8 @@ fn flooded_reply(deployment: &mut Deployment, image: &Tensor) -> (f64, f64, Vec<
 fn budget_of_flooding(deployment: &Deployment) -> (f64, f64) {
     let model = deployment.client.model();
     let (program, parameters) = (model.program(), model.context().parameters());
-    let Scheme::Bgv { plain_bits } = program.parameters.scheme else {
-        panic!("exact programs only");
-    };
+    let plain_bits = program.parameters.scheme.plain_bits();
+    let plain_bits = plain_bits.expect("exact programs only");
     let flood = program.flood().expect("the reply is flooded");
     let level = program.steps[program.result.0 as usize - 1].estimate.level;
     let room = parameters.log_q(level as usize) - 1.0 - f64::from(plain_bits);
@@ -488,14 +506,17 @@ fn budget_of_flooding(deployment: &Deployment) -> (f64, f64) {
 
 #[test]
 fn a_flooded_reply_is_exact_and_its_noise_says_nothing_of_the_weights() {
-    for (seed, weights) in [
-        (70, Weights::Plain),
-        (71, Weights::Plain),
-        (72, Weights::Private),
-        (73, Weights::Private),
+    let (plain, invariant) = (Arithmetic::Exact, Arithmetic::ScaleInvariant);
+    for (seed, weights, arithmetic) in [
+        (70, Weights::Plain, plain),
+        (71, Weights::Plain, plain),
+        (72, Weights::Private, plain),
+        (73, Weights::Private, plain),
+        (70, Weights::Plain, invariant),
+        (71, Weights::Plain, invariant),
     ] {
         let mut random = Random::new(seed);
-        let graph = network(&mut random, Arithmetic::Exact);
+        let graph = network(&mut random, arithmetic);
         let mut images: Vec<Tensor> = (0..8)
             .map(|_| random.tensor(graph.input_shape(), 1.0))
             .collect();
@@ -504,7 +525,7 @@ fn a_flooded_reply_is_exact_and_its_noise_says_nothing_of_the_weights() {
         images[1].data.fill(-1.0);
         let options = Options {
             weights,
-            arithmetic: Arithmetic::Exact,
+            arithmetic,
             flooding: Some(scuro_program::Flooding::Statistical { bits: 40 }),
             input_range: Some((-1.0, 1.0)),
             ..Options::default()

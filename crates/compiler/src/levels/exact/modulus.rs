@@ -1,13 +1,16 @@
 //! Primes and modulus switches of exact programs.
 //!
-//! After a product the noise is far above what a division leaves of it, so a prime of the size of
-//! that distance is divided out; the primes that stay hold the noise of the result. Sizes follow
-//! from the noise and the noise (of key switches) from the sizes, so both are found in turns.
+//! BGV: after a product the noise is far above what a division leaves of it, so a prime of the size
+//! of that distance is divided out. BFV: noise grows by as many bits wherever primes are divided
+//! out, so large ones are, whenever the noise has room for one. The primes that stay hold the noise
+//! of the result. Sizes follow from the noise and the noise (of key switches) from the sizes, so
+//! both are found in turns.
 //!
 //! Noise is that of the phase divided by t, in the canonical embedding, as in
 //! `scuro_fhe::bgv::NoiseModel`: deviations for messages that look random modulo t, which is enough
 //! where the model owner decrypts, and bounds for any message where somebody else does.
 
+use scuro_fhe::bgv::NoiseModel as ExactNoise;
 use scuro_fhe::noise::{Noise, NoiseModel};
 use scuro_program::{EXACT_WEIGHT_BITS_LEFT_OUT, Operation, Step, Weights};
 
@@ -15,6 +18,7 @@ use super::{NO_SUMS, Scales};
 use crate::levels::{
     Chain, LIMBS_MAX, LevelPlan, PRIME_BITS_MAX, flooded, is_weighted, micros, pattern,
 };
+use crate::options::Arithmetic;
 use crate::primes::PrimeSet;
 
 /// Deviations of a coefficient of the noise that fit the modulus: a sum of many terms passes them
@@ -38,6 +42,10 @@ const WEIGHTED_SLACKS: [f64; 5] = [0.0, 6.0, 9.0, 12.0, 16.0];
 const WORTHWHILE_BITS: [f64; 3] = [30.0, 40.0, 50.0];
 /// Turns after which sizes have settled.
 const TURNS: usize = 6;
+/// Sizes of the primes of BFV that are tried.
+const INVARIANT_BITS: std::ops::RangeInclusive<u32> = 36..=PRIME_BITS_MAX;
+/// How far above what a division adds these leave the noise at least, in bits.
+const INVARIANT_SLACKS: [f64; 3] = [0.0, 2.0, 5.0];
 /// Primes of which the first sizes are guessed.
 const GUESS: [u32; 4] = [45; 4];
 
@@ -51,7 +59,7 @@ pub(super) fn fastest(
 ) -> Option<LevelPlan> {
     let single = SPECIAL_BITS.map(|bits| (bits, 1));
     let ways = single.chain(SPECIALS).flat_map(|special| {
-        let rules = Rule::all();
+        let rules = Rule::all(chain.bounds.arithmetic);
         rules.into_iter().map(move |rule| (special, rule))
     });
     let plans = ways.filter_map(|(special, rule)| {
@@ -72,18 +80,27 @@ pub(super) fn bits(plan: &LevelPlan) -> f64 {
 
 /// When primes are divided out, and what is left then.
 #[derive(Debug, Clone, Copy)]
-struct Rule {
-    slack: f64,
-    weighted_slack: f64,
-    worthwhile: f64,
+enum Rule {
+    /// Whatever is too much, if it is `worthwhile`.
+    Excess {
+        slack: f64,
+        weighted_slack: f64,
+        worthwhile: f64,
+    },
+    /// Primes of one size, as many as there is noise for.
+    Whole { slack: f64, size: u32 },
 }
 
 impl Rule {
-    fn all() -> Vec<Rule> {
+    fn all(arithmetic: Arithmetic) -> Vec<Rule> {
+        if arithmetic == Arithmetic::ScaleInvariant {
+            let sizes = |slack| INVARIANT_BITS.map(move |size| Rule::Whole { slack, size });
+            return INVARIANT_SLACKS.into_iter().flat_map(sizes).collect();
+        }
         let mut rules = Vec::new();
         for slack in SLACKS {
             for weighted_slack in WEIGHTED_SLACKS {
-                rules.extend(WORTHWHILE_BITS.map(|worthwhile| Rule {
+                rules.extend(WORTHWHILE_BITS.map(|worthwhile| Rule::Excess {
                     slack,
                     weighted_slack,
                     worthwhile,
@@ -96,15 +113,28 @@ impl Rule {
     /// Sizes of the primes to divide out after a step whose noise is `excess` bits above what a
     /// division adds.
     fn division(self, operation: &Operation, excess: f64) -> Vec<u32> {
-        let weighted = if is_weighted(operation) {
-            self.weighted_slack
-        } else {
-            0.0
-        };
-        let excess = excess - self.slack - weighted;
-        match pattern::may_drop(operation) && excess >= self.worthwhile {
-            true => parts(excess.round()),
-            false => Vec::new(),
+        match self {
+            _ if !pattern::may_drop(operation) => Vec::new(),
+            Rule::Excess {
+                slack,
+                weighted_slack,
+                worthwhile,
+            } => {
+                let weighted = if is_weighted(operation) {
+                    weighted_slack
+                } else {
+                    0.0
+                };
+                let excess = excess - slack - weighted;
+                match excess < worthwhile {
+                    true => Vec::new(),
+                    false => parts(excess.round()),
+                }
+            }
+            Rule::Whole { slack, size } => {
+                let count = ((excess - slack) / f64::from(size)).floor().max(0.0);
+                vec![size; count as usize]
+            }
         }
     }
 }
@@ -139,6 +169,8 @@ struct Modulus<'a> {
     /// Base-two logarithm of the modulus at every level.
     log_q: Vec<f64>,
     model: NoiseModel,
+    /// The same of messages modulo t.
+    exact: ExactNoise,
     /// A message modulo t, of any kind in the worst case, and a weight.
     message: Noise,
     weight: Noise,
@@ -198,6 +230,7 @@ impl<'a> Modulus<'a> {
             log_q: (0..sizes.len()).map(|level| primes.log_q(level)).collect(),
             sizes,
             primes,
+            exact: ExactNoise::planned(model.clone(), plain),
             model,
             message,
             weight,
@@ -315,9 +348,10 @@ impl<'a> Modulus<'a> {
         }];
         let mut drops = Vec::with_capacity(self.chain.steps.len());
         for (index, step) in self.chain.steps.iter().enumerate() {
-            let operands = step.inputs.iter().map(|id| values[id.0 as usize]);
+            let operands = || step.inputs.iter().map(|id| values[id.0 as usize]);
+            let dropped = operands().map(|value| value.dropped).max()?;
+            let operands = operands().map(|value| self.aligned(value, dropped));
             let operands: Vec<Value> = operands.collect();
-            let dropped = operands.iter().map(|value| value.dropped).max()?;
             let noises: Vec<Noise> = operands.iter().map(|value| value.noise).collect();
             let before = Value {
                 dropped,
@@ -329,6 +363,20 @@ impl<'a> Modulus<'a> {
             values.push(value);
         }
         Some((drops, values[self.chain.result]))
+    }
+
+    /// An operand at the level of the others: primes are left out of one of BGV, divided out of one
+    /// of BFV.
+    fn aligned(&self, mut value: Value, dropped: u32) -> Value {
+        while self.scale_invariant() && value.dropped < dropped {
+            let prime = self.primes.prime(self.level(value.dropped));
+            value = self.divided(value, prime);
+        }
+        value
+    }
+
+    fn scale_invariant(&self) -> bool {
+        self.chain.bounds.arithmetic == Arithmetic::ScaleInvariant
     }
 
     fn divided(&self, value: Value, prime: f64) -> Value {
@@ -355,20 +403,25 @@ impl<'a> Modulus<'a> {
                 }
             }
             Operation::AddConstant { .. } => before.plus(self.weight),
-            Operation::Square => self.product(before, before, SQUARE_STD),
-            Operation::Multiply => self.product(before, operands[1], 1.0),
+            Operation::Square => self.product([before, before], SQUARE_STD, dropped),
+            Operation::Multiply => self.product([before, operands[1]], 1.0, dropped),
             Operation::Combine { .. } => unreachable!("{NO_SUMS}"),
             Operation::Rotate { .. } | Operation::Relinearize => before.plus(switch),
             _ => before,
         }
     }
 
-    /// Phases over t multiply to t times those; `std` of a square, whose mean is not zero, is
-    /// larger than that of a product of independent ones.
-    fn product(&self, left: Noise, right: Noise, std: f64) -> Noise {
+    /// Product of two ciphertexts. `std` of a square, whose factors are the same, is larger than
+    /// that of a product of independent ones.
+    fn product(&self, [left, right]: [Noise; 2], std: f64, dropped: u32) -> Noise {
+        let level = self.level(dropped);
+        let product = match self.scale_invariant() {
+            true => self.exact.mul_scale_invariant(left, right, level),
+            false => self.exact.mul(left, right),
+        };
         Noise {
-            std: std * self.plain * left.std * right.std,
-            bound: self.plain * left.bound * right.bound,
+            std: std * product.std,
+            ..product
         }
     }
 
@@ -376,7 +429,7 @@ impl<'a> Modulus<'a> {
         let gain = &self.chain.gains[index];
         let worst = self.chain.worst.and_then(|w| w.linear[index].as_ref());
         let product = |(i, noise): (usize, &Noise)| {
-            let one = self.product(noise.plus(switch), self.weight, 1.0);
+            let one = self.exact.mul(noise.plus(switch), self.weight);
             Noise {
                 std: gain.diagonals[i].sqrt() * one.std,
                 bound: worst.map_or(0.0, |w| w.diagonals[i]) * one.bound,
