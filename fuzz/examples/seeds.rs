@@ -200,6 +200,7 @@ fn sample() -> Program {
             examples: 1,
             gather: Gather::Slots(vec![(0..SLOTS as u32).map(|slot| slot % 2).collect()]),
             level: 1,
+            traced: None,
             scale_log2: 10.0,
             minimum: 0.0,
             maximum: 1.0,

@@ -19,6 +19,8 @@ pub struct Model {
     digest: [u8; 32],
     scheme: AnyContext,
     reply_scale: f64,
+    /// Slots after which a reply repeats, if it was traced.
+    traced: Option<usize>,
     query_factor: u64,
     score_limit: f64,
 }
@@ -58,6 +60,9 @@ impl Model {
             digest,
             scheme,
             reply_scale,
+            traced: shapes[program.result.0 as usize]
+                .traced
+                .map(|period| period as usize),
             program: Arc::new(program),
         })
     }
@@ -90,6 +95,11 @@ impl Model {
     /// What the messages of an exact query are multiplied by modulo the plaintext prime.
     pub(crate) fn query_factor(&self) -> u64 {
         self.query_factor
+    }
+
+    /// Slots after which a reply repeats, if nothing else of it is to be read.
+    pub(crate) fn traced(&self) -> Option<usize> {
+        self.traced
     }
 
     /// Whether a score of an exact program lies beyond what it was planned for: it may have wrapped

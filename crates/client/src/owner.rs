@@ -40,17 +40,23 @@ pub(crate) struct Opened {
     pub(crate) budget: Option<f64>,
 }
 
-/// Decrypts a ciphertext; the slots of an exact one are divided by `scale`.
+/// Decrypts a ciphertext; the slots of an exact one are divided by `scale`, and of a traced one
+/// only what it keeps is read.
 pub(crate) fn open(
     scheme: &AnyContext,
     secret: &SecretKey,
     ciphertext: &AnyCiphertext,
     scale: f64,
+    traced: Option<usize>,
 ) -> Result<Opened, Error> {
     match (ciphertext, scheme) {
         (AnyCiphertext::Approximate(ciphertext), AnyContext::Approximate(context)) => {
             let decryptor = Decryptor::new(context, secret)?;
             let plain = decryptor.decrypt(ciphertext)?;
+            let plain = match traced {
+                Some(period) => plain.trace(context, period)?,
+                None => plain,
+            };
             let slots = ckks::Encoder::new(context).decode(&plain)?;
             let budget = None;
             Ok(Opened { slots, budget })

@@ -135,7 +135,7 @@ impl Client {
     /// [`Error::Fhe`] for a ciphertext under another key.
     pub fn reveal(&self, ciphertext: &AnyCiphertext, scale: f64) -> Result<Vec<f64>, Error> {
         let scheme = self.model.scheme();
-        Ok(owner::open(scheme, &self.secret, ciphertext, scale)?.slots)
+        Ok(owner::open(scheme, &self.secret, ciphertext, scale, None)?.slots)
     }
 
     /// Bits that the noise of an exact program's ciphertext may still grow by; nothing for an
@@ -152,7 +152,13 @@ impl Client {
         let (scheme, scale) = (self.model.scheme(), self.model.reply_scale());
         let (mut all, mut broken) = (Vec::new(), false);
         for ciphertext in self.model.decode_run(run)? {
-            let opened = owner::open(scheme, &self.secret, &ciphertext, scale)?;
+            let opened = owner::open(
+                scheme,
+                &self.secret,
+                &ciphertext,
+                scale,
+                self.model.traced(),
+            )?;
             broken |= match opened.budget {
                 Some(budget) => budget < self.least_budget(),
                 None => self.exceeds_modulus(&opened.slots, ciphertext.level()),

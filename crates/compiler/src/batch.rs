@@ -148,6 +148,7 @@ fn finish(prepared: Prepared, plan: BatchPlan) -> Result<Compilation, CompileErr
             examples: slots,
             gather: Gather::Batch,
             level: plan.parameters.level_max(),
+            traced: None,
             scale_log2: plan.input_scale_log2,
             minimum: prepared.input_range.0,
             maximum: prepared.input_range.1,

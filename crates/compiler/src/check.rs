@@ -55,7 +55,9 @@ pub(crate) fn images_per_query(options: &Options) -> Result<(), CompileError> {
 /// modulus and the largest error is known.
 pub(crate) fn flooding(options: &Options) -> Result<(), CompileError> {
     match options.flooding {
-        Some(flooding) if options.arithmetic != Arithmetic::Approximate && !flooding.is_worst_case() => {
+        Some(flooding)
+            if options.arithmetic != Arithmetic::Approximate && !flooding.is_worst_case() =>
+        {
             Err(CompileError::EstimatedExact { flooding })
         }
         _ => Ok(()),

@@ -7,8 +7,7 @@ use scuro_nn::graph::{Graph, Node};
 use scuro_nn::reference::{Executor, Range};
 use scuro_nn::tensor::Tensor;
 use scuro_program::{
-    Gather, InputSpec, NO_ELEMENT, OutputSpec, Packing, Program, SlotAddress, SlotValue,
-    Weights,
+    Gather, InputSpec, NO_ELEMENT, OutputSpec, Packing, Program, SlotAddress, SlotValue, Weights,
 };
 
 use crate::agreement::Rounded;
@@ -692,6 +691,7 @@ fn query_spec(prepared: &Prepared, network: &Network, query: &Layout, images: us
         examples: images as u32,
         gather: Gather::Slots(query.cells.iter().map(|c| query_map(c)).collect()),
         level: 0,
+        traced: None,
         scale_log2: 0.0,
         minimum: prepared.input_range.0,
         maximum: prepared.input_range.1,

@@ -301,6 +301,8 @@ impl CostModel {
             Operation::Relinearize => count * self.rotation(limbs),
             Operation::Rescale => count * self.rescale(limbs, parts),
             Operation::ModDrop { .. } => 0.0,
+            // There and back again, of one part.
+            Operation::Trace { .. } => count * self.mod_down(limbs),
             Operation::Flood(_) => count * self.flood(limbs),
             Operation::Combine { factors, .. } => {
                 count * factors.len() as f64 * self.scalar(limbs, parts)

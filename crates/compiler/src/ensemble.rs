@@ -83,8 +83,8 @@ pub(crate) fn settled(options: &Options) -> Result<Options, CompileError> {
         ("several images a query", options.images_per_query > 1),
         ("encrypted weights", options.weights != Weights::Plain),
         (
-            "BGV arithmetic, whose replies differ by a factor",
-            options.arithmetic == Arithmetic::Exact,
+            "exact arithmetic, whose replies differ by a factor",
+            options.arithmetic != Arithmetic::Approximate,
         ),
     ];
     if let Some((what, _)) = without.into_iter().find(|(_, asked)| *asked) {

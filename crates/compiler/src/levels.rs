@@ -202,6 +202,24 @@ impl<'a> Chain<'a> {
         Chain { common, ..self }
     }
 
+    /// Bits by which a trace lowers the scale: its ciphertext holds a mean.
+    pub(crate) fn traced_bits(&self, period: u32, copies: u32) -> f64 {
+        let slots = match self.bounds.ring {
+            Ring::ConjugateInvariant => self.bounds.log_n,
+            Ring::Standard => self.bounds.log_n - 1,
+        };
+        f64::from(slots) - f64::from(period * copies).log2()
+    }
+
+    /// Slots from one that a traced reply repeats to the next; 1 if it was not.
+    pub(crate) fn stride(&self) -> usize {
+        let trace = self.steps.iter().find_map(|step| match step.operation {
+            Operation::Trace { period, .. } => Some(self.traced_bits(period, 1).exp2() as usize),
+            _ => None,
+        });
+        trace.unwrap_or(1)
+    }
+
     /// The primes of parameters.
     pub(crate) fn primes(&self, parameters: &ParameterPlan) -> Vec<u64> {
         self.primes.of(parameters)

@@ -174,7 +174,15 @@ fn lower_affine(
     }
     if !assignment.folds.is_empty() {
         let stages = assignment.folds.clone();
-        value = skeleton.push(layer, vec![value], Operation::Fold { stages });
+        let operation = match plan.traced && index + 1 == network.output {
+            // Every slot is a summand: no rotation is needed to read the sum.
+            true => Operation::Trace {
+                period: layout.period as u32,
+                copies: (layout.slots() / assignment.modulus) as u32,
+            },
+            false => Operation::Fold { stages },
+        };
+        value = skeleton.push(layer, vec![value], operation);
     }
     Ok(skeleton.add_bias(layer, value, layout, &map.bias))
 }

@@ -62,7 +62,8 @@ pub struct Options {
     /// How strongly replies hide the weights from whoever decrypts them; nothing if that is the
     /// model owner.
     pub flooding: Option<Flooding>,
-    /// Smallest share of the calibration examples to which an exact program must give the answer of the network; it is made more precise until it
+    /// Smallest share of the calibration examples to which an exact program must give the
+    /// answer of the network; it is made more precise until it
     /// does.
     pub agreement: f64,
     /// Replace operators that ciphertexts cannot compute.

@@ -12,7 +12,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
 use scuro_nn::tensor::Tensor;
 use scuro_program::{
-    Diagonal, Linear, Operation, SlotValue, Step, ValueId, exposure, interpret_all,
+    Diagonal, Linear, Operation, SlotValue, Step, ValueId, exposure, interpret, interpret_all,
 };
 
 use crate::layout::Layout;
@@ -207,6 +207,8 @@ fn back(
         }
         Operation::Rotate { steps } => back_rotate(steps, operands[i].len(), gradient),
         Operation::Fold { stages } => gradient.iter().map(|g| back_fold(stages, g)).collect(),
+        // The mean over congruent slots is its own transpose.
+        Operation::Trace { .. } => interpret(operation, &[gradient]),
         Operation::Square => product(operands[0], gradient, 2.0),
         Operation::Multiply => product(operands[1 - i], gradient, 1.0),
         Operation::Combine { factors, .. } => {
@@ -286,7 +288,7 @@ fn back_linear(
 
 #[cfg(test)]
 mod tests {
-    use scuro_program::{Estimate, SlotVector, interpret};
+    use scuro_program::{Estimate, SlotVector};
 
     use super::*;
     use crate::layout::{Grid, ZERO};

@@ -68,6 +68,8 @@ struct Builder<'a> {
     scale: f64,
     /// What the scores of a reply stay below.
     largest: f64,
+    /// Slots after which a reply repeats and keeps nothing else.
+    traced: Option<u32>,
     steps: Vec<Step>,
     /// Scale and bound of each value, the query first.
     values: Vec<(f64, f64)>,
@@ -94,6 +96,7 @@ impl<'a> Builder<'a> {
             level: last.estimate.level,
             scale,
             largest,
+            traced: face.validate()?[face.result.0 as usize].traced,
             steps: Vec::new(),
             values: vec![(scale, largest)],
         })
@@ -344,6 +347,7 @@ impl<'a> Builder<'a> {
             examples: 1,
             gather: Gather::Slots((0..self.holders).map(map).collect()),
             level: self.face.steps.last().map_or(0, |step| step.estimate.level),
+            traced: self.traced,
             scale_log2: self.scale,
             minimum: f32::MIN,
             maximum: f32::MAX,

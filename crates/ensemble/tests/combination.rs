@@ -54,6 +54,7 @@ fn face() -> Program {
             examples: 1,
             gather: Gather::Slots(vec![(0..1 << LOG_N).map(|slot| slot % 2).collect()]),
             level: 2,
+            traced: None,
             scale_log2: 20.0,
             minimum: 0.0,
             maximum: 1.0,

@@ -152,6 +152,14 @@ pub enum Error {
         /// log2 of half the modulus.
         room_bits: f64,
     },
+    /// A trace to other than a power of two of slots.
+    #[error("a trace to {found} slots: a power of two of at most {slots} is expected")]
+    Period {
+        /// Slots asked for.
+        found: usize,
+        /// Slots of a ciphertext.
+        slots: usize,
+    },
     /// Rescaling at level 0.
     #[error("no level left: rescale needs at least two limbs")]
     NoLevelLeft,

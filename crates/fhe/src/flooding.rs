@@ -32,6 +32,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::keys::PublicKey;
 use crate::noise::{Noise, NoiseModel, Operand};
+use crate::subring;
 
 /// Most bits of flooding.
 pub const FLOODING_BITS_MAX: u32 = 128;
@@ -156,7 +157,7 @@ impl NoiseModel {
         if error.bound.is_nan() {
             error.bound = f64::INFINITY;
         }
-        (error, flooding.distribution(error.bound, self.degree()))
+        (error, flooding.distribution(error.bound, self.kept()))
     }
 
     /// After [`ckks::Evaluator::flood`] of a ciphertext with this noise; without a bound if the
@@ -164,7 +165,8 @@ impl NoiseModel {
     pub fn flooded(&self, noise: Noise, flooding: Flooding) -> Noise {
         let (error, distribution) = self.drowned(noise, flooding);
         let (std, _) = distribution.coefficient();
-        error.plus(self.independent(std))
+        let kept = (self.kept() as f64 / self.degree() as f64).sqrt();
+        error.plus(self.independent(std * kept))
     }
 
     /// What the coefficients of the error stay below after [`ckks::Evaluator::flood`] of a
@@ -232,16 +234,50 @@ impl ckks::Evaluator {
         rng: &mut impl CryptoRng,
     ) -> Result<ckks::Ciphertext, Error> {
         self.context().check_digest(ciphertext.digest)?;
+        let model = NoiseModel::new(self.context().parameters());
         let room_bits = self.context().parameters().log_q(ciphertext.level) - 1.0;
-        self.flood_within(ciphertext, operand, room_bits, public, flooding, rng)
+        self.flood_within(
+            ciphertext,
+            operand,
+            (&model, room_bits),
+            public,
+            flooding,
+            rng,
+        )
     }
 
-    /// [`ckks::Evaluator::flood`] with another bound of the coefficients, in bits.
+    /// The same for a [traced](ckks::Evaluator::trace) ciphertext, whose error is that of the few
+    /// coefficients that it keeps: less noise drowns it, and nothing else is left of it.
+    ///
+    /// # Errors
+    /// As [`ckks::Evaluator::flood`]; [`Error::Period`].
+    pub fn flood_traced(
+        &self,
+        ciphertext: &ckks::Ciphertext,
+        operand: Operand,
+        period: usize,
+        public: &PublicKey,
+        flooding: Flooding,
+        rng: &mut impl CryptoRng,
+    ) -> Result<ckks::Ciphertext, Error> {
+        let context = &**self.context();
+        context.check_digest(ciphertext.digest)?;
+        let stride = subring::stride(context, period)?;
+        let model = NoiseModel::new(context.parameters()).traced(stride);
+        let room_bits = context.parameters().log_q(ciphertext.level) - 1.0;
+        let within = (&model, room_bits);
+        let mut out = self.flood_within(ciphertext, operand, within, public, flooding, rng)?;
+        subring::keep(context, &mut out.parts[0], stride);
+        Ok(out)
+    }
+
+    /// [`ckks::Evaluator::flood`] by a model of the noise, with a bound of the coefficients in
+    /// bits.
     pub(crate) fn flood_within(
         &self,
         ciphertext: &ckks::Ciphertext,
         operand: Operand,
-        room_bits: f64,
+        (model, room_bits): (&NoiseModel, f64),
         public: &PublicKey,
         flooding: Flooding,
         rng: &mut impl CryptoRng,
@@ -249,7 +285,6 @@ impl ckks::Evaluator {
         let context = &**self.context();
         self.check_rerandomizable(ciphertext, public)?;
         flooding.check()?;
-        let model = NoiseModel::new(context.parameters());
         let (error, distribution) = model.drowned(operand.noise, flooding);
         let (_, largest) = distribution.coefficient();
         let needed_bits = (operand.magnitude.abs() + error.bound + largest).log2();

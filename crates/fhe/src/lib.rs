@@ -29,6 +29,7 @@ pub mod keys;
 pub mod noise;
 pub mod owner;
 pub mod params;
+pub mod subring;
 
 pub use any::{AnyCiphertext, AnyContext};
 pub use context::Context;

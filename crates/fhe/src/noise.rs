@@ -93,6 +93,8 @@ pub struct NoiseModel {
     primes: Vec<f64>,
     special: f64,
     digit_limbs: usize,
+    /// Coefficients that are read.
+    kept: usize,
 }
 
 impl NoiseModel {
@@ -123,12 +125,25 @@ impl NoiseModel {
             primes,
             special,
             digit_limbs,
+            kept: degree,
         }
     }
 
     /// Ciphertext primes, lowest level first.
     pub(crate) fn primes(&self) -> &[f64] {
         &self.primes
+    }
+
+    /// The same for [traced](crate::ckks::Evaluator::trace) ciphertexts, of which every `stride`-th
+    /// coefficient is read: what floods them.
+    pub fn traced(mut self, stride: usize) -> Self {
+        self.kept = self.degree / stride.max(1);
+        self
+    }
+
+    /// Coefficients that are read.
+    pub(crate) fn kept(&self) -> usize {
+        self.kept
     }
 
     /// N.

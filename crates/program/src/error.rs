@@ -53,6 +53,14 @@ pub enum ProgramError {
     /// Programs of an ensemble answer single images.
     #[error("programs with batch packing answer no common query; compile for single images")]
     NoFace,
+    /// A product or a sum that a traced value does not bear.
+    #[error(
+        "step {step}: traced values are summed with their like and multiplied with weights only"
+    )]
+    Traced {
+        /// Index of the step.
+        step: usize,
+    },
     /// A count above its limit.
     #[error("{what}: {found} is above the limit {limit}")]
     TooLarge {

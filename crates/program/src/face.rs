@@ -139,6 +139,10 @@ impl Program {
                 level: result.level,
             });
         }
+        if let Some(period) = result.traced {
+            let copies = (self.slots() / period as usize) as u32;
+            steps.push(Operation::Trace { period, copies });
+        }
         if let Some(flood) = self.flood() {
             // The bound is each program's own business.
             steps.push(Operation::Flood(Flood {
@@ -226,6 +230,7 @@ fn compare_queries(expected: &Program, found: &Program) -> Result<(), Mismatch> 
         ("number of images", a.examples != b.examples),
         ("layout", a.gather != b.gather),
         ("level", a.level != b.level),
+        ("form", a.traced != b.traced),
         ("scale", a.scale_log2 != b.scale_log2),
         ("range", (a.minimum, a.maximum) != (b.minimum, b.maximum)),
     ];

@@ -19,6 +19,10 @@ pub fn interpret(operation: &Operation, operands: &[&SlotValue]) -> SlotValue {
             .flat_map(|&step| first.iter().map(move |x| rotated(x, step)))
             .collect(),
         Operation::Fold { stages } => first.iter().map(|x| apply_fold(stages, x)).collect(),
+        Operation::Trace { period, copies } => first
+            .iter()
+            .map(|x| apply_trace(*period, *copies, x))
+            .collect(),
         Operation::AddConstant { values } => first
             .iter()
             .zip(values)
@@ -120,6 +124,13 @@ fn accumulate(out: &mut [f64], weights: &[f32], input: &[f64], first: usize) {
 fn rotated(x: &[f64], step: u32) -> Vec<f64> {
     let (front, back) = x.split_at(step as usize);
     [back, front].concat()
+}
+
+fn apply_trace(period: u32, copies: u32, x: &[f64]) -> Vec<f64> {
+    let period = period as usize;
+    let sum = |at: usize| x.iter().skip(at).step_by(period).sum::<f64>() / f64::from(copies);
+    let one: Vec<f64> = (0..period).map(sum).collect();
+    one.into_iter().cycle().take(x.len()).collect()
 }
 
 fn apply_fold(stages: &[Vec<u32>], x: &[f64]) -> Vec<f64> {

@@ -75,6 +75,10 @@ pub struct ValueShape {
     pub parts: usize,
     /// Level.
     pub level: u32,
+    /// Slots after which the value repeats, if it was traced. Its ciphertext is one of the subring
+    /// that rotations by so many slots leave alone: the rest of what it decrypts to means nothing.
+    /// Sums, rotations and products with what repeats as often go on; products of two do not.
+    pub traced: Option<u32>,
 }
 
 impl Program {
@@ -91,6 +95,7 @@ impl Program {
             ciphertexts: self.input.ciphertexts(),
             parts: 2,
             level: self.input.level,
+            traced: self.input.traced,
         }];
         for (index, step) in self.steps.iter().enumerate() {
             let shape = self.check_step(index, step, &shapes)?;
@@ -139,6 +144,7 @@ impl Program {
         check_index(HEADER, "no example", 0, examples as u64)?;
         check_limit("examples of a query", examples, slots)?;
         let elements = (elements * examples) as u64;
+        self.check_traced(HEADER, input.traced.unwrap_or(1), 1)?;
         for map in maps {
             check_count(HEADER, "slots of the query map", map.len(), slots)?;
             for &element in map.iter().filter(|&&e| e != NO_ELEMENT) {
@@ -146,6 +152,20 @@ impl Program {
             }
         }
         Ok(())
+    }
+
+    /// A trace to `period` slots of what stands `copies` times there.
+    fn check_traced(&self, step: usize, period: u32, copies: u32) -> Result<(), ProgramError> {
+        let slots = self.slots() as u64;
+        for (what, found) in [("period of a trace", period), ("copies of a trace", copies)] {
+            check_index(step, what, found.into(), slots + 1)?;
+            let uneven = u64::from(!found.is_power_of_two());
+            check_index(step, "trace by other than powers of two", uneven, 1)?;
+        }
+        let places = u64::from(period) * u64::from(copies);
+        check_index(step, "places of a trace", places, slots + 1)?;
+        let exact = u64::from(self.parameters.scheme.plain_bits().is_some());
+        check_index(step, "trace of exact values", exact, 1)
     }
 
     fn check_output(&self, shapes: &[ValueShape]) -> Result<(), ProgramError> {
@@ -240,6 +260,9 @@ fn operand_shapes(
         });
     };
     for operand in &operands {
+        if operand.traced != first.traced {
+            return Err(ProgramError::Traced { step: index });
+        }
         if operand.level != first.level {
             let (found, expected) = (operand.level, first.level);
             return Err(ProgramError::WrongLevel {
@@ -278,9 +301,18 @@ impl StepCheck<'_> {
                 check_finite(self.index, "constant", finite)?;
                 Ok(first)
             }
+            Operation::Trace { period, copies } => {
+                self.unary()?;
+                self.two_parts()?;
+                self.untraced()?;
+                self.program.check_traced(self.index, *period, *copies)?;
+                let traced = Some(*period);
+                Ok(ValueShape { traced, ..first })
+            }
             Operation::Square => {
                 self.unary()?;
                 self.two_parts()?;
+                self.untraced()?;
                 Ok(ValueShape { parts: 3, ..first })
             }
             Operation::Multiply => self.multiply(),
@@ -340,6 +372,14 @@ impl StepCheck<'_> {
 
     fn unary(&self) -> Result<(), ProgramError> {
         check_count(self.index, "operands", self.operands.len(), 1)
+    }
+
+    /// What was traced is multiplied with nothing that is encrypted.
+    fn untraced(&self) -> Result<(), ProgramError> {
+        match self.operands.iter().any(|o| o.traced.is_some()) {
+            true => Err(ProgramError::Traced { step: self.index }),
+            false => Ok(()),
+        }
     }
 
     fn two_parts(&self) -> Result<(), ProgramError> {
@@ -434,7 +474,7 @@ impl StepCheck<'_> {
         Ok(ValueShape {
             ciphertexts,
             parts: 2,
-            level: self.operands[0].level,
+            ..self.operands[0]
         })
     }
 
@@ -465,6 +505,7 @@ impl StepCheck<'_> {
     fn multiply(&self) -> Result<ValueShape, ProgramError> {
         check_count(self.index, "operands", self.operands.len(), 2)?;
         self.two_parts()?;
+        self.untraced()?;
         let (a, b) = (self.operands[0], self.operands[1]);
         check_count(
             self.index,
@@ -578,7 +619,7 @@ impl StepCheck<'_> {
         Ok(ValueShape {
             ciphertexts: rows,
             parts,
-            level: self.operands[0].level,
+            ..self.operands[0]
         })
     }
 }

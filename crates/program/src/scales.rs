@@ -46,6 +46,10 @@ impl Program {
             Operation::Combine {
                 weight_scale_log2, ..
             } => operand(0) * weight_scale_log2.exp2(),
+            // The ciphertext holds the mean over all places.
+            Operation::Trace { period, copies } => {
+                operand(0) * f64::from(*period) * f64::from(*copies) / self.slots() as f64
+            }
             Operation::Square => operand(0) * operand(0),
             Operation::Multiply => operand(0) * operand(1),
             // Division by a prime leaves exact integers as they are.

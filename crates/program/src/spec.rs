@@ -24,6 +24,9 @@ pub struct InputSpec {
     pub gather: Gather,
     /// Level of the query's ciphertexts.
     pub level: u32,
+    /// Slots after which the query's ciphertexts repeat and beyond which they keep nothing, if they
+    /// are replies: see [`crate::ValueShape::traced`].
+    pub traced: Option<u32>,
     /// Base-two logarithm of the encoding scale.
     pub scale_log2: f64,
     /// Smallest value the ranges were calibrated for; smaller inputs must be refused.

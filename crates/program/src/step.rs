@@ -126,6 +126,14 @@ pub enum Operation {
         /// Rotations of each stage; the unrotated ciphertext is always a summand.
         stages: Vec<Vec<u32>>,
     },
+    /// `y[p] = (1/copies) sum_j x[(p + j period) mod S]`: the result repeats every `period` slots,
+    /// and its ciphertext keeps nothing else: see [`crate::ValueShape::traced`].
+    Trace {
+        /// Slots after which the result repeats, a power of two.
+        period: u32,
+        /// How often each summand stands in the operand, a power of two.
+        copies: u32,
+    },
     /// Adds one slot vector per ciphertext.
     AddConstant {
         /// One per ciphertext.
@@ -171,6 +179,7 @@ impl Operation {
             Operation::Linear(_) => "linear",
             Operation::Rotate { .. } => "rotate",
             Operation::Fold { .. } => "fold",
+            Operation::Trace { .. } => "trace",
             Operation::AddConstant { .. } | Operation::AddScalars { .. } => "add constant",
             Operation::Square => "square",
             Operation::Multiply => "multiply",

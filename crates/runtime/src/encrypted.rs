@@ -16,14 +16,14 @@ use rayon::ThreadPool;
 use rayon::prelude::*;
 use scuro_fhe::keys::EvaluationKeys;
 use scuro_fhe::{AnyCiphertext, AnyContext, Context};
-use scuro_program::{Flood, Packing, Program, Weights};
+use scuro_program::{Packing, Program, Weights};
 
 use crate::check;
 use crate::error::RuntimeError;
 use crate::observe::{Observation, Observer};
 use crate::random::Generator;
 use approximate::Approximate;
-use arithmetic::Arithmetic;
+use arithmetic::{Arithmetic, FloodPlace};
 use batch::BatchPlan;
 use exact::Exact;
 use plan::{Action, Sum, Task};
@@ -328,7 +328,7 @@ impl<A: Arithmetic> Run<'_, A> {
                 arithmetic.apply_private(transform, &inputs, keys, *rescale)
             }
             Action::Rotate(steps) => self.rotate(first, steps),
-            Action::Flood(flood, magnitude) => self.flood(first, flood, *magnitude),
+            Action::Flood(place) => self.flood(first, place),
             Action::Multiply => {
                 let second = operand(1);
                 self.each(first, &|i, x| arithmetic.multiply(x, &second[i]))
@@ -369,6 +369,7 @@ impl<A: Arithmetic> Run<'_, A> {
         let (arithmetic, keys) = (self.arithmetic, self.keys);
         self.each(operand, &|i, x| match action {
             Action::Fold(stages) => plan::fold(arithmetic, x, stages, keys),
+            Action::Trace(period, scale) => arithmetic.trace(x, *period, *scale),
             Action::AddConstant(constants) => arithmetic.add_constant(x, &constants[i]),
             Action::AddPrivate(constants) => arithmetic.add(x, &constants[i]),
             Action::AddScalars(values, scale) => arithmetic.add_scalar(x, values[i], *scale),
@@ -398,14 +399,11 @@ impl<A: Arithmetic> Run<'_, A> {
     fn flood(
         &self,
         reply: &[A::Ciphertext],
-        flood: &Flood,
-        magnitude: f64,
+        place: &FloodPlace,
     ) -> Result<Vec<A::Ciphertext>, RuntimeError> {
         self.workers.map(reply.len(), |i| {
             let (mut rng, keys) = (Generator::new()?, self.keys);
-            let flooded = self
-                .arithmetic
-                .flood(&reply[i], flood, magnitude, keys, &mut rng);
+            let flooded = self.arithmetic.flood(&reply[i], place, keys, &mut rng);
             Ok(flooded?)
         })
     }

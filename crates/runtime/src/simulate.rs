@@ -152,7 +152,14 @@ impl<'a> Simulator<'a> {
             }
             Operation::Rescale => normal.disturb(&mut value, self.noise.rescale().std / scale),
             Operation::Flood(flood) => {
-                let flooded = self.noise.flooded(worst_case(flood), flooding(flood));
+                let noise = match input.traced {
+                    Some(period) => {
+                        let stride = self.program.slots() / period as usize;
+                        Cow::Owned(self.noise.clone().traced(stride))
+                    }
+                    None => Cow::Borrowed(&self.noise),
+                };
+                let flooded = noise.flooded(worst_case(flood), flooding(flood));
                 normal.disturb(&mut value, flooded.std / scale);
             }
             _ => {}

@@ -11,7 +11,7 @@ use super::matching::{self, Operand};
 use super::windows::WindowSum;
 use super::{Layout, candidates};
 use crate::cost::CostModel;
-use crate::ensemble::{self, Ensemble};
+use crate::ensemble::{self, Degree, Ensemble};
 use crate::error::CompileError;
 use crate::normalise::{AffineMap, Network, Pools, Stage, StageKind, Var};
 use crate::sparse::Sparse;
@@ -73,6 +73,8 @@ pub(crate) struct Plan {
     pub(crate) micros: f64,
     /// Says which normal form it is a plan of.
     pub(crate) pools: Pools,
+    /// Whether the last sums are read by a trace instead of folded.
+    pub(crate) traced: bool,
 }
 
 impl Plan {
@@ -201,6 +203,7 @@ impl Search<'_> {
             layouts: vec![Arc::new(layout)],
             choices: Vec::new(),
             pools: self.pools,
+            traced: self.is_traced(),
         };
         layouts.into_iter().map(plan).collect()
     }
@@ -331,6 +334,12 @@ impl Search<'_> {
         Some(plan)
     }
 
+    /// Whether the reply is only added up and read, so that it can be traced.
+    fn is_traced(&self) -> bool {
+        self.ensemble
+            .is_some_and(|ensemble| ensemble.degree == Degree::Linear)
+    }
+
     /// Whether a reply may lie so.
     fn may_reply(&self, layout: &Layout) -> bool {
         layout.is_leak_free() && (self.ensemble.is_none() || ensemble::is_common(layout))
@@ -371,11 +380,14 @@ impl Search<'_> {
         let mut cost = bsgs::best_split(&sets, self.cost, limbs, row, limit)?;
         let last = index + 1 == self.network.output;
         let fold_limbs = if last { limbs - 1 } else { limbs };
-        let folds: f64 = assignment
-            .folds
-            .iter()
-            .map(|stage| self.cost.hoisted(fold_limbs, stage.len()))
-            .sum();
+        let folds: f64 = match last && self.is_traced() {
+            true => 0.0,
+            false => assignment
+                .folds
+                .iter()
+                .map(|stage| self.cost.hoisted(fold_limbs, stage.len()))
+                .sum(),
+        };
         let ciphertexts = assignment.rows.len() as f64;
         // The slotwise product and the relinearisation that follow.
         let after = if last {

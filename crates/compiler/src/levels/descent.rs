@@ -356,6 +356,7 @@ fn result_state(
         Operation::Square => 2.0 * largest,
         Operation::Multiply => operands().map(|o| o.scale).sum(),
         operation if is_weighted(operation) => largest + plan.weight_scales[index],
+        Operation::Trace { period, copies } => largest - chain.traced_bits(*period, *copies),
         _ => largest,
     };
     let switching = switching(chain, plan, dropped);

@@ -277,7 +277,10 @@ fn is_last_product(chain: &Chain<'_>, index: usize) -> bool {
     let additive = |step: &Step| {
         matches!(
             step.operation,
-            Operation::Fold { .. } | Operation::AddConstant { .. } | Operation::AddScalars { .. }
+            Operation::Fold { .. }
+                | Operation::Trace { .. }
+                | Operation::AddConstant { .. }
+                | Operation::AddScalars { .. }
         )
     };
     !additive(&chain.steps[index]) && chain.steps[index + 1..].iter().all(additive)

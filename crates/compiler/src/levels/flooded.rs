@@ -231,6 +231,7 @@ fn flooded(
         std: 0.0,
         bound: worst_error,
     };
+    let model = &model.clone().traced(chain.stride());
     let message = (scale + chain.magnitudes[chain.result]).exp2();
     let error = model.flooded_coefficients(noise, flooding);
     let bits = (message + error).log2() + 1.0 + ROOM_BITS;

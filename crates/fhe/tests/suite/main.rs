@@ -12,3 +12,4 @@ mod linear;
 mod misuse;
 mod noise;
 mod polynomial;
+mod subring;

@@ -197,6 +197,7 @@ impl<'a> Reader<'a> {
                 }
             },
             level: self.u32()?,
+            traced: Some(self.u32()?).filter(|&period| period > 0),
             scale_log2: self.f64()?,
             minimum: self.f32()?,
             maximum: self.f32()?,
@@ -316,6 +317,10 @@ impl<'a> Reader<'a> {
                 flooding: self.flooding()?,
                 bound_log2: self.f64()?,
             }),
+            13 => Operation::Trace {
+                period: self.u32()?,
+                copies: self.u32()?,
+            },
             found => {
                 return Err(ProgramError::UnknownTag {
                     what: "operation",

@@ -106,6 +106,7 @@ impl Writer {
             Gather::Batch => self.u8(1),
         }
         self.u32(input.level);
+        self.u32(input.traced.unwrap_or(0));
         self.f64(input.scale_log2);
         self.f32(input.minimum);
         self.f32(input.maximum);
@@ -196,6 +197,11 @@ impl Writer {
             Operation::ScalarLinear(matrix) => {
                 self.u8(10);
                 self.scalar_linear(matrix);
+            }
+            Operation::Trace { period, copies } => {
+                self.u8(13);
+                self.u32(*period);
+                self.u32(*copies);
             }
             Operation::Flood(flood) => {
                 self.u8(12);

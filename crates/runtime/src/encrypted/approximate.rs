@@ -9,10 +9,10 @@ use scuro_fhe::ckks::{Ciphertext, Encoder, Evaluator, Plaintext};
 use scuro_fhe::keys::EvaluationKeys;
 use scuro_fhe::noise::Operand;
 use scuro_fhe::{AnyCiphertext, Context, Error};
-use scuro_program::{Flood, SlotVector};
+use scuro_program::SlotVector;
 
 use super::Workers;
-use super::arithmetic::{Arithmetic, Combination, ConstantPlace, LinearPlace};
+use super::arithmetic::{Arithmetic, Combination, ConstantPlace, FloodPlace, LinearPlace};
 use crate::error::RuntimeError;
 use crate::flood::{flooding, worst_case};
 use crate::observe::Observed;
@@ -270,21 +270,30 @@ impl Arithmetic for Approximate {
         self.evaluator.mod_drop(x, level)
     }
 
+    fn trace(&self, x: &Ciphertext, period: usize, scale: f64) -> Result<Ciphertext, Error> {
+        let mut out = self.evaluator.trace(x, period)?;
+        out.set_scale(scale)?;
+        Ok(out)
+    }
+
     fn flood(
         &self,
         x: &Ciphertext,
-        flood: &Flood,
-        magnitude: f64,
+        place: &FloodPlace,
         keys: &EvaluationKeys,
         rng: &mut Generator,
     ) -> Result<Ciphertext, Error> {
         let operand = Operand {
-            magnitude,
-            noise: worst_case(flood),
+            magnitude: place.magnitude,
+            noise: worst_case(&place.flood),
         };
-        let public = keys.public_key()?;
-        self.evaluator
-            .flood(x, operand, public, flooding(flood), rng)
+        let (public, how) = (keys.public_key()?, flooding(&place.flood));
+        match place.traced {
+            Some(period) => self
+                .evaluator
+                .flood_traced(x, operand, period, public, how, rng),
+            None => self.evaluator.flood(x, operand, public, how, rng),
+        }
     }
 
     fn rerandomize(

@@ -49,6 +49,16 @@ pub(crate) struct ConstantPlace<'a> {
     pub(crate) value: usize,
 }
 
+/// A flooding with its place in the program.
+pub(crate) struct FloodPlace {
+    /// How strongly.
+    pub(crate) flood: Flood,
+    /// What the message stays below, in units of the ciphertext.
+    pub(crate) magnitude: f64,
+    /// Slots after which the message repeats, if it was traced.
+    pub(crate) traced: Option<usize>,
+}
+
 /// Sum of multiples of operands.
 pub(crate) struct Combination {
     /// Factor and the scale it is rounded at, one per operand.
@@ -184,13 +194,18 @@ pub(crate) trait Arithmetic: Send + Sync {
         x: &Self::Ciphertext,
         level: usize,
     ) -> Result<Self::Ciphertext, scuro_fhe::Error>;
-    /// The reply re-randomised and its error drowned; the message, in units of the ciphertext, is
-    /// below `magnitude`.
+    /// The mean over all slots that are congruent modulo a period, at `scale`.
+    fn trace(
+        &self,
+        x: &Self::Ciphertext,
+        period: usize,
+        scale: f64,
+    ) -> Result<Self::Ciphertext, scuro_fhe::Error>;
+    /// The reply re-randomised and its error drowned.
     fn flood(
         &self,
         x: &Self::Ciphertext,
-        flood: &Flood,
-        magnitude: f64,
+        place: &FloodPlace,
         keys: &EvaluationKeys,
         rng: &mut Generator,
     ) -> Result<Self::Ciphertext, scuro_fhe::Error>;

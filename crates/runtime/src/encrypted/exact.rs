@@ -13,10 +13,10 @@ use scuro_fhe::circuits::linear::exact::{
 use scuro_fhe::circuits::linear::{Diagonal, SlotValues};
 use scuro_fhe::keys::EvaluationKeys;
 use scuro_fhe::{AnyCiphertext, Error};
-use scuro_program::{Flood, Program, Scheme, SlotVector};
+use scuro_program::{Program, Scheme, SlotVector};
 
 use super::Workers;
-use super::arithmetic::{Arithmetic, Combination, ConstantPlace, LinearPlace};
+use super::arithmetic::{Arithmetic, Combination, ConstantPlace, FloodPlace, LinearPlace};
 use crate::error::RuntimeError;
 use crate::flood::{flooding, worst_case};
 use crate::observe::Observed;
@@ -274,16 +274,20 @@ impl Arithmetic for Exact {
         }
     }
 
+    /// Validation refuses traces of exact values: means of integers are none.
+    fn trace(&self, _: &Ciphertext, _: usize, _: f64) -> Result<Ciphertext, Error> {
+        Err(Error::EmptyOutput { output: 0 })
+    }
+
     fn flood(
         &self,
         x: &Ciphertext,
-        flood: &Flood,
-        _: f64,
+        place: &FloodPlace,
         keys: &EvaluationKeys,
         rng: &mut Generator,
     ) -> Result<Ciphertext, Error> {
         let public = keys.public_key()?;
-        let (noise, how) = (worst_case(flood), flooding(flood));
+        let (noise, how) = (worst_case(&place.flood), flooding(&place.flood));
         self.evaluator.flood(x, noise, public, how, rng)
     }
 

@@ -2,10 +2,10 @@
 //! early.
 
 use scuro_program::{
-    Flood, Linear, Operation, Program, ScalarLinear, SlotVector, Step, ValueId, ValueShape,
+    Linear, Operation, Program, ScalarLinear, SlotVector, Step, ValueId, ValueShape,
 };
 
-use super::arithmetic::{Arithmetic, Combination, ConstantPlace, LinearPlace};
+use super::arithmetic::{Arithmetic, Combination, ConstantPlace, FloodPlace, LinearPlace};
 use super::weights::Supplied;
 use crate::error::RuntimeError;
 
@@ -46,8 +46,9 @@ pub(super) enum Action<A: Arithmetic> {
     Combine(Combination),
     /// One ciphertext each, of the ciphertexts of all operands.
     Sums(Vec<Sum>),
-    /// With the bound of the message's coefficients, in units of the ciphertext.
-    Flood(Flood, f64),
+    /// Period, and scale of the result.
+    Trace(usize, f64),
+    Flood(FloodPlace),
 }
 
 /// A sum of multiples of some ciphertexts.
@@ -200,6 +201,9 @@ impl<A: Arithmetic> Planner<'_, A> {
             Operation::Fold { stages } => {
                 Action::Fold(stages.iter().map(|s| with_self(s)).collect())
             }
+            Operation::Trace { period, .. } => {
+                Action::Trace(*period as usize, self.scales[index + 1])
+            }
             Operation::AddConstant { values } => self.constants(index, values)?,
             Operation::AddScalars { values } => {
                 Action::AddScalars(values.clone(), self.scales[index + 1])
@@ -213,8 +217,12 @@ impl<A: Arithmetic> Planner<'_, A> {
                 Action::Combine(self.combination(index, step, factors))
             }
             Operation::Flood(flood) => {
-                let largest = step.estimate.max_abs * self.scales[index + 1];
-                Action::Flood(*flood, largest)
+                let traced = self.shapes[index + 1].traced;
+                Action::Flood(FloodPlace {
+                    flood: *flood,
+                    magnitude: step.estimate.max_abs * self.scales[index + 1],
+                    traced: traced.map(|period| period as usize),
+                })
             }
             Operation::ScalarLinear(matrix) => Action::Sums(self.sums(index, matrix)),
         })

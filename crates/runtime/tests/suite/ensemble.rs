@@ -1,5 +1,7 @@
 //! Programs of several holders that answer one query.
 
+use std::sync::LazyLock;
+
 use scuro_client::{Model, gather, scatter};
 use scuro_compiler::ensemble::{Degree, Ensemble};
 use scuro_compiler::{CompileError, Options, compile};
@@ -65,23 +67,41 @@ fn holders(
     (face_of(&programs[0]), programs)
 }
 
-fn images(random: &mut Random) -> Vec<Tensor> {
-    (0..32).map(|_| random.tensor(&[1, 9, 9], 1.0)).collect()
+/// An ensemble whose replies are added up, compiled once for all tests.
+struct Fixture {
+    images: Vec<Tensor>,
+    face: Program,
+    programs: Vec<Program>,
+}
+
+static LINEAR: LazyLock<Fixture> = LazyLock::new(|| fixture(90, 3, Degree::Linear));
+
+fn fixture(seed: u64, count: usize, degree: Degree) -> Fixture {
+    let mut random = Random::new(seed);
+    let images: Vec<Tensor> = (0..32).map(|_| random.tensor(&[1, 9, 9], 1.0)).collect();
+    let (face, programs) = holders(&mut random, &images, count, degree);
+    Fixture {
+        images,
+        face,
+        programs,
+    }
 }
 
 #[test]
 fn one_query_and_one_key_set_serve_programs_of_different_weights_and_replies_add_up() {
-    let mut random = Random::new(90);
-    let images = images(&mut random);
-    let (face, programs) = holders(&mut random, &images, 3, Degree::Linear);
+    let Fixture {
+        images,
+        face,
+        programs,
+    } = &*LINEAR;
     // The user has the face alone.
-    let mut user = Deployment::new(&face);
+    let mut user = Deployment::new(face);
     let mut worst: f64 = 0.0;
     for image in &images[..4] {
         let query = user.encrypt(image);
-        let slots = gather(&face, &[&image.data]).unwrap();
+        let slots = gather(face, &[&image.data]).unwrap();
         let mut sum = vec![0.0; CLASSES];
-        for program in &programs {
+        for program in programs {
             let model = Model::new(program.clone()).unwrap();
             let prepared = Prepared::new(model.program(), model.scheme().clone()).unwrap();
             let reply = prepared
@@ -94,7 +114,7 @@ fn one_query_and_one_key_set_serve_programs_of_different_weights_and_replies_add
                 worst = worst.max((a - b).abs());
                 *sum += b;
             }
-            check_slots(&user, &reply);
+            check_rest(&user, &reply);
         }
         assert!(sum.iter().any(|&score| score != 0.0));
     }
@@ -130,9 +150,11 @@ fn rules(degree: Degree, holders: usize) -> Vec<Rule> {
 
 #[test]
 fn combinations_of_encrypted_replies_are_those_of_the_scores() {
-    let mut random = Random::new(93);
-    let images = images(&mut random);
-    let (face, programs) = holders(&mut random, &images, 2, Degree::Cube);
+    let Fixture {
+        images,
+        face,
+        programs,
+    } = fixture(93, 2, Degree::Cube);
     let mut user = Deployment::new(&face);
     let query = user.encrypt(&images[0]);
     let mut replies = Vec::new();
@@ -174,49 +196,39 @@ fn combinations_of_encrypted_replies_are_those_of_the_scores() {
     }
 }
 
-/// Every slot of a reply is an output or zero, whatever the program.
-fn check_slots(user: &Deployment, reply: &[AnyCiphertext]) {
+/// Whoever decrypts all of a reply finds, beside the scores, noise of the size of the modulus.
+fn check_rest(user: &Deployment, reply: &[AnyCiphertext]) {
     let face = user.client.model().program().clone();
     let slots = user.reveal(&face, reply);
-    let period = CLASSES.next_power_of_two();
-    for (slot, &value) in slots.iter().enumerate() {
-        let expected = match slot % period {
-            class if class < CLASSES => slots[class],
-            _ => 0.0,
-        };
-        assert!((value - expected).abs() < 0.1, "slot {slot}");
-    }
+    let largest = slots.iter().fold(0.0f64, |max, slot| max.max(slot.abs()));
+    assert!(largest > 1e3, "{largest}");
 }
 
 #[test]
 fn faces_of_one_ensemble_are_equal_and_what_differs_is_named() {
-    let mut random = Random::new(91);
-    let images = images(&mut random);
-    let (face, mut programs) = holders(&mut random, &images, 2, Degree::Linear);
-    for program in &programs {
-        assert_eq!(face::compare(&face, &face_of(program)), Ok(()));
+    let Fixture {
+        images,
+        face,
+        programs,
+    } = &*LINEAR;
+    for program in programs {
+        assert_eq!(face::compare(face, &face_of(program)), Ok(()));
         assert_eq!(face.digest(), face_of(program).digest());
     }
-    let alone = compile(
-        &network(&mut random),
-        &options(None, Degree::Linear),
-        &images,
-    )
-    .unwrap()
-    .program;
     let wider = Options {
         input_range: Some((-2.0, 2.0)),
         ..options(None, Degree::Linear)
     };
-    let wider = compile(&network(&mut random), &wider, &images)
-        .unwrap()
-        .program;
-    assert!(face::compare(&face, &face_of(&wider)).is_err());
-    assert_eq!(alone.input.gather, face.input.gather);
+    let network = network(&mut Random::new(91));
+    let wider = compile(&network, &wider, images).unwrap().program;
+    assert!(face::compare(face, &face_of(&wider)).is_err());
     let classes = |names: &str| (CLASSES_NOTE.to_string(), names.to_string());
-    programs[0].notes.push(classes("cat\ndog"));
-    programs[1].notes.push(classes("dog\ncat"));
-    let found = face::compare(&face_of(&programs[0]), &face_of(&programs[1]));
+    let named = |names| {
+        let mut program = programs[0].clone();
+        program.notes.push(classes(names));
+        face_of(&program)
+    };
+    let found = face::compare(&named("cat\ndog"), &named("dog\ncat"));
     let expected = Mismatch::Classes {
         position: 0,
         found: Some("dog".into()),
@@ -228,15 +240,14 @@ fn faces_of_one_ensemble_are_equal_and_what_differs_is_named() {
 #[test]
 fn a_network_of_other_images_or_classes_does_not_join() {
     let mut random = Random::new(92);
-    let images = images(&mut random);
-    let (face, _) = holders(&mut random, &images, 1, Degree::Linear);
+    let Fixture { images, face, .. } = &*LINEAR;
     let dense = |outputs, inputs, random: &mut Random| {
         let mut net = GraphBuilder::new("other", [inputs]);
         net.then(random.dense(outputs, inputs));
         net.finish().unwrap()
     };
     let flat = dense(CLASSES, 81, &mut random);
-    let refused = compile(&flat, &options(Some(&face), Degree::Linear), &[]).unwrap_err();
+    let refused = compile(&flat, &options(Some(face), Degree::Linear), &[]).unwrap_err();
     assert!(
         matches!(refused, CompileError::EnsembleShape { what: "input", .. }),
         "{refused}"
@@ -244,7 +255,7 @@ fn a_network_of_other_images_or_classes_does_not_join() {
     let mut net = GraphBuilder::new("other", [1, 9, 9]);
     net.then(Op::Flatten).then(random.dense(7, 81));
     let seven = net.finish().unwrap();
-    let refused = compile(&seven, &options(Some(&face), Degree::Linear), &images).unwrap_err();
+    let refused = compile(&seven, &options(Some(face), Degree::Linear), images).unwrap_err();
     assert!(
         matches!(refused, CompileError::EnsembleShape { what: "output", .. }),
         "{refused}"

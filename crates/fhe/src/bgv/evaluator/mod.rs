@@ -283,9 +283,9 @@ impl Evaluator {
             magnitude: 0.5,
             noise: NoiseModel::new(&self.context).error(noise),
         };
-        let core = &self.core;
-        let rlwe =
-            core.flood_within(&ciphertext.rlwe, operand, room_bits, public, flooding, rng)?;
+        let model = crate::noise::NoiseModel::new(parameters);
+        let (core, within) = (&self.core, (&model, room_bits));
+        let rlwe = core.flood_within(&ciphertext.rlwe, operand, within, public, flooding, rng)?;
         Ok(with(ciphertext, rlwe))
     }
 
