@@ -160,6 +160,12 @@ pub enum Error {
         /// Slots of a ciphertext.
         slots: usize,
     },
+    /// A weight under which masks cannot cancel.
+    #[error("a masked ciphertext cannot count {weight} times: zero modulo a prime")]
+    MaskWeight {
+        /// The weight.
+        weight: u64,
+    },
     /// Rescaling at level 0.
     #[error("no level left: rescale needs at least two limbs")]
     NoLevelLeft,

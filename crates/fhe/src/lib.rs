@@ -26,6 +26,7 @@ pub mod ckks;
 pub mod codec;
 pub mod flooding;
 pub mod keys;
+pub mod masking;
 pub mod noise;
 pub mod owner;
 pub mod params;

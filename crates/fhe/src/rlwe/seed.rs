@@ -14,6 +14,8 @@ pub(crate) enum Purpose {
     PublicKey,
     /// The uniform part of one digit of a switching key.
     SwitchingKey,
+    /// A mask that cancels in a sum.
+    Mask,
 }
 
 impl Purpose {
@@ -22,6 +24,7 @@ impl Purpose {
             Self::Ciphertext => "scuro fhe ciphertext uniform part",
             Self::PublicKey => "scuro fhe public key uniform part",
             Self::SwitchingKey => "scuro fhe switching key uniform part",
+            Self::Mask => "scuro fhe pairwise mask",
         }
     }
 }

@@ -9,6 +9,7 @@ mod encrypted;
 mod exact_linear;
 mod flooding;
 mod linear;
+mod masking;
 mod misuse;
 mod noise;
 mod polynomial;
