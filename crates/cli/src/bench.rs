@@ -2,6 +2,7 @@
 
 mod case;
 mod clock;
+pub(crate) mod ensemble;
 pub(crate) mod gomez;
 mod he;
 mod layers;
@@ -14,7 +15,13 @@ pub(crate) use page::{Results, page};
 
 /// Every case of every group, in the order of the listing.
 pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
-    let groups = [he::CASES, layers::CASES, mnist::CASES, gomez::CASES];
+    let groups = [
+        he::CASES,
+        layers::CASES,
+        mnist::CASES,
+        gomez::CASES,
+        ensemble::CASES,
+    ];
     groups.into_iter().flatten()
 }
 

@@ -6,6 +6,7 @@ mod brokers;
 mod compiled;
 mod context;
 mod data;
+mod ensemble;
 mod errors;
 mod evaluator;
 mod files;

@@ -52,6 +52,8 @@ pub(crate) struct Settings<'a> {
     pub(crate) encrypted: OnceCell<Result<Score, Failure>>,
     /// What cases with encrypted weights share.
     pub(crate) gomez: super::gomez::Shared,
+    /// What cases of ensembles share.
+    pub(crate) ensemble: super::ensemble::Shared,
 }
 
 impl<'a> Settings<'a> {
@@ -67,6 +69,7 @@ impl<'a> Settings<'a> {
             models: None,
             encrypted: OnceCell::new(),
             gomez: super::gomez::Shared::default(),
+            ensemble: super::ensemble::Shared::default(),
         }
     }
 }

@@ -121,6 +121,7 @@ pub(crate) struct Answers {
 }
 
 /// A user with keys, holders with encoded weights, and a coordinator with encoded rules.
+#[derive(Debug)]
 pub(crate) struct Session {
     client: Client,
     keys: EvaluationKeys,
@@ -169,14 +170,28 @@ impl Session {
     }
 
     /// What the coordinator makes of all replies.
+    pub(crate) fn combined(
+        &self,
+        rule: RuleKind,
+        replies: &[AnyCiphertext],
+    ) -> Result<Vec<AnyCiphertext>, Failure> {
+        let (_, prepared) = self.combination(rule)?;
+        Ok(prepared.evaluate(&self.keys, replies, 1, &mut |_| {})?)
+    }
+
+    /// The same as the user gets it.
     pub(crate) fn combine(
         &self,
         rule: RuleKind,
         replies: &[AnyCiphertext],
     ) -> Result<Bundle, Failure> {
-        let (model, prepared) = self.combination(rule)?;
-        let combined = prepared.evaluate(&self.keys, replies, 1, &mut |_| {})?;
-        Ok(model.reply(1, &[combined])?)
+        let (model, _) = self.combination(rule)?;
+        Ok(model.reply(1, &[self.combined(rule, replies)?])?)
+    }
+
+    /// Bytes of the evaluation keys as they are sent.
+    pub(crate) fn key_bytes(&self) -> usize {
+        self.keys.to_bytes(self.client.model().context()).len()
     }
 
     /// What the user reads in a combined reply.

@@ -114,6 +114,13 @@ impl From<TrainError> for Failure {
     }
 }
 
+impl From<scuro_ensemble::Error> for Failure {
+    fn from(error: scuro_ensemble::Error) -> Self {
+        Self::bad_input("ensemble.rule", error.to_string())
+            .hint("use the files of one `scuro ensemble train` run")
+    }
+}
+
 impl From<CompileError> for Failure {
     fn from(error: CompileError) -> Self {
         let text = error.to_string();

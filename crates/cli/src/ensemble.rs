@@ -1,0 +1,3 @@
+//! Ensembles of model holders.
+
+pub(crate) mod members;
