@@ -134,3 +134,31 @@ fn check(names: &[String], outputs: usize) -> Result<(), Failure> {
 pub(crate) fn face(model: &Model) -> Result<Program, Failure> {
     Ok(model.program().face(model.context().parameters().q())?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_as_many_as_outputs_and_differ() {
+        let names = |text: &str| text.split(',').map(str::to_string).collect::<Vec<_>>();
+        assert!(check(&names("cat,dog"), 2).is_ok());
+        for (text, outputs) in [("cat", 2), ("cat,cat", 2), ("cat,", 2), ("a\nb,c", 2)] {
+            let found = check(&names(text), outputs).expect_err(text);
+            assert_eq!(found.code, "ensemble.classes", "{text:?}");
+        }
+    }
+
+    #[test]
+    fn only_members_are_flooded_by_default() {
+        let nobody = MembershipArguments::default();
+        assert!(!nobody.is_member() && nobody.flooding().is_none());
+        let first = MembershipArguments {
+            ensemble: Some(DegreeChoice::Linear),
+            ..nobody
+        };
+        assert_eq!(first.flooding(), Some(FLOODING));
+        let asked = first.ensemble().expect("no file is read");
+        assert!(asked.is_some_and(|ensemble| ensemble.face.is_none()));
+    }
+}

@@ -18,7 +18,7 @@ use crate::options::{Arithmetic, Options};
 const SUM_BITS: f64 = 8.0;
 const FACTOR_BITS: f64 = 12.0;
 /// The first program is so many times more precise than it has to be.
-const FINER: f64 = 4.0;
+const FINER: f64 = 2.0;
 
 /// What the coordinator of an ensemble computes of the replies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
