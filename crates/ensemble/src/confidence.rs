@@ -7,9 +7,9 @@ use crate::rule::RuleKind;
 /// Every score weighs as much as it is large: `x |x|` of `x = z / B`, which is no polynomial; in
 /// its place the odd cubic that is closest on `[-1, 1]`.
 ///
-/// Math:   q(x) = 5/16 x + 35/48 x^3, the minimum of  int_-1^1 (q(x) - x |x|)^2 dx:
+/// Math:   `q(x) = 5/16 x + 35/48 x^3`, the minimum of `int_-1^1 (q(x) - x |x|)^2 dx`:
 ///         `c1 / 3 + c3 / 5 = 1/4`, `c1 / 5 + c3 / 7 = 1/6`; increasing everywhere; the largest
-///         error on [-1, 1] is 1/24, at the ends
+///         error on `[-1, 1]` is 1/24, at the ends
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Confidence {
     bound: f64,

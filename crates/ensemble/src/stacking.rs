@@ -17,7 +17,7 @@ const BIAS_STRENGTH: f64 = 1e-6;
 
 /// `W [z_1 ... z_M] + b`, one row of `W` for each class.
 ///
-/// Math:   `W`, `b` minimise  mean -ln softmax(W z + b)[label] + strength/2 |W - W_0|^2,  where
+/// Math:   `W`, `b` minimise the mean of `-ln softmax(W z + b)[label] + strength/2 |W - W_0|^2`;
 ///         `W_0` is the log-opinion pool: much regularisation gives the pool, little a free linear
 ///         model. The strength is chosen by cross-validation on the held-out examples.
 /// Source: Wolpert 1992 (stacked generalisation: fitted on predictions of unseen examples); Bohning

@@ -6,6 +6,7 @@ use scuro_nn::activation::{Function, Interval, Replacement};
 use scuro_nn::graph::{Graph, GraphBuilder, Op, Padding, Window};
 use scuro_nn::tensor::Tensor;
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// Every name [`architecture`] knows.
 pub const NAMES: [&str; 6] = [
@@ -63,6 +64,19 @@ impl Activation {
         match self {
             Self::Replaced(replacement) => replacement.is_learned(),
             _ => self == Self::Quadratic,
+        }
+    }
+}
+
+/// The name that the command line takes.
+impl fmt::Display for Activation {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Relu => out.write_str("relu"),
+            Self::Square => out.write_str("square"),
+            Self::Quadratic => out.write_str("quadratic"),
+            Self::Tanh => out.write_str("tanh"),
+            Self::Replaced(replacement) => replacement.fmt(out),
         }
     }
 }

@@ -47,6 +47,8 @@ pub struct TrainConfig {
     pub augmentation: Option<Augmentation>,
     /// Penalty on what enters the activation functions.
     pub range_penalty: Option<RangePenalty>,
+    /// Added to the scores in training alone, one number a class: [`log_prior`](crate::log_prior).
+    pub log_prior: Option<Vec<f32>>,
     /// A teacher.
     pub distillation: Option<Distillation>,
     /// Dropout rates by the name of the node they follow.
@@ -75,6 +77,7 @@ impl Default for TrainConfig {
             patience: None,
             augmentation: None,
             range_penalty: None,
+            log_prior: None,
             distillation: None,
             dropout: BTreeMap::new(),
             learn_polynomials: true,

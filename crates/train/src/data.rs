@@ -126,7 +126,10 @@ impl Examples {
     }
 
     /// The examples at `indices`, in that order.
-    pub(crate) fn select(&self, indices: &[usize]) -> Self {
+    ///
+    /// # Panics
+    /// If an index is not below [`len`](Self::len).
+    pub fn select(&self, indices: &[usize]) -> Self {
         let images = indices
             .iter()
             .flat_map(|&i| self.image(i))
@@ -142,7 +145,10 @@ impl Examples {
     }
 
     /// A training part and a validation part with `share` of the examples, chosen by `seed`.
-    pub(crate) fn split(&self, share: f32, seed: u64) -> Result<(Self, Self)> {
+    ///
+    /// # Errors
+    /// [`Error::TooFewExamples`] if a part that was asked for has none.
+    pub fn split(&self, share: f32, seed: u64) -> Result<(Self, Self)> {
         let order = permutation(&mut stream(seed, Purpose::Split, 0), self.len());
         let held_out = (self.len() as f64 * f64::from(share)).round() as usize;
         let (validation, training) = order.split_at(held_out.min(self.len()));

@@ -25,6 +25,12 @@ pub enum Error {
         /// Classes of the teacher.
         found: usize,
     },
+    /// A network whose scores do not come from a dense layer.
+    #[error("the network ends in `{found}`, not in a dense layer with a bias")]
+    LastLayer {
+        /// The last node.
+        found: String,
+    },
     /// No architecture of that name.
     #[error("no architecture `{name}`; there are {known}")]
     UnknownArchitecture {
@@ -78,7 +84,35 @@ pub enum Error {
         found: usize,
     },
 
+    /// Examples that cannot be dealt out to so many holders.
+    #[error(
+        "{examples} examples cannot be dealt out to {holders} holders so that each has {least}",
+        least = crate::split::EXAMPLES_MIN
+    )]
+    Holders {
+        /// Number of holders.
+        holders: usize,
+        /// Number of examples.
+        examples: usize,
+    },
+
     // The configuration.
+    /// No split of that name.
+    #[error(
+        "no split `{found}`; there are iid, label-skew:ALPHA, disjoint-classes, size-skew:POWER"
+    )]
+    UnknownSplit {
+        /// What was asked for.
+        found: String,
+    },
+    /// A prior for more or fewer classes than the network has.
+    #[error("the prior is for {found} classes, the network has {expected}")]
+    PriorClasses {
+        /// Classes of the network.
+        expected: usize,
+        /// Numbers given.
+        found: usize,
+    },
     /// A setting outside its range.
     #[error("{setting} is {found}, it must be {expected}")]
     Setting {

@@ -16,6 +16,8 @@ pub(crate) enum Purpose {
     Dropout = 4,
     /// Choice of the validation examples.
     Split = 5,
+    /// Examples of the holders of an ensemble.
+    Deal = 6,
 }
 
 /// The stream number `index` for `purpose` under `seed`.
@@ -42,6 +44,17 @@ pub(crate) fn symmetric(rng: &mut impl Rng, bound: f32) -> f32 {
 pub(crate) fn normal(rng: &mut impl Rng) -> f32 {
     let radius = (-2.0 * (1.0 - uniform(rng)).ln()).sqrt();
     radius * (std::f32::consts::TAU * uniform(rng)).cos()
+}
+
+/// Uniform in `[0, 1)`, 53 bits.
+pub(crate) fn uniform_f64(rng: &mut impl Rng) -> f64 {
+    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// As [`normal`], in double precision.
+pub(crate) fn normal_f64(rng: &mut impl Rng) -> f64 {
+    let radius = (-2.0 * (1.0 - uniform_f64(rng)).ln()).sqrt();
+    radius * (std::f64::consts::TAU * uniform_f64(rng)).cos()
 }
 
 /// A random order of `0..len` (Fisher and Yates).

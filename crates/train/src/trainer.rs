@@ -14,6 +14,7 @@ use crate::progress::{BatchReport, Progress};
 use crate::random::{Purpose, permutation, stream};
 use rayon::prelude::*;
 use scuro_nn::graph::Graph;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Examples of one batch when scoring.
@@ -66,6 +67,21 @@ pub fn score(graph: &Graph, examples: &Examples) -> Result<Score> {
     let mut network = Network::new(graph.clone(), &BTreeMap::new())?;
     examples.check(network.input_shape(), network.classes())?;
     Ok(score_network(&mut network, examples))
+}
+
+/// Scores of `graph` for every example, one example after another, with running statistics.
+///
+/// # Errors
+/// [`Error`] if the network and the examples do not fit.
+pub fn logits(graph: &Graph, examples: &Examples) -> Result<Vec<f32>> {
+    let mut network = Network::new(graph.clone(), &BTreeMap::new())?;
+    examples.check(network.input_shape(), network.classes())?;
+    let batches = examples
+        .values()
+        .chunks(SCORING_BATCH * size(examples.shape()));
+    let mut all = Vec::with_capacity(examples.len() * network.classes());
+    batches.for_each(|images| all.extend_from_slice(network.predict(images)));
+    Ok(all)
 }
 
 fn in_pool<T: Send>(threads: Option<usize>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
@@ -132,6 +148,12 @@ impl<'a> Job<'a> {
     fn new(graph: Graph, examples: &Examples, config: &'a TrainConfig) -> Result<Self> {
         let mut network = Network::new(graph, &config.dropout)?;
         examples.check(network.input_shape(), network.classes())?;
+        if let Some(prior) = &config.log_prior {
+            let (expected, found) = (network.classes(), prior.len());
+            if expected != found {
+                return Err(Error::PriorClasses { expected, found });
+            }
+        }
         let teacher = config.distillation.as_ref().map(|d| d.teacher.clone());
         let teacher = teacher
             .map(|graph| Network::new(graph, &BTreeMap::new()))
@@ -290,7 +312,8 @@ impl<'a> Job<'a> {
         let logits = self
             .network
             .forward(&self.images, config.seed, self.step as u64);
-        let loss = cross_entropy(logits, &self.labels, classes, soft);
+        let logits = with_prior(logits, config.log_prior.as_deref());
+        let loss = cross_entropy(&logits, &self.labels, classes, soft);
         let penalty =
             self.network
                 .backward(loss.gradient, config.range_penalty, &mut self.gradients);
@@ -308,6 +331,15 @@ impl<'a> Job<'a> {
         sums.correct += loss.correct;
         sums.penalty += penalty * count as f64;
     }
+}
+
+/// Scores with the prior of their class added.
+fn with_prior<'a>(logits: &'a [f32], prior: Option<&[f32]>) -> Cow<'a, [f32]> {
+    let Some(prior) = prior else {
+        return Cow::Borrowed(logits);
+    };
+    let sums = logits.iter().zip(prior.iter().cycle());
+    Cow::Owned(sums.map(|(score, added)| score + added).collect())
 }
 
 fn distort(
