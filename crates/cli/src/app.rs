@@ -127,6 +127,8 @@ verbs! {
     Deploy => deploy,
     /// Run a device that computes on encrypted data for a vault.
     Edge => edge,
+    /// Train networks on parts of the data, and combine their predictions.
+    Ensemble => ensemble,
     /// Measure every figure that Scuro promises.
     Bench => bench,
     /// Turn the JSON of a run or a benchmark into an HTML page.

@@ -2,6 +2,7 @@
 
 mod bench;
 mod charts;
+mod ensemble;
 mod gallery;
 mod page;
 mod score;
@@ -9,12 +10,13 @@ mod sections;
 mod tables;
 
 pub(crate) use bench::bench_page;
+pub(crate) use ensemble::ensemble_page;
 pub(crate) use page::run_page;
 pub(crate) use score::score_page;
 pub(crate) use tables::tables_page;
 
 /// Text made safe between tags and in quoted attributes.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -12,6 +12,7 @@ pub(crate) mod deploy;
 pub(crate) mod doctor;
 pub(crate) mod edge;
 pub(crate) mod encrypt;
+pub(crate) mod ensemble;
 pub(crate) mod evaluate;
 pub(crate) mod import;
 pub(crate) mod inspect;

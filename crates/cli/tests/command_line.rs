@@ -4,6 +4,8 @@
 mod activations;
 #[path = "command_line/brokers.rs"]
 mod brokers;
+#[path = "command_line/ensemble.rs"]
+mod ensemble;
 mod support;
 
 use support::{Desk, draw_seven};

@@ -3,6 +3,7 @@
 
 use scuro_client::{BundleError, Error as ClientError};
 use scuro_compiler::CompileError;
+use scuro_ensemble::Error as EnsembleError;
 use scuro_fhe::Error as FheError;
 use scuro_fhe::codec::CodecError;
 use scuro_nn::Error as NetworkError;
@@ -20,6 +21,8 @@ use super::{Exit, Failure};
 const KEYGEN: &str = "make the keys for this model: `scuro keygen model.scuro --out keys/`";
 /// Hint for files that were damaged on the way.
 const DAMAGED: &str = "the file is damaged or incomplete: copy or make it again";
+/// Hint for a file of rules that is none, or lacks one.
+const RULES: &str = "make one with `scuro ensemble train`";
 /// Hint for files of another release.
 const OTHER_VERSION: &str = "it was made by another version of Scuro: make it again with this one";
 /// Hint for keys and ciphertexts that do not belong together.
@@ -107,6 +110,10 @@ impl From<TrainError> for Failure {
             TrainError::Threads { .. } => {
                 Self::new(Exit::JobFailed, "train.threads", text).hint("pass --threads 1")
             }
+            TrainError::UnknownSplit { .. } | TrainError::Holders { .. } => {
+                Self::bad_input("train.split", text)
+                    .hint("fewer --holders, more images, or another --split")
+            }
             TrainError::ExampleShape { .. } => Self::bad_input("train.shape", text)
                 .hint("choose data of the architecture's size: mnist or generated, cifar10"),
             _ => Self::bad_input("train.setting", text).hint("see `scuro train --help`"),
@@ -114,10 +121,26 @@ impl From<TrainError> for Failure {
     }
 }
 
-impl From<scuro_ensemble::Error> for Failure {
-    fn from(error: scuro_ensemble::Error) -> Self {
-        Self::bad_input("ensemble.rule", error.to_string())
-            .hint("use the files of one `scuro ensemble train` run")
+impl From<EnsembleError> for Failure {
+    fn from(error: EnsembleError) -> Self {
+        let text = error.to_string();
+        let (code, hint) = match error {
+            EnsembleError::Version { .. } => ("rules.version", OTHER_VERSION),
+            EnsembleError::Malformed(_) | EnsembleError::TooMany { .. } => ("rules.invalid", RULES),
+            EnsembleError::NotFitted { .. } => ("rules.not-fitted", RULES),
+            EnsembleError::UnknownRule { .. } => {
+                ("ensemble.rule", "choose one of those, for example mean")
+            }
+            EnsembleError::TooFewExamples { .. } => (
+                "ensemble.held-out",
+                "hold more out: --held-out 0.1, or more images",
+            ),
+            _ => (
+                "ensemble.invalid",
+                "use the rules and the networks of one `scuro ensemble train` run",
+            ),
+        };
+        Self::bad_input(code, text).hint(hint)
     }
 }
 

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::bench::gomez;
 use crate::context::Context;
+use crate::ensemble;
 use crate::errors::Failure;
 use crate::output::Reply;
 use crate::report::{RUN_KIND, RunReport};
@@ -14,7 +15,7 @@ use crate::{files, html, units};
 /// Arguments of `scuro report`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// JSON of `scuro demo`, `scuro bench` or `scuro accuracy` (with or without the envelope).
+    /// JSON of `scuro demo`, `bench`, `accuracy` or `ensemble evaluate` (with or without the envelope).
     input: PathBuf,
     /// The page; default: the input's name with `.html`.
     #[arg(long, short)]
@@ -49,6 +50,10 @@ fn render(bytes: &[u8]) -> Result<String, Failure> {
     if value.get("kind").and_then(Value::as_str) == Some(gomez::KIND) {
         let tables = serde_json::from_value(value).map_err(|error| unreadable(&error))?;
         return Ok(html::tables_page(&tables));
+    }
+    if value.get("kind").and_then(Value::as_str) == Some(ensemble::EVALUATION_KIND) {
+        let found = serde_json::from_value(value).map_err(|error| unreadable(&error))?;
+        return Ok(html::ensemble_page(&found));
     }
     if value.get("cases").is_some() {
         return crate::bench::page(value).map_err(|error| unreadable(&error));

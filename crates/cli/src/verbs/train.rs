@@ -156,7 +156,7 @@ impl WhichChoice {
     }
 }
 
-fn activation(text: &str) -> Result<Activation, String> {
+pub(crate) fn activation(text: &str) -> Result<Activation, String> {
     match text {
         "relu" => Ok(Activation::Relu),
         "tanh" => Ok(Activation::Tanh),

@@ -1,0 +1,31 @@
+//! `scuro ensemble ...`: networks of several holders, and what their predictions become together.
+
+mod evaluate;
+mod train;
+
+use crate::context::Context;
+use crate::errors::Failure;
+use crate::output::Reply;
+
+/// Arguments of `scuro ensemble`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Train a network for each holder on its own part of the data, and fit the rules.
+    Train(Box<train::TrainArguments>),
+    /// Score every network and every rule, split by split.
+    Evaluate(evaluate::EvaluateArguments),
+}
+
+/// Runs the action.
+pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Failure> {
+    match arguments.action {
+        Action::Train(train) => train::run(&train, context),
+        Action::Evaluate(evaluate) => evaluate::run(&evaluate, context),
+    }
+}
