@@ -60,6 +60,14 @@ pub(crate) struct MembershipArguments {
 }
 
 impl MembershipArguments {
+    /// The first program of an ensemble.
+    pub(crate) fn first(degree: DegreeChoice) -> Self {
+        Self {
+            ensemble: Some(degree),
+            ..Self::default()
+        }
+    }
+
     /// Whether the program is one of an ensemble's.
     pub(crate) fn is_member(&self) -> bool {
         self.ensemble.is_some() || self.contract.is_some()
@@ -153,10 +161,7 @@ mod tests {
     fn only_members_are_flooded_by_default() {
         let nobody = MembershipArguments::default();
         assert!(!nobody.is_member() && nobody.flooding().is_none());
-        let first = MembershipArguments {
-            ensemble: Some(DegreeChoice::Linear),
-            ..nobody
-        };
+        let first = MembershipArguments::first(DegreeChoice::Linear);
         assert_eq!(first.flooding(), Some(FLOODING));
         let asked = first.ensemble().expect("no file is read");
         assert!(asked.is_some_and(|ensemble| ensemble.face.is_none()));

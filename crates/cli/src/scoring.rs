@@ -1,5 +1,6 @@
 //! Scores and answers of many images, clear, simulated or encrypted, on all threads.
 
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -151,22 +152,35 @@ fn in_parallel<T: Clone + Send>(
     what: &str,
     work: impl Fn(&[&[f32]], usize) -> Result<Vec<T>, Failure> + Sync,
 ) -> Result<Vec<T>, Failure> {
-    let block = model.images_per_run();
-    let blocks = examples.len().div_ceil(block);
+    let block = |range: Range<usize>| {
+        let images: Vec<Vec<f32>> = range.clone().map(|i| examples.input(i)).collect();
+        let views: Vec<&[f32]> = images.iter().map(Vec::as_slice).collect();
+        work(&views, range.start)
+    };
+    by_blocks(context, what, examples.len(), model.images_per_run(), block)
+}
+
+/// Runs `work` on `count` things, `block` at a time, on all threads; the results in order.
+pub(crate) fn by_blocks<T: Clone + Send>(
+    context: &Context,
+    what: &str,
+    count: usize,
+    block: usize,
+    work: impl Fn(Range<usize>) -> Result<Vec<T>, Failure> + Sync,
+) -> Result<Vec<T>, Failure> {
+    let blocks = count.div_ceil(block);
     let next = AtomicUsize::new(0);
     let results: Mutex<Vec<Option<Vec<T>>>> = Mutex::new(vec![None; blocks]);
     let fault: Mutex<Option<Failure>> = Mutex::new(None);
-    let progress = Progress::bar(context, what, examples.len());
+    let progress = Progress::bar(context, what, count);
     let worker = || {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             if index >= blocks || lock(&fault).is_some() {
                 return;
             }
-            let range = index * block..examples.len().min((index + 1) * block);
-            let images: Vec<Vec<f32>> = range.clone().map(|i| examples.input(i)).collect();
-            let views: Vec<&[f32]> = images.iter().map(Vec::as_slice).collect();
-            match work(&views, range.start) {
+            let range = index * block..count.min((index + 1) * block);
+            match work(range.clone()) {
                 Ok(answers) => lock(&results)[index] = Some(answers),
                 Err(failure) => *lock(&fault) = Some(failure),
             }

@@ -121,10 +121,7 @@ impl Council {
         let images = images(settings, networks[0].input_shape())?;
         let tensors = images.tensors(images.len())?;
         let options = CompileArguments {
-            membership: MembershipArguments {
-                ensemble: Some(degree),
-                ..MembershipArguments::default()
-            },
+            membership: MembershipArguments::first(degree),
             ..CompileArguments::standard(128)
         };
         let members = Members::compile(&networks, &options.options()?, &tensors)?;

@@ -56,6 +56,9 @@ pub(crate) struct HolderScore {
     pub(crate) classes_seen: usize,
     /// Share of right answers.
     pub(crate) accuracy: f64,
+    /// Share of the answers of the clear network, where it was not run in clear.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) agreement: Option<f64>,
 }
 
 /// One rule.
@@ -67,6 +70,9 @@ pub(crate) struct RuleScore {
     pub(crate) accuracy: f64,
     /// Accuracy less that of the best single network.
     pub(crate) margin: f64,
+    /// Share of the answers of the rule in clear, where it was not run in clear.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) agreement: Option<f64>,
 }
 
 /// All ensembles of one split.
@@ -176,6 +182,7 @@ mod tests {
             images: 10,
             classes_seen: 2,
             accuracy,
+            agreement: None,
         };
         Member {
             name: "x".into(),
@@ -187,6 +194,7 @@ mod tests {
                 rule: "mean".into(),
                 accuracy: mean,
                 margin: mean - best,
+                agreement: None,
             }],
         }
     }

@@ -41,7 +41,12 @@ impl Members {
         let compile_one = |at: usize, options: &Options| {
             let graph = without_softmax(&networks[at]);
             let compiled = compile(&graph, options, calibration);
-            Ok::<_, Failure>(compiled.map_err(Failure::from).at(&networks[at].name)?.program)
+            Ok::<_, Failure>(
+                compiled
+                    .map_err(Failure::from)
+                    .at(&networks[at].name)?
+                    .program,
+            )
         };
         let program = compile_one(first, options)?;
         let face = membership::face(&Model::new(program.clone())?)?;
@@ -103,7 +108,9 @@ fn largest_scores(networks: &[Graph], calibration: &[Tensor]) -> Result<usize, F
         let executor = scuro_nn::reference::Executor::new(&graph)?;
         let fill = |i: usize, out: &mut [f32]| out.copy_from_slice(&calibration[i].data);
         let scores = executor.run_each(calibration.len(), fill);
-        let most = scores.iter().fold(0.0f32, |most, score| most.max(score.abs()));
+        let most = scores
+            .iter()
+            .fold(0.0f32, |most, score| most.max(score.abs()));
         if most > largest.1 {
             largest = (at, most);
         }
@@ -134,7 +141,11 @@ impl Session {
     pub(crate) fn new(members: &Members, rules: &[Rule]) -> Result<Self, Failure> {
         let keys = KeySet::generate(&members.face, &mut secrets::generator()?)?;
         let prepare = |model: &Model| Prepared::new(model.program(), model.scheme().clone());
-        let holders = members.programs.iter().map(prepare).collect::<Result<_, _>>()?;
+        let holders = members
+            .programs
+            .iter()
+            .map(prepare)
+            .collect::<Result<_, _>>()?;
         let mut combinations = BTreeMap::new();
         for rule in rules.iter().filter(|rule| rule.kind().is_polynomial()) {
             let model = members.combination(rule)?;
@@ -157,7 +168,8 @@ impl Session {
     /// The query's ciphertexts, as holders read them.
     pub(crate) fn open(&self, query: &Bundle) -> Result<Vec<AnyCiphertext>, Failure> {
         let mut runs = self.client.model().open_query(query)?;
-        runs.pop().ok_or_else(|| Failure::internal("a query without a run".to_string()))
+        runs.pop()
+            .ok_or_else(|| Failure::internal("a query without a run".to_string()))
     }
 
     /// The reply of one holder.
@@ -198,7 +210,9 @@ impl Session {
     pub(crate) fn decrypt(&self, rule: RuleKind, reply: &Bundle) -> Result<Prediction, Failure> {
         let (model, _) = self.combination(rule)?;
         let mut predictions = self.client.with_model(model)?.decrypt(reply)?;
-        predictions.pop().ok_or_else(|| Failure::internal("a reply without an answer".to_string()))
+        predictions
+            .pop()
+            .ok_or_else(|| Failure::internal("a reply without an answer".to_string()))
     }
 
     /// Scores of every holder and of every rule, all on ciphertexts.

@@ -1,5 +1,6 @@
 //! `scuro ensemble ...`: networks of several holders, and what their predictions become together.
 
+mod contract;
 mod evaluate;
 mod train;
 
@@ -18,14 +19,17 @@ pub(crate) struct Arguments {
 enum Action {
     /// Train a network for each holder on its own part of the data, and fit the rules.
     Train(Box<train::TrainArguments>),
+    /// Write what all programs of an ensemble have in common: for other holders, and for users.
+    Contract(contract::ContractArguments),
     /// Score every network and every rule, split by split.
-    Evaluate(evaluate::EvaluateArguments),
+    Evaluate(Box<evaluate::EvaluateArguments>),
 }
 
 /// Runs the action.
 pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Failure> {
     match arguments.action {
         Action::Train(train) => train::run(&train, context),
+        Action::Contract(contract) => contract::run(&contract, context),
         Action::Evaluate(evaluate) => evaluate::run(&evaluate, context),
     }
 }

@@ -35,12 +35,19 @@ pub(crate) fn run(arguments: &ContractArguments, context: &Context) -> Result<Re
 
 fn reply(arguments: &ContractArguments, model: &Model, bytes: u64, context: &Context) -> Reply {
     let program = model.program();
-    let digest: String = model.digest().iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest: String = model
+        .digest()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let classes = program.classes();
     let flooding = program.flood().map(|flood| flood.flooding.to_string());
     let mut table = Table::new(&[]);
     table.row(["ensemble", digest.as_str()]);
-    table.row(["ring degree", &format!("N = {}", 1u64 << program.parameters.log_n)]);
+    table.row([
+        "ring degree",
+        &format!("N = {}", 1u64 << program.parameters.log_n),
+    ]);
     table.row(["classes", &classes.join(", ")]);
     table.row(["rotation keys", &program.keys.galois.len().to_string()]);
     table.row(["replies", flooding.as_deref().unwrap_or("not flooded")]);

@@ -4,20 +4,25 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use scuro_ensemble::RuleKind;
+use scuro_ensemble::{Rule, RuleKind};
+use scuro_nn::tensor::Tensor;
 use serde_json::{Value, json};
 
+use crate::compiled::CompileArguments;
 use crate::context::Context;
 use crate::ensemble::figure;
+use crate::ensemble::members::{Members, Session};
 use crate::ensemble::{
-    EVALUATION_KIND, Evaluation, Folder, HolderScore, Member, RuleScore, Summary,
+    EVALUATION_KIND, Evaluation, Folder, HolderCard, HolderScore, Member, RuleScore, Summary,
 };
 use crate::errors::{At, Failure};
 use crate::inputs::{self, Examples, InputArguments};
 use crate::machine::Machine;
+use crate::membership::{DegreeChoice, MembershipArguments};
 use crate::output::Reply;
+use crate::progress::Progress;
 use crate::report::argmax;
-use crate::scoring::{self, Scores};
+use crate::scoring::{self, Scores, by_blocks};
 use crate::table::Table;
 use crate::{files, units};
 
@@ -38,6 +43,8 @@ pub(crate) struct EvaluateArguments {
     mode: Mode,
     #[command(flatten)]
     input: InputArguments,
+    #[command(flatten)]
+    compile: CompileArguments,
     /// Write the JSON to a file too; `scuro report` makes a page of it.
     #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -52,15 +59,38 @@ enum Mode {
     /// The plain networks, and rules on plain numbers.
     #[default]
     Clear,
+    /// The holders' programs and the coordinator's on plain slots, with the noise that encryption
+    /// would add.
+    Simulate,
+    /// Both on ciphertexts: one query for all holders, replies combined before they are decrypted.
+    Encrypted,
 }
 
 impl Mode {
     fn as_str(self) -> &'static str {
         match self {
             Self::Clear => "clear",
+            Self::Simulate => "simulate",
+            Self::Encrypted => "encrypted",
         }
     }
 }
+
+/// The rules by what replies must have room for: of those that are only added up, replies are
+/// smaller and holders faster.
+const BY_DEGREE: [(DegreeChoice, &[RuleKind]); 3] = [
+    (
+        DegreeChoice::Linear,
+        &[
+            RuleKind::Mean,
+            RuleKind::Weighted,
+            RuleKind::LogOpinion,
+            RuleKind::Stacking,
+        ],
+    ),
+    (DegreeChoice::Square, &[RuleKind::SoftVote]),
+    (DegreeChoice::Cube, &[RuleKind::Confidence]),
+];
 
 /// Scores of every network, and of every rule.
 struct Answers {
@@ -80,8 +110,14 @@ pub(crate) fn run(arguments: &EvaluateArguments, context: &Context) -> Result<Re
     for path in &arguments.ensembles {
         let folder = Folder::open(path)?;
         let examples = examples(arguments, &folder, data.clone())?;
-        let answers = answers(arguments.mode, &folder, &examples).at(path.display())?;
-        let member = member(&folder, &examples, &answers);
+        let clear = clear(&folder, &examples).at(path.display())?;
+        let found = match arguments.mode {
+            Mode::Clear => None,
+            mode => {
+                Some(compiled(context, arguments, mode, &folder, &examples).at(path.display())?)
+            }
+        };
+        let member = member(&folder, &examples, &clear, found.as_ref());
         context.note(line(&member));
         ensembles.push(member);
     }
@@ -142,13 +178,6 @@ fn examples(
     Examples::new(data, &preprocess, &shape)
 }
 
-/// What every network and every rule says of every image. All modes end here.
-fn answers(mode: Mode, folder: &Folder, examples: &Examples) -> Result<Answers, Failure> {
-    match mode {
-        Mode::Clear => clear(folder, examples),
-    }
-}
-
 /// The reference executor, and rules on plain numbers.
 fn clear(folder: &Folder, examples: &Examples) -> Result<Answers, Failure> {
     let networks = folder.networks.iter();
@@ -156,18 +185,109 @@ fn clear(folder: &Folder, examples: &Examples) -> Result<Answers, Failure> {
     let holders: Vec<Scores> = networks.map(scores).collect::<Result<_, _>>()?;
     let kinds = RuleKind::ALL.into_iter();
     let fitted = kinds.filter_map(|kind| Some((kind, folder.rules.rule(kind).ok()?)));
-    let combine = |(kind, rule): (RuleKind, scuro_ensemble::Rule)| {
-        let image = |index: usize| {
-            let of_image: Vec<Vec<f64>> = holders.iter().map(|h| h[index].clone()).collect();
-            rule.combine(&of_image)
-        };
-        let scores = (0..examples.len())
-            .map(image)
-            .collect::<Result<Scores, _>>()?;
-        Ok::<_, Failure>((kind, scores))
-    };
-    let rules = fitted.map(combine).collect::<Result<_, _>>()?;
+    let count = examples.len();
+    let combine = |(kind, rule): (RuleKind, Rule)| Ok((kind, combined(&rule, &holders, count)?));
+    let rules = fitted.map(combine).collect::<Result<_, Failure>>()?;
     Ok(Answers { holders, rules })
+}
+
+/// A rule on the scores of all holders, image by image.
+fn combined(rule: &Rule, holders: &[Scores], images: usize) -> Result<Scores, Failure> {
+    let image = |index: usize| {
+        let of_image: Vec<Vec<f64>> = holders.iter().map(|h| h[index].clone()).collect();
+        rule.combine(&of_image)
+    };
+    Ok((0..images).map(image).collect::<Result<_, _>>()?)
+}
+
+/// The programs of holders and coordinator, simulated or on ciphertexts.
+fn compiled(
+    context: &Context,
+    arguments: &EvaluateArguments,
+    mode: Mode,
+    folder: &Folder,
+    examples: &Examples,
+) -> Result<Answers, Failure> {
+    let calibration = calibration(context, arguments, folder, examples)?;
+    let mut answers: Option<Answers> = None;
+    for (degree, kinds) in BY_DEGREE {
+        let rules = kinds
+            .iter()
+            .filter_map(|kind| folder.rules.rule(*kind).ok());
+        let rules: Vec<Rule> = rules.collect();
+        if rules.is_empty() {
+            continue;
+        }
+        let spinner = Progress::spinner(context, "compiling");
+        let options = CompileArguments {
+            membership: MembershipArguments::first(degree),
+            ..arguments.compile.clone()
+        };
+        let members = Members::compile(&folder.networks, &options.options()?, &calibration)?;
+        drop(spinner);
+        let part = run_members(context, mode, &members, &rules, examples)?;
+        let whole = answers.get_or_insert_with(|| Answers {
+            holders: part.holders,
+            rules: Vec::new(),
+        });
+        whole.rules.extend(part.rules);
+    }
+    let mut answers = answers.ok_or_else(|| Failure::internal("no rule is fitted".to_string()))?;
+    let votes = combined(&Rule::Majority, &answers.holders, examples.len())?;
+    answers.rules.push((RuleKind::Majority, votes));
+    Ok(answers)
+}
+
+/// Scores of all images.
+fn run_members(
+    context: &Context,
+    mode: Mode,
+    members: &Members,
+    rules: &[Rule],
+    examples: &Examples,
+) -> Result<Answers, Failure> {
+    let kinds: Vec<RuleKind> = rules.iter().map(Rule::kind).collect();
+    let (count, what) = (examples.len(), mode.as_str());
+    let images = match mode {
+        Mode::Encrypted => {
+            let session = Session::new(members, rules)?;
+            let one = |at: usize| session.answers(&kinds, &examples.input(at));
+            by_blocks(context, what, count, 1, |range| range.map(one).collect())?
+        }
+        _ => {
+            let combine = |rule| members.combination(rule);
+            let combinations = rules.iter().map(combine).collect::<Result<Vec<_>, _>>()?;
+            let one = |at: usize| members.simulate(&combinations, &examples.input(at), at as u64);
+            by_blocks(context, what, count, 1, |range| range.map(one).collect())?
+        }
+    };
+    let holder = |holder: usize| images.iter().map(|i| i.holders[holder].clone()).collect();
+    let rule = |(at, kind): (usize, &RuleKind)| {
+        let scores: Scores = images.iter().map(|image| image.rules[at].clone()).collect();
+        (*kind, scores)
+    };
+    Ok(Answers {
+        holders: (0..members.programs.len()).map(holder).collect(),
+        rules: kinds.iter().enumerate().map(rule).collect(),
+    })
+}
+
+/// Images that calibrate ranges: training data of the ensemble.
+fn calibration(
+    context: &Context,
+    arguments: &EvaluateArguments,
+    folder: &Folder,
+    examples: &Examples,
+) -> Result<Vec<Tensor>, Failure> {
+    let name = folder.manifest.data.first().map_or("mnist", String::as_str);
+    let name = match name.contains(':') {
+        true => name.to_string(),
+        false => format!("{name}:train"),
+    };
+    let data = inputs::load(context, &name, Some(arguments.compile.calibration))?;
+    let images = self::examples(arguments, folder, data)?;
+    debug_assert_eq!(images.input(0).len(), examples.input(0).len());
+    images.tensors(images.len())
 }
 
 fn accuracy(scores: &Scores, examples: &Examples) -> f64 {
@@ -176,27 +296,43 @@ fn accuracy(scores: &Scores, examples: &Examples) -> f64 {
     right as f64 / examples.len().max(1) as f64
 }
 
-fn member(folder: &Folder, examples: &Examples, answers: &Answers) -> Member {
-    let manifest = &folder.manifest;
+/// Share of images with the same answer.
+fn agreement(found: &Scores, clear: &Scores) -> f64 {
+    let pairs = found.iter().zip(clear);
+    let same = pairs.filter(|(a, b)| argmax(a) == argmax(b)).count();
+    same as f64 / clear.len().max(1) as f64
+}
+
+/// What is told of an ensemble that answered in clear and perhaps otherwise.
+fn member(
+    folder: &Folder,
+    examples: &Examples,
+    clear: &Answers,
+    found: Option<&Answers>,
+) -> Member {
+    let (manifest, answers) = (&folder.manifest, found.unwrap_or(clear));
     let cards = manifest.holders.iter().zip(&answers.holders);
-    let holders: Vec<HolderScore> = cards
-        .map(|(card, scores)| HolderScore {
-            name: card.name.clone(),
-            images: card.images,
-            classes_seen: card.classes_seen(),
-            accuracy: accuracy(scores, examples),
-        })
-        .collect();
+    let holder = |(at, (card, scores)): (usize, (&HolderCard, &Scores))| HolderScore {
+        name: card.name.clone(),
+        images: card.images,
+        classes_seen: card.classes_seen(),
+        accuracy: accuracy(scores, examples),
+        agreement: found.map(|_| agreement(scores, &clear.holders[at])),
+    };
+    let holders: Vec<HolderScore> = cards.enumerate().map(holder).collect();
     let best_single = holders
         .iter()
         .map(|holder| holder.accuracy)
         .fold(0.0, f64::max);
     let rule = |(kind, scores): &(RuleKind, Scores)| {
         let accuracy = accuracy(scores, examples);
+        let same = |(other, _): &&(RuleKind, Scores)| other == kind;
+        let clear = clear.rules.iter().find(same).filter(|_| found.is_some());
         RuleScore {
             rule: kind.to_string(),
             accuracy,
             margin: accuracy - best_single,
+            agreement: clear.map(|(_, clear)| agreement(scores, clear)),
         }
     };
     let name = folder.path.file_name().unwrap_or(folder.path.as_os_str());
