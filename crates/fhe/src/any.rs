@@ -7,6 +7,7 @@ use scuro_polyring::{Ntt, Poly};
 use crate::bgv::{self, BgvContext};
 use crate::ckks;
 use crate::codec::{self, CodecError, Kind};
+use crate::compact::Compaction;
 use crate::context::Context;
 use crate::error::Error;
 use crate::key_id::KeyId;
@@ -98,16 +99,29 @@ impl AnyCiphertext {
             (Self::Exact(ciphertext), AnyContext::Exact(context)) => {
                 Ok(ciphertext.to_bytes(context))
             }
-            (Self::Approximate(_), _) => Err(CodecError::WrongKind {
-                found: Kind::Ciphertext,
-                expected: Kind::ExactCiphertext,
-            }
-            .into()),
-            (Self::Exact(_), _) => Err(CodecError::WrongKind {
-                found: Kind::ExactCiphertext,
-                expected: Kind::Ciphertext,
-            }
-            .into()),
+            (Self::Approximate(_), _) => Err(wrong_kind(Kind::Ciphertext, Kind::ExactCiphertext)),
+            (Self::Exact(_), _) => Err(wrong_kind(Kind::ExactCiphertext, Kind::Ciphertext)),
+        }
+    }
+
+    /// As [`ckks::Ciphertext::compact`] and [`bgv::Ciphertext::compact`].
+    ///
+    /// # Errors
+    /// As there; [`CodecError::WrongKind`] if the context is of the other scheme.
+    pub fn compact(
+        &self,
+        context: &AnyContext,
+        compaction: Compaction,
+    ) -> Result<AnyCompactCiphertext, Error> {
+        match (self, context) {
+            (Self::Approximate(ciphertext), AnyContext::Approximate(context)) => Ok(
+                AnyCompactCiphertext::Approximate(ciphertext.compact(context, compaction)?),
+            ),
+            (Self::Exact(ciphertext), AnyContext::Exact(context)) => Ok(
+                AnyCompactCiphertext::Exact(ciphertext.compact(context, compaction)?),
+            ),
+            (Self::Approximate(_), _) => Err(wrong_kind(Kind::Ciphertext, Kind::ExactCiphertext)),
+            (Self::Exact(_), _) => Err(wrong_kind(Kind::ExactCiphertext, Kind::Ciphertext)),
         }
     }
 
@@ -146,4 +160,62 @@ impl From<bgv::Ciphertext> for AnyCiphertext {
     fn from(ciphertext: bgv::Ciphertext) -> Self {
         Self::Exact(ciphertext)
     }
+}
+
+/// A compact ciphertext of either scheme.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AnyCompactCiphertext {
+    /// CKKS.
+    Approximate(ckks::CompactCiphertext),
+    /// BGV.
+    Exact(bgv::CompactCiphertext),
+}
+
+impl AnyCompactCiphertext {
+    /// Whether an object is a compact ciphertext, as far as its header tells.
+    ///
+    /// # Errors
+    /// [`CodecError`] if the bytes are not one whole object.
+    pub fn is_one(bytes: &[u8]) -> Result<bool, CodecError> {
+        let kind = codec::describe(bytes)?.kind;
+        Ok(matches!(
+            kind,
+            Kind::CompactCiphertext | Kind::ExactCompactCiphertext
+        ))
+    }
+
+    /// Reads a compact ciphertext of the context's scheme.
+    ///
+    /// # Errors
+    /// [`Error::Codec`], [`Error::BadScale`], [`Error::BadFactor`].
+    pub fn from_bytes(bytes: &[u8], context: &AnyContext) -> Result<Self, Error> {
+        Ok(match context {
+            AnyContext::Approximate(context) => {
+                Self::Approximate(ckks::CompactCiphertext::from_bytes(bytes, context)?)
+            }
+            AnyContext::Exact(context) => {
+                Self::Exact(bgv::CompactCiphertext::from_bytes(bytes, context)?)
+            }
+        })
+    }
+
+    /// The coefficients, packed.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Approximate(ciphertext) => ciphertext.to_bytes(),
+            Self::Exact(ciphertext) => ciphertext.to_bytes(),
+        }
+    }
+
+    /// Id of the secret key that decrypts it.
+    pub fn key_id(&self) -> KeyId {
+        match self {
+            Self::Approximate(ciphertext) => ciphertext.key_id(),
+            Self::Exact(ciphertext) => ciphertext.key_id(),
+        }
+    }
+}
+
+fn wrong_kind(found: Kind, expected: Kind) -> Error {
+    CodecError::WrongKind { found, expected }.into()
 }

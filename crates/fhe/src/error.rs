@@ -105,6 +105,42 @@ pub enum Error {
     },
 
     // Caller: operands.
+    /// A compaction of no meaning under these parameters.
+    #[error("{found} {what}; {min}..={max} are possible")]
+    CompactionOutOfRange {
+        /// Which number.
+        what: &'static str,
+        /// Asked for.
+        found: u32,
+        /// Fewest.
+        min: u32,
+        /// Most.
+        max: u32,
+    },
+    /// A period after which slots cannot repeat.
+    #[error("a message cannot repeat after {found} of {slots} slots: the period is a power of two")]
+    BadPeriod {
+        /// Asked for.
+        found: usize,
+        /// Slots of a row.
+        slots: usize,
+    },
+    /// A precision that no compact ciphertext has.
+    #[error("a precision of {precision} takes more than {max_bits} bits a coefficient")]
+    PrecisionOutOfReach {
+        /// Asked for, in units of the scaled message.
+        precision: f64,
+        /// Most bits of a coefficient.
+        max_bits: u32,
+    },
+    /// A ciphertext of integers that would not keep the noise budget asked for.
+    #[error("{kept} bits of noise budget cannot be kept of {budget}")]
+    NoBudgetToCompact {
+        /// Bits that there are.
+        budget: f64,
+        /// Bits to keep.
+        kept: f64,
+    },
     /// A level above the chain or above the operand's own.
     #[error("level {found} is above {max}")]
     LevelTooHigh {

@@ -24,6 +24,7 @@ pub mod bgv;
 pub mod circuits;
 pub mod ckks;
 pub mod codec;
+pub mod compact;
 pub mod flooding;
 pub mod keys;
 pub mod masking;
@@ -32,7 +33,7 @@ pub mod owner;
 pub mod params;
 pub mod subring;
 
-pub use any::{AnyCiphertext, AnyContext};
+pub use any::{AnyCiphertext, AnyCompactCiphertext, AnyContext};
 pub use context::Context;
 pub use error::Error;
 pub use key_id::KeyId;

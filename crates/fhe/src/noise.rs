@@ -22,11 +22,11 @@ const GAUSSIAN_TAIL: f64 = 9.5;
 /// The same for products of two such, whose tail is exponential: 2^-68.0, and 2^-126.
 const PRODUCT_TAIL: f64 = 45.0;
 /// Deviation of a rounding error, uniform in [-1/2, 1/2].
-const ROUNDING_STD: f64 = 0.288_675_134_594_812_9;
+pub(crate) const ROUNDING_STD: f64 = 0.288_675_134_594_812_9;
 /// Rounding of a double, relative to it.
 const DOUBLE_ROUNDING: f64 = f64::EPSILON / 2.0;
 /// Deviation of a uniform ternary coefficient.
-const TERNARY_STD: f64 = 0.816_496_580_927_726;
+pub(crate) const TERNARY_STD: f64 = 0.816_496_580_927_726;
 
 /// Noise of a ciphertext or plaintext.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -67,7 +67,7 @@ impl Noise {
         self.bound.max(1.0).log2()
     }
 
-    fn gaussian(std: f64) -> Self {
+    pub(crate) fn gaussian(std: f64) -> Self {
         Self {
             std,
             bound: GAUSSIAN_TAIL * std,
@@ -149,6 +149,19 @@ impl NoiseModel {
     /// N.
     pub(crate) fn degree(&self) -> usize {
         self.degree
+    }
+
+    /// Slots of a row.
+    pub(crate) fn slots(&self) -> usize {
+        match self.ring {
+            RingKind::Standard => self.degree / 2,
+            RingKind::ConjugateInvariant => self.degree,
+        }
+    }
+
+    /// log2 of Q at `level`.
+    pub(crate) fn log_q(&self, level: usize) -> f64 {
+        self.primes[..=level].iter().map(|q| q.log2()).sum()
     }
 
     /// Noise of independent coefficients of a deviation.
@@ -294,4 +307,46 @@ fn product(left: Operand, right: Operand) -> Noise {
         .hypot(l.std * r.std);
     let bound = left.magnitude * r.bound + right.magnitude * l.bound + l.bound * r.bound;
     Noise { std, bound }
+}
+
+/// Deviations from zero that an average of `count` products of two slots passes with a probability
+/// below 2^-68: from those of one product to nearly those of a Gaussian.
+///
+/// Math: the sum S of K products of normal numbers has E exp(x S) = (1 - x^2)^(-K/2), so that
+///     log P(|S| > K x / (1 - x^2)) <= log 2 - K x^2 / (1 - x^2) - (K/2) log(1 - x^2), here solved
+///     for x. Uniform and ternary coefficients have no larger moments than normal ones.
+/// Source: Chernoff 1952
+pub(crate) fn averaged_product_tail(count: f64) -> f64 {
+    let wanted = 69.0 * std::f64::consts::LN_2;
+    let exponent = |x: f64| {
+        let rest = 1.0 - x * x;
+        count * (x * x / rest + rest.ln() / 2.0)
+    };
+    let (mut low, mut high) = (0.0, 1.0);
+    for _ in 0..60 {
+        let middle = (low + high) / 2.0;
+        if exponent(middle) < wanted {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    (count.sqrt() * high / (1.0 - high * high)).min(PRODUCT_TAIL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn averages_of_products_have_tails_from_exponential_to_gaussian() {
+        assert_eq!(averaged_product_tail(1.0), PRODUCT_TAIL);
+        // sqrt(2 * 69 log 2), from below.
+        let many = averaged_product_tail(1e9);
+        assert!((9.78..9.79).contains(&many), "{many}");
+        let tails: Vec<f64> = (0..17)
+            .map(|log| averaged_product_tail(f64::from(1 << log)))
+            .collect();
+        assert!(tails.is_sorted_by(|few, more| few > more), "{tails:?}");
+    }
 }

@@ -27,6 +27,7 @@
 //!     form with t^-1); Smart, Vercauteren 2014 (slots).
 
 mod ciphertext;
+mod compact;
 mod context;
 mod encoder;
 mod evaluator;
@@ -34,6 +35,7 @@ mod factor;
 mod noise;
 
 pub use ciphertext::{Ciphertext, Plaintext, SeededCiphertext};
+pub use compact::CompactCiphertext;
 pub use context::{BgvContext, plain_prime};
 pub use encoder::Encoder;
 pub use evaluator::Evaluator;

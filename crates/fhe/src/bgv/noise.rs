@@ -34,6 +34,15 @@ impl NoiseModel {
         }
     }
 
+    pub(crate) fn core(&self) -> &noise::NoiseModel {
+        &self.core
+    }
+
+    /// t.
+    pub(crate) fn plain(&self) -> f64 {
+        self.plain
+    }
+
     /// A plaintext: N coefficients of at most t/2.
     pub fn plaintext(&self) -> Noise {
         Noise {

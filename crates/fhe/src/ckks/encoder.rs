@@ -80,23 +80,28 @@ impl Encoder {
     /// [`Error::ParameterMismatch`].
     pub fn decode_complex(&self, plaintext: &Plaintext) -> Result<(Vec<f64>, Vec<f64>), Error> {
         self.context.check_digest(plaintext.digest)?;
+        let coefficients = centred_coefficients(&self.context, plaintext.poly.clone());
+        Ok(self.slots_of(&coefficients, plaintext.scale))
+    }
+
+    /// Real and imaginary parts of the slots of a polynomial, divided by `scale`.
+    pub(crate) fn slots_of(&self, coefficients: &[f64], scale: f64) -> (Vec<f64>, Vec<f64>) {
         let context = &*self.context;
-        let coefficients = centred_coefficients(context, plaintext.poly.clone());
         let transform = context.slot_transform();
         let mut real = vec![0.0; transform.slots()];
         let mut imaginary = match context.parameters().ring() {
             RingKind::Standard => vec![0.0; transform.slots()],
             RingKind::ConjugateInvariant => Vec::new(),
         };
-        let (factor, mut scratch) = (plaintext.scale.recip(), SlotScratch::default());
+        let (factor, mut scratch) = (scale.recip(), SlotScratch::default());
         transform.coefficients_to_slots(
             &mut real,
             &mut imaginary,
-            &coefficients,
+            coefficients,
             factor,
             &mut scratch,
         );
-        Ok((real, imaginary))
+        (real, imaginary)
     }
 
     fn plaintext(

@@ -60,11 +60,14 @@ impl SeededCiphertext {
     }
 }
 
-fn content(factor: u64, rlwe: &[u8]) -> Vec<u8> {
+pub(super) fn content(factor: u64, rlwe: &[u8]) -> Vec<u8> {
     [&factor.to_le_bytes(), rlwe].concat()
 }
 
-fn split<'a>(mut reader: Reader<'a>, context: &BgvContext) -> Result<(u64, &'a [u8]), Error> {
+pub(super) fn split<'a>(
+    mut reader: Reader<'a>,
+    context: &BgvContext,
+) -> Result<(u64, &'a [u8]), Error> {
     let factor = reader.u64()?;
     context.check_factor(factor)?;
     let rest = reader.remaining();
@@ -72,7 +75,7 @@ fn split<'a>(mut reader: Reader<'a>, context: &BgvContext) -> Result<(u64, &'a [
 }
 
 /// Scales mean nothing here, so that any other would be a second encoding of the same ciphertext.
-fn check_unit_scale(scale: f64) -> Result<(), CodecError> {
+pub(super) fn check_unit_scale(scale: f64) -> Result<(), CodecError> {
     if scale.to_bits() == 1f64.to_bits() {
         return Ok(());
     }

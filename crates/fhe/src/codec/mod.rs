@@ -7,6 +7,7 @@
 //! panics, and allocates no more than a small multiple of the input.
 
 mod bytes;
+mod compact;
 mod error;
 mod exact;
 mod objects;
@@ -53,12 +54,16 @@ pub enum Kind {
     ExactCiphertext,
     /// A fresh secret-key ciphertext of integers whose uniform part is a seed.
     ExactSeededCiphertext,
+    /// A ciphertext of few bits that is only decrypted.
+    CompactCiphertext,
+    /// A ciphertext of integers, of few bits, that is only decrypted.
+    ExactCompactCiphertext,
     /// A secret key (its own magic).
     SecretKey,
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Parameters,
         Self::PublicKey,
         Self::EvaluationKeys,
@@ -66,6 +71,8 @@ impl Kind {
         Self::SeededCiphertext,
         Self::ExactCiphertext,
         Self::ExactSeededCiphertext,
+        Self::CompactCiphertext,
+        Self::ExactCompactCiphertext,
         Self::SecretKey,
     ];
 
@@ -78,6 +85,8 @@ impl Kind {
             Self::SeededCiphertext => 5,
             Self::ExactCiphertext => 6,
             Self::ExactSeededCiphertext => 7,
+            Self::CompactCiphertext => 8,
+            Self::ExactCompactCiphertext => 9,
             Self::SecretKey => 64,
         }
     }
@@ -100,6 +109,8 @@ impl fmt::Display for Kind {
             Self::SeededCiphertext => "seeded ciphertext",
             Self::ExactCiphertext => "ciphertext of integers",
             Self::ExactSeededCiphertext => "seeded ciphertext of integers",
+            Self::CompactCiphertext => "compact ciphertext",
+            Self::ExactCompactCiphertext => "compact ciphertext of integers",
             Self::SecretKey => "secret key",
         })
     }

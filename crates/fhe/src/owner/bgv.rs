@@ -52,9 +52,9 @@ impl<'a> Encryptor<'a> {
 /// Decrypts integers with a secret key.
 #[derive(Debug)]
 pub struct Decryptor<'a> {
-    context: Arc<BgvContext>,
-    encoder: Encoder,
-    core: super::Decryptor<'a>,
+    pub(super) context: Arc<BgvContext>,
+    pub(super) encoder: Encoder,
+    pub(super) core: super::Decryptor<'a>,
 }
 
 impl<'a> Decryptor<'a> {

@@ -10,8 +10,8 @@ use crate::error::Error;
 /// Decrypts with a secret key.
 #[derive(Debug)]
 pub struct Decryptor<'a> {
-    context: Arc<Context>,
-    secret: &'a SecretKey,
+    pub(super) context: Arc<Context>,
+    pub(super) secret: &'a SecretKey,
 }
 
 /// Noise of one ciphertext, for its owner only: it depends on the secret key.

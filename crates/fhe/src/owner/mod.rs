@@ -6,6 +6,7 @@
 pub mod bfv;
 pub mod bgv;
 mod codec;
+mod compact;
 mod decrypt;
 mod encrypt;
 mod generate;

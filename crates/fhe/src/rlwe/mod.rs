@@ -1,5 +1,6 @@
 //! The part that every scheme over this ring shares: seeds, key switching, division by primes.
 
+pub(crate) mod compact;
 pub(crate) mod division;
 pub(crate) mod hoisted;
 pub(crate) mod keyswitch;

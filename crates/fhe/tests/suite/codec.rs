@@ -3,11 +3,12 @@
 use std::sync::OnceLock;
 
 use proptest::prelude::*;
-use scuro_fhe::ckks::{Ciphertext, SeededCiphertext};
+use scuro_fhe::ckks::{Ciphertext, CompactCiphertext, SeededCiphertext};
 use scuro_fhe::codec::{
     CHECKSUM_BYTES, CodecError, HEADER_BYTES, Kind, VERSION, decode_parameters, describe,
     encode_parameters,
 };
+use scuro_fhe::compact::Compaction;
 use scuro_fhe::keys::{EvaluationKeys, PublicKey};
 use scuro_fhe::owner::{Encryptor, KeyGenerator, SecretKey};
 use scuro_fhe::params::{ParameterSpec, Parameters};
@@ -37,20 +38,20 @@ fn objects() -> &'static Objects {
         let public = KeyGenerator::new(context, &ring.secret)
             .unwrap()
             .public_key(&mut rng(2));
+        let whole = seeded.expand(context).unwrap();
+        let compact = whole.compact(context, Compaction::new(4, 20)).unwrap();
         let bytes = vec![
             (Kind::Parameters, encode_parameters(context.parameters())),
             (Kind::PublicKey, public.to_bytes(context)),
             (Kind::EvaluationKeys, ring.keys.to_bytes(context)),
-            (
-                Kind::Ciphertext,
-                seeded.expand(context).unwrap().to_bytes(context),
-            ),
+            (Kind::Ciphertext, whole.to_bytes(context)),
             (Kind::SeededCiphertext, seeded.to_bytes(context)),
             (
                 Kind::SeededCiphertext,
                 seeded.leaving_out(context, 3).unwrap().to_bytes(context),
             ),
             (Kind::SecretKey, ring.secret.to_bytes().to_vec()),
+            (Kind::CompactCiphertext, compact.to_bytes()),
         ];
         Objects { ring, bytes }
     })
@@ -65,7 +66,10 @@ fn reencode(kind: Kind, bytes: &[u8], context: &Context) -> Result<Vec<u8>, Erro
         Kind::Ciphertext => Ciphertext::from_bytes(bytes, context)?.to_bytes(context),
         Kind::SeededCiphertext => SeededCiphertext::from_bytes(bytes, context)?.to_bytes(context),
         Kind::SecretKey => SecretKey::from_bytes(bytes, context)?.to_bytes().to_vec(),
-        Kind::ExactCiphertext | Kind::ExactSeededCiphertext => unreachable!("tested in bgv"),
+        Kind::CompactCiphertext => CompactCiphertext::from_bytes(bytes, context)?.to_bytes(),
+        Kind::ExactCiphertext | Kind::ExactSeededCiphertext | Kind::ExactCompactCiphertext => {
+            unreachable!("tested in bgv and compact")
+        }
     })
 }
 
@@ -289,7 +293,7 @@ proptest! {
 
     #[test]
     fn mutated_objects_never_panic_and_never_reencode_differently(
-        which in 0usize..6,
+        which in 0usize..8,
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         near_front in any::<bool>(),
         cut in prop::option::of(any::<prop::sample::Index>()),

@@ -5,6 +5,7 @@ mod bgv;
 mod ckks;
 mod codec;
 mod common;
+mod compact;
 mod encrypted;
 mod exact_linear;
 mod flooding;
