@@ -2,12 +2,14 @@
 //!
 //! A [`Model`] is a program with its encryption parameters; both sides open it. The data owner's
 //! [`Client`] holds a secret key; [`PublicClient`] can only encrypt. What travels is a [`Bundle`]
-//! of ciphertexts: the evaluator opens it with [`Model::open_query`] and closes its answer with
-//! [`Model::seal_reply`], neither of which can name a secret.
+//! of ciphertexts: the evaluator opens it with [`Model::open_query`], closes its answer with
+//! [`Model::seal_reply`], and may make it short with [`Model::compact_reply`]; none of them can
+//! name a secret.
 //!
 //! Nothing here opens a connection or a file, and all randomness is an argument.
 
 mod bundle;
+mod compact;
 mod encoding;
 mod error;
 mod model;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rand_core::CryptoRng;
 use scuro_fhe::owner::{Decryptor, Encryptor, SecretKey, bgv};
-use scuro_fhe::{AnyCiphertext, AnyContext, Context, ckks};
+use scuro_fhe::{AnyCiphertext, AnyCompactCiphertext, AnyContext, Context, ckks};
 
 use crate::error::Error;
 use crate::scheme::Plaintext;
@@ -36,8 +36,34 @@ pub(crate) fn seal(
 pub(crate) struct Opened {
     /// Its slots; those of an exact one divided by their scale.
     pub(crate) slots: Vec<f64>,
+    measure: Measure,
+}
+
+/// What tells whether a decryption means anything.
+enum Measure {
     /// As [`noise_budget`] says.
-    pub(crate) budget: Option<f64>,
+    Budget(f64),
+    /// Half of the modulus in units of the slots: those of a message that fits are below. One that
+    /// does not comes out as coefficients all over the modulus, and few slots stay below then.
+    Limit(f64),
+}
+
+impl Opened {
+    /// Whether the slots mean nothing; a noise budget has to be `least_budget`.
+    pub(crate) fn is_broken(&self, least_budget: f64) -> bool {
+        match self.measure {
+            Measure::Budget(budget) => budget < least_budget,
+            // Not written as `>`: a NaN means nothing as well.
+            Measure::Limit(limit) => !self.slots.iter().all(|slot| slot.abs() <= limit),
+        }
+    }
+
+    fn exact(integers: Vec<i64>, budget: f64, scale: f64) -> Self {
+        Self {
+            slots: integers.into_iter().map(|v| v as f64 / scale).collect(),
+            measure: Measure::Budget(budget),
+        }
+    }
 }
 
 /// Decrypts a ciphertext; the slots of an exact one are divided by `scale`, and of a traced one
@@ -58,15 +84,36 @@ pub(crate) fn open(
                 None => plain,
             };
             let slots = ckks::Encoder::new(context).decode(&plain)?;
-            let budget = None;
-            Ok(Opened { slots, budget })
+            let log_q = context.parameters().log_q(ciphertext.level());
+            let measure = Measure::Limit((log_q - 1.0).exp2() / ciphertext.scale());
+            Ok(Opened { slots, measure })
         }
         (AnyCiphertext::Exact(ciphertext), AnyContext::Exact(context)) => {
             let decryptor = bgv::Decryptor::new(context, secret)?;
             let (integers, budget) = decryptor.decrypt_measured(ciphertext)?;
-            let slots = integers.into_iter().map(|v| v as f64 / scale).collect();
-            let budget = Some(budget);
-            Ok(Opened { slots, budget })
+            Ok(Opened::exact(integers, budget, scale))
+        }
+        _ => Err(Error::WrongScheme),
+    }
+}
+
+/// Decrypts a compact ciphertext; the slots of an exact one are divided by `scale`.
+pub(crate) fn open_compact(
+    scheme: &AnyContext,
+    secret: &SecretKey,
+    ciphertext: &AnyCompactCiphertext,
+    scale: f64,
+) -> Result<Opened, Error> {
+    match (ciphertext, scheme) {
+        (AnyCompactCiphertext::Approximate(ciphertext), AnyContext::Approximate(context)) => {
+            let slots = Decryptor::new(context, secret)?.decrypt_compact(ciphertext)?;
+            let measure = Measure::Limit(ciphertext.largest_value());
+            Ok(Opened { slots, measure })
+        }
+        (AnyCompactCiphertext::Exact(ciphertext), AnyContext::Exact(context)) => {
+            let decryptor = bgv::Decryptor::new(context, secret)?;
+            let (integers, budget) = decryptor.decrypt_compact_measured(ciphertext)?;
+            Ok(Opened::exact(integers, budget, scale))
         }
         _ => Err(Error::WrongScheme),
     }

@@ -3,22 +3,19 @@
 use std::sync::Arc;
 
 use rand_core::CryptoRng;
-use scuro_fhe::AnyCiphertext;
 use scuro_fhe::keys::{EvaluationKeys, PublicKey};
 use scuro_fhe::owner::{KeyGenerator, SecretKey};
+use scuro_fhe::{AnyCiphertext, AnyCompactCiphertext};
 
 use crate::bundle::{Bundle, BundleKind};
+use crate::compact::LEAST_BUDGET;
 use crate::encoding::{images_per_run, scatter};
 use crate::error::Error;
 use crate::model::Model;
-use crate::owner;
+use crate::owner::{self, Opened};
 use crate::prediction::Prediction;
 use crate::public::{encode, query};
 use crate::scheme::Encoder;
-
-/// Bits of noise budget that an exact reply has: the compiler leaves more than one, and among the
-/// coefficients of noise that wrapped some leave less.
-const LEAST_BUDGET: f64 = 0.5;
 
 /// Fresh keys for a model.
 #[derive(Debug)]
@@ -149,32 +146,24 @@ impl Client {
 
     /// The slots of a run's reply, and whether they mean nothing.
     fn decrypt_run(&self, run: &[Vec<u8>]) -> Result<(Vec<Vec<f64>>, bool), Error> {
-        let (scheme, scale) = (self.model.scheme(), self.model.reply_scale());
         let (mut all, mut broken) = (Vec::new(), false);
-        for ciphertext in self.model.decode_run(run)? {
-            let opened = owner::open(
-                scheme,
-                &self.secret,
-                &ciphertext,
-                scale,
-                self.model.traced(),
-            )?;
-            broken |= match opened.budget {
-                Some(budget) => budget < self.least_budget(),
-                None => self.exceeds_modulus(&opened.slots, ciphertext.level()),
-            };
+        for bytes in run {
+            let opened = self.open(bytes)?;
+            broken |= opened.is_broken(self.least_budget());
             all.push(opened.slots);
         }
         Ok((all, broken))
     }
 
-    /// Slots of a message that fits the modulus Q are below Q/2. One that does not comes out as
-    /// coefficients all over Q, whose slots deviate by sqrt(N/6) Q or so.
-    fn exceeds_modulus(&self, slots: &[f64], level: usize) -> bool {
-        let log_q = self.model.context().parameters().log_q(level);
-        let limit = (log_q - 1.0).exp2() / self.model.reply_scale();
-        // Not written as `>`: a NaN means nothing as well.
-        !slots.iter().all(|slot| slot.abs() <= limit)
+    /// Decrypts a ciphertext of a reply, compact or whole.
+    fn open(&self, bytes: &[u8]) -> Result<Opened, Error> {
+        let (scheme, scale) = (self.model.scheme(), self.model.reply_scale());
+        if AnyCompactCiphertext::is_one(bytes).map_err(scuro_fhe::Error::from)? {
+            let compact = AnyCompactCiphertext::from_bytes(bytes, scheme)?;
+            return owner::open_compact(scheme, &self.secret, &compact, scale);
+        }
+        let whole = AnyCiphertext::from_bytes(bytes, scheme)?;
+        owner::open(scheme, &self.secret, &whole, scale, self.model.traced())
     }
 
     /// What is left of the noise budget of a reply that can be believed. Noise that wrapped modulo

@@ -2,6 +2,7 @@
 
 mod batch;
 mod common;
+mod compact;
 mod ensemble;
 mod integers;
 mod replies;
