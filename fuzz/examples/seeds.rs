@@ -8,6 +8,7 @@ use rand_core::SeedableRng;
 use scuro_client::{Bundle, BundleKind};
 use scuro_fhe::ckks::Encoder;
 use scuro_fhe::codec;
+use scuro_fhe::compact::Compaction;
 use scuro_fhe::keys::KeyManifest;
 use scuro_fhe::owner::{self, Encryptor, KeyGenerator, SecretKey};
 use scuro_fhe::{bfv, bgv};
@@ -277,6 +278,7 @@ fn write(target: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {
 fn fhe() -> Outcome {
     let context = &*CONTEXT;
     let mut rng = ChaCha20Rng::seed_from_u64(1);
+    // That of `scuro_fuzz::SECRET`, so that decryption is reached.
     let secret = SecretKey::generate(context, &mut rng);
     let generator = KeyGenerator::new(context, &secret)?;
     let rotations = [(1, 0)].into();
@@ -288,6 +290,8 @@ fn fhe() -> Outcome {
     };
     let plain = Encoder::new(context).encode(&[0.5, -1.0], 0, 4096.0)?;
     let seeded = Encryptor::new(context, &secret)?.encrypt(&plain, &mut rng)?;
+    let whole = seeded.expand(context)?;
+    let compact = whole.compact(context, Compaction::new(4, 24))?;
     let objects = [
         ("parameters", codec::encode_parameters(context.parameters())),
         (
@@ -300,9 +304,10 @@ fn fhe() -> Outcome {
                 .evaluation_keys(&manifest, &mut rng)?
                 .to_bytes(context),
         ),
-        ("ciphertext", seeded.expand(context)?.to_bytes(context)),
+        ("ciphertext", whole.to_bytes(context)),
         ("seeded_ciphertext", seeded.to_bytes(context)),
         ("secret_key", secret.to_bytes().to_vec()),
+        ("compact_ciphertext", compact.to_bytes()),
     ];
     let bundle = Bundle {
         kind: BundleKind::Query,
@@ -329,8 +334,10 @@ fn exact() -> Outcome {
         let secret = SecretKey::generate(context.context(), &mut rng);
         let plain = bgv::Encoder::new(context).encode(&[1, -2, 3], 0)?;
         let seeded = owner::bgv::Encryptor::new(context, &secret)?.encrypt(&plain, &mut rng)?;
-        let full = seeded.expand(context)?.to_bytes(context);
-        write_object(&format!("{name}_ciphertext"), &full)?;
+        let whole = seeded.expand(context)?;
+        write_object(&format!("{name}_ciphertext"), &whole.to_bytes(context))?;
+        let compact = whole.compact(context, Compaction::new(16, 30))?;
+        write_object(&format!("{name}_compact_ciphertext"), &compact.to_bytes())?;
         write_object(
             &format!("{name}_seeded_ciphertext"),
             &seeded.to_bytes(context),

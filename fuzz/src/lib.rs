@@ -7,13 +7,15 @@
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
 use scuro_client::Bundle;
 use scuro_fhe::bfv::{self, BfvContext};
 use scuro_fhe::bgv::{self, BgvContext};
-use scuro_fhe::ckks::{Ciphertext, SeededCiphertext};
+use scuro_fhe::ckks::{Ciphertext, CompactCiphertext, SeededCiphertext};
 use scuro_fhe::codec::{self, CHECKSUM_BYTES, HEADER_BYTES};
 use scuro_fhe::keys::{EvaluationKeys, PublicKey};
-use scuro_fhe::owner::SecretKey;
+use scuro_fhe::owner::{Decryptor, SecretKey};
 use scuro_fhe::params::{ParameterSpec, Parameters};
 use scuro_fhe::{Context, RingKind};
 use scuro_nn::data::{self, digit_photo, picture};
@@ -54,8 +56,9 @@ impl Owner {
 }
 
 /// Kinds of cryptographic objects: parameters, public key, evaluation keys, ciphertext, seeded
-/// ciphertext, exact ciphertext and exact seeded ciphertext of both rings, secret key.
-const KINDS: [(u8, Owner); 10] = [
+/// ciphertext, exact ciphertext and exact seeded ciphertext of both rings, secret key, compact
+/// ciphertext, exact compact ciphertext of both rings.
+const KINDS: [(u8, Owner); 13] = [
     (1, Owner::Approximate),
     (2, Owner::Approximate),
     (3, Owner::Approximate),
@@ -66,6 +69,9 @@ const KINDS: [(u8, Owner); 10] = [
     (6, Owner::ExactReal),
     (7, Owner::ExactReal),
     (64, Owner::Approximate),
+    (8, Owner::Approximate),
+    (9, Owner::Exact),
+    (9, Owner::ExactReal),
 ];
 
 /// A target: its name and what it does.
@@ -95,6 +101,10 @@ pub static CONTEXT: LazyLock<Arc<Context>> = LazyLock::new(|| {
     let parameters = Parameters::new(ParameterSpec::new(11, &[27], &[26])).expect("it is secure");
     Context::new(parameters).expect("it is usable")
 });
+
+/// The key of every seed of numbers.
+pub static SECRET: LazyLock<SecretKey> =
+    LazyLock::new(|| SecretKey::generate(&CONTEXT, &mut ChaCha20Rng::seed_from_u64(1)));
 
 /// The same for exact integers, over the standard ring.
 pub static EXACT: LazyLock<Arc<BgvContext>> = LazyLock::new(|| {
@@ -136,7 +146,16 @@ pub fn fhe_file(bytes: &[u8]) {
     if let Ok(ciphertext) = SeededCiphertext::from_bytes(bytes, context) {
         same(ciphertext.to_bytes(context));
     }
+    if let Ok(ciphertext) = CompactCiphertext::from_bytes(bytes, context) {
+        same(ciphertext.to_bytes());
+        let decryptor = Decryptor::new(context, &SECRET).expect("keys of these parameters");
+        // Under another key, or as slots: no bytes make decryption panic.
+        let _ = decryptor.decrypt_compact(&ciphertext);
+    }
     for context in [&*EXACT, &*EXACT_REAL] {
+        if let Ok(ciphertext) = bgv::CompactCiphertext::from_bytes(bytes, context) {
+            same(ciphertext.to_bytes());
+        }
         if let Ok(ciphertext) = bgv::Ciphertext::from_bytes(bytes, context) {
             same(ciphertext.to_bytes(context));
         }
