@@ -177,7 +177,7 @@ impl BaseConverter {
     }
 }
 
-/// Reads residues as centred integers in floating point.
+/// Reads residues as centred integers, in floating point or modulo 2^64.
 ///
 /// Math:   x = u_0 + q_0·(u_1 + q_1·(u_2 + ...)) with u_i in (-q_i/2, q_i/2), evaluated from the
 ///     inside; the value is within a few
@@ -214,8 +214,36 @@ impl MixedRadix {
     /// Shape:  one row of N coefficients per prime of the basis -> N
     /// Timing: independent of the values
     pub fn to_f64(&self, ring: &Ring, out: &mut [f64], xs: &[&[u64]]) {
+        assert_eq!(out.len(), ring.degree(), "one number per coefficient");
+        let n = out.len();
+        let digits = self.digits(ring, xs, n);
+        out.fill(0.0);
+        for (digit, i) in digits.chunks_exact(n).zip(self.basis.iter()).rev() {
+            ring.prime(i).horner_centred(out, digit);
+        }
+    }
+
+    /// out = the centred integers with residues `xs`, modulo 2^64.
+    ///
+    /// Shape:  one row for every prime of the basis, of any one length, which is that of `out`
+    /// Timing: independent of the values
+    pub fn to_wrapping(&self, ring: &Ring, out: &mut [u64], xs: &[&[u64]]) {
+        if out.is_empty() {
+            return;
+        }
+        let digits = self.digits(ring, xs, out.len());
+        out.fill(0);
+        for (digit, i) in digits.chunks_exact(out.len()).zip(self.basis.iter()).rev() {
+            let q = ring.prime(i).modulus();
+            for (x, &u) in out.iter_mut().zip(digit) {
+                *x = x.wrapping_mul(q.value()).wrapping_add_signed(q.centre(u));
+            }
+        }
+    }
+
+    /// u_0, then u_1 and so on, as residues; `n` of each.
+    fn digits(&self, ring: &Ring, xs: &[&[u64]], n: usize) -> AlignedBuffer {
         assert_eq!(xs.len(), self.basis.len(), "one row per prime");
-        let n = ring.degree();
         let mut digits = AlignedBuffer::recycled(n * xs.len());
         let mut lifted = AlignedBuffer::recycled(n);
         for (j, x) in xs.iter().enumerate() {
@@ -228,10 +256,7 @@ impl MixedRadix {
                 prime.sub_mul_scalar_assign(digit, &lifted, self.inverses[j][i]);
             }
         }
-        out.fill(0.0);
-        for (digit, i) in digits.chunks_exact(n).zip(self.basis.iter()).rev() {
-            ring.prime(i).horner_centred(out, digit);
-        }
+        digits
     }
 }
 

@@ -137,3 +137,27 @@ fn residues_of_wide_integers_read_back_as_floats() {
         }
     }
 }
+
+#[test]
+fn residues_of_numbers_far_beyond_a_word_are_read_modulo_two_to_the_64() {
+    for kernel in Kernel::available() {
+        let order = RingKind::Standard.root_order(4);
+        let moduli = primes::ntt_primes(50, order, 3, &[]).unwrap();
+        let ring = Ring::new(RingKind::Standard, 4, &moduli, kernel).unwrap();
+        let product: i128 = moduli[..2].iter().map(|&q| i128::from(q)).product();
+        let numbers = [0, 1, -1, 1 << 70, -(1 << 90), product / 2, -product / 2];
+        for (limbs, count) in [(2, 1), (2, 7), (3, 5)] {
+            let residues = |i: usize| {
+                let reduce = |&x: &i128| ring.prime(i).modulus().reduce_signed_wide(x);
+                numbers[..count].iter().map(reduce).collect::<Vec<_>>()
+            };
+            let rows: Vec<Vec<u64>> = (0..limbs).map(residues).collect();
+            let rows: Vec<&[u64]> = rows.iter().map(Vec::as_slice).collect();
+            let reader = MixedRadix::new(&ring, Basis::range(0..limbs)).unwrap();
+            let mut found = vec![0; count];
+            reader.to_wrapping(&ring, &mut found, &rows);
+            let expected: Vec<u64> = numbers[..count].iter().map(|&x| x as u64).collect();
+            assert_eq!(found, expected, "{kernel}: {limbs} limbs");
+        }
+    }
+}
