@@ -115,7 +115,10 @@ fn flooded(flood: &Flood) -> (Noise, Flooding) {
     let noise = Noise { std: bound, bound };
     let flooding = match flood.flooding {
         ProgramFlooding::Statistical { bits } => Flooding::Statistical { bits },
-        ProgramFlooding::Relaxed { bits, decryptions } => Flooding::Relaxed { bits, decryptions },
+        ProgramFlooding::Relaxed { bits, decryptions }
+        | ProgramFlooding::Estimated { bits, decryptions } => {
+            Flooding::Relaxed { bits, decryptions }
+        }
     };
     (noise, flooding)
 }

@@ -33,6 +33,8 @@ use crate::stacking::Stacking;
 const FACTOR_BITS: f64 = 12.0;
 /// Bits left free above the largest sum.
 const HEADROOM_BITS: f64 = 2.0;
+/// Bits by which a compact reply is more precise than its largest score.
+const PRECISION_BITS: f64 = 17.0;
 /// Name of every combination.
 const NAME: &str = "combination";
 
@@ -57,6 +59,21 @@ pub fn program(face: &Program, rule: &Rule, holders: usize) -> Result<Program> {
         Rule::Majority => return Err(Error::NotOnCiphertexts),
     };
     builder.finish(factor)
+}
+
+/// Slots after which the reply of a combination repeats.
+pub fn period(program: &Program) -> usize {
+    program.output.elements().next_power_of_two()
+}
+
+/// What the scores of a combination may be off by when its reply is made small: a share of the
+/// largest that they can be.
+pub fn precision(program: &Program) -> f64 {
+    let largest = program
+        .steps
+        .last()
+        .map_or(1.0, |step| step.estimate.max_abs);
+    largest * program.output.factor.abs() * PRECISION_BITS.exp2().recip()
 }
 
 struct Builder<'a> {

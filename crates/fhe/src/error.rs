@@ -188,14 +188,6 @@ pub enum Error {
         /// log2 of half the modulus.
         room_bits: f64,
     },
-    /// A trace to other than a power of two of slots.
-    #[error("a trace to {found} slots: a power of two of at most {slots} is expected")]
-    Period {
-        /// Slots asked for.
-        found: usize,
-        /// Slots of a ciphertext.
-        slots: usize,
-    },
     /// A weight under which masks cannot cancel.
     #[error("a masked ciphertext cannot count {weight} times: zero modulo a prime")]
     MaskWeight {

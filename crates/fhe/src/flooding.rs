@@ -250,7 +250,7 @@ impl ckks::Evaluator {
     /// coefficients that it keeps: less noise drowns it, and nothing else is left of it.
     ///
     /// # Errors
-    /// As [`ckks::Evaluator::flood`]; [`Error::Period`].
+    /// As [`ckks::Evaluator::flood`]; [`Error::BadPeriod`].
     pub fn flood_traced(
         &self,
         ciphertext: &ckks::Ciphertext,

@@ -21,6 +21,7 @@
 use scuro_polyring::{Ntt, Poly};
 
 use crate::ckks::{Ciphertext, Evaluator, Plaintext};
+use crate::compact::check_period;
 use crate::context::Context;
 use crate::error::Error;
 
@@ -41,20 +42,15 @@ pub(crate) fn keep(context: &Context, poly: &mut Poly<Ntt>, stride: usize) {
 /// Coefficients from one that a period of slots leaves to the next.
 pub(crate) fn stride(context: &Context, period: usize) -> Result<usize, Error> {
     let slots = context.parameters().slots();
-    match period.is_power_of_two() && period <= slots {
-        true => Ok(slots / period),
-        false => Err(Error::Period {
-            found: period,
-            slots,
-        }),
-    }
+    check_period(period, slots)?;
+    Ok(slots / period)
 }
 
 impl Plaintext {
     /// The mean over all slots that are congruent modulo `period`, in every one of them.
     ///
     /// # Errors
-    /// [`Error::Period`] unless `period` is a power of two of at most the number of slots.
+    /// [`Error::BadPeriod`] unless `period` is a power of two of at most the number of slots.
     pub fn trace(&self, context: &Context, period: usize) -> Result<Self, Error> {
         let mut out = self.clone();
         keep(context, &mut out.poly, stride(context, period)?);
@@ -71,7 +67,7 @@ impl Evaluator {
     /// Timing: independent of the ciphertext
     ///
     /// # Errors
-    /// [`Error::Period`], [`Error::PartCount`] unless relinearised, [`Error::ParameterMismatch`].
+    /// [`Error::BadPeriod`], [`Error::PartCount`] unless relinearised, [`Error::ParameterMismatch`].
     pub fn trace(&self, ciphertext: &Ciphertext, period: usize) -> Result<Ciphertext, Error> {
         let context = &**self.context();
         context.check_digest(ciphertext.digest)?;

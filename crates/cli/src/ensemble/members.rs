@@ -198,7 +198,15 @@ impl Session {
         replies: &[AnyCiphertext],
     ) -> Result<Bundle, Failure> {
         let (model, _) = self.combination(rule)?;
-        Ok(model.reply(1, &[self.combined(rule, replies)?])?)
+        let (period, precision) = {
+            let program = model.program();
+            (
+                combination::period(program),
+                combination::precision(program),
+            )
+        };
+        let reply = model.reply(1, &[self.combined(rule, replies)?])?;
+        Ok(model.compact_reply(&reply, period, precision)?)
     }
 
     /// Bytes of the evaluation keys as they are sent.

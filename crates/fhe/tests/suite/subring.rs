@@ -133,6 +133,6 @@ fn other_than_powers_of_two_are_refused() {
     let x = ring.encrypt(&test_values(slots, 1), 0, SCALE, 2);
     for period in [0, 3, 2 * slots] {
         let found = ring.evaluator.trace(&x, period);
-        assert!(matches!(found, Err(Error::Period { found, .. }) if found == period));
+        assert!(matches!(found, Err(Error::BadPeriod { found, .. }) if found == period));
     }
 }
