@@ -67,7 +67,8 @@ impl Evaluator {
     /// Timing: independent of the ciphertext
     ///
     /// # Errors
-    /// [`Error::BadPeriod`], [`Error::PartCount`] unless relinearised, [`Error::ParameterMismatch`].
+    /// [`Error::BadPeriod`], [`Error::PartCount`] unless relinearised,
+    /// [`Error::ParameterMismatch`].
     pub fn trace(&self, ciphertext: &Ciphertext, period: usize) -> Result<Ciphertext, Error> {
         let context = &**self.context();
         context.check_digest(ciphertext.digest)?;
