@@ -323,8 +323,8 @@ mod tests {
                 let order = [2, 0, 1].map(|h: usize| predictions[h].clone());
                 let turned = turned.combine(&order).unwrap();
                 for (a, b) in turned.iter().zip(&whole) {
-                    let off = (a - b).abs();
-                    prop_assert!(off < 1e-9 * (1.0 + b.abs()), "{} {} {}", rule.kind(), a, b);
+                    let close = (a - b).abs() < 1e-9 * (1.0 + b.abs());
+                    prop_assert!(close, "{} {} {}", rule.kind(), a, b);
                 }
             }
         }

@@ -142,7 +142,7 @@ mod tests {
     /// `weight x`, for examples of as many values as there are classes.
     fn dense(weight: Vec<f32>, bias: Vec<f32>) -> Graph {
         let classes = bias.len();
-        let mut builder = GraphBuilder::new("net", &[weight.len() / classes]);
+        let mut builder = GraphBuilder::new("net", [weight.len() / classes]);
         let last = builder.last();
         let op = Op::Dense {
             weight: Tensor::new([classes, weight.len() / classes], weight).unwrap(),
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_network_that_does_not_end_in_a_dense_layer_is_refused() {
-        let mut builder = GraphBuilder::new("net", &[2]);
+        let mut builder = GraphBuilder::new("net", [2]);
         let last = builder.last();
         builder.push("square".to_owned(), Op::Square, &[last]);
         let silenced = silence(&builder.finish().unwrap(), &[0]);

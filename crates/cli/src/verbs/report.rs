@@ -15,8 +15,8 @@ use crate::{files, html, units};
 /// Arguments of `scuro report`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// JSON of `scuro demo`, `bench`, `accuracy` or `ensemble evaluate` (with or without the
-    /// envelope).
+    /// JSON of `scuro demo`, `bench`, `accuracy` or `ensemble evaluate`, with or without the
+    /// envelope.
     input: PathBuf,
     /// The page; default: the input's name with `.html`.
     #[arg(long, short)]

@@ -133,6 +133,12 @@ fn files_of_different_ensembles_are_refused() {
     let outside = manifest.replace("holder-2.onnx", "../holder-2.onnx");
     desk.write("skewed/ensemble.json", outside.as_bytes());
     assert_eq!(desk.failure(&evaluate), (4, "ensemble.path".into()));
+    for (file, text) in [("rules.json", &rules), ("ensemble.json", &manifest)] {
+        let other = text.replace("\"7\"", "\"seven\"");
+        desk.write(&format!("skewed/{file}"), other.as_bytes());
+    }
+    assert_eq!(desk.failure(&evaluate), (4, "ensemble.classes".into()));
+    desk.write("skewed/rules.json", rules.as_bytes());
     let kind = manifest.replace("scuro-ensemble", "scuro-run");
     desk.write("skewed/ensemble.json", kind.as_bytes());
     assert_eq!(desk.failure(&evaluate), (4, "ensemble.unreadable".into()));

@@ -152,6 +152,11 @@ fn examples(
     folder: &Folder,
     data: scuro_nn::data::Dataset,
 ) -> Result<Examples, Failure> {
+    if data.classes != folder.manifest.classes {
+        let message = format!("{}: other classes than the data", folder.path.display());
+        return Err(Failure::bad_input("ensemble.classes", message)
+            .hint("score it on the data set that it was trained on"));
+    }
     let first = folder.networks.first().ok_or_else(|| {
         Failure::bad_input(
             "ensemble.empty",
