@@ -21,8 +21,10 @@ use scuro_program::{
 use scuro_server::edge::frame::Content;
 use scuro_wire::inference::{Inference, InferenceBatch, Timings};
 use scuro_wire::manifest::{Decryptor, EncryptedScope};
+use scuro_wire::predict::{Answered, LeftOut, PredictQuery, PredictReply, Question};
 use scuro_wire::query::{QueryBatch, QueryRegistration};
-use scuro_wire::{Artefact, Digest, KeyId, Manifest, Name, QueryId, Role};
+use scuro_wire::user::UserKey;
+use scuro_wire::{Artefact, Digest, KeyId, Manifest, Name, Nonce, QueryId, Role};
 
 /// Slots of the sample program.
 const SLOTS: usize = 1 << 11;
@@ -36,6 +38,7 @@ fn main() -> Outcome {
     safetensors()?;
     program()?;
     wire()?;
+    ensemble()?;
     fhe()
 }
 
@@ -160,6 +163,43 @@ fn wire() -> Outcome {
     let inferences = vec![inference; 2];
     let frame = InferenceBatch { inferences }.to_bytes();
     write("inferences", "two", &scuro_fuzz::without_digest(&frame))?;
+    Ok(())
+}
+
+/// A signed query to an ensemble, and an answer.
+fn ensemble() -> Outcome {
+    let digest = Digest([7; 32]);
+    let user = UserKey::from_bytes(&UserKey::generate()?)?;
+    let question = Question {
+        id: QueryId([1; 16]),
+        key_id: KeyId([2; 16]),
+        parameters: digest,
+        rule: Some(Name::new("mean")?),
+        keys: digest,
+        user: user.id(),
+        nonce: Nonce([3; 16]),
+        time_ms: 4,
+    };
+    let reply = PredictReply {
+        id: question.id,
+        face: digest,
+        rule: question.rule.clone(),
+        answered: vec![Answered {
+            holder: "alpha".to_string(),
+            took_us: 5,
+        }],
+        left_out: vec![LeftOut {
+            holder: "beta".to_string(),
+            code: "holder.timeout".to_string(),
+            message: "no answer in time".to_string(),
+        }],
+        timings: Default::default(),
+        bundle: vec![1, 2, 3].into(),
+    };
+    let query = PredictQuery::sign(question, vec![1, 2, 3].into(), &user);
+    for (name, (head, body)) in [("query", query.to_bytes()), ("reply", reply.to_bytes())] {
+        write("predict", name, &[&body[..head], &[0], &body[head..]].concat())?;
+    }
     Ok(())
 }
 

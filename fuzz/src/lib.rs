@@ -26,6 +26,7 @@ use scuro_server::edge::frame::{Content, Form, Layout, from_json, from_raw, read
 use scuro_server::edge::sources::{StreamFormat, next_item};
 use scuro_wire::Manifest;
 use scuro_wire::inference::InferenceBatch;
+use scuro_wire::predict::{PredictQuery, PredictReply};
 use scuro_wire::query::{QueryBatch, WithdrawalBatch};
 
 /// Bytes of the digest that ends a program or a bundle.
@@ -91,6 +92,7 @@ pub const TARGETS: &[Target] = &[
     ("manifest", manifest),
     ("onnx", onnx),
     ("picture", picture),
+    ("predict", predict),
     ("program", program),
     ("queries", queries),
     ("safetensors", safetensors),
@@ -325,6 +327,26 @@ pub fn idx(bytes: &[u8]) {
             assert!(labels.iter().all(|label| *label < 10));
         }
     });
+}
+
+/// The head of a query to an ensemble or of its answer, a zero byte, and the tensor: what is read is
+/// written again as the same content.
+pub fn predict(bytes: &[u8]) {
+    let zero = bytes.iter().position(|byte| *byte == 0);
+    let length = zero.unwrap_or(bytes.len());
+    let tensor = bytes.get(length + 1..).unwrap_or_default();
+    let body = [&bytes[..length], tensor].concat().into();
+    let head = length.to_string();
+    if let Ok(query) = PredictQuery::from_bytes(Some(&head), &body) {
+        let (head, body) = query.to_bytes();
+        let again = PredictQuery::from_bytes(Some(&head.to_string()), &body);
+        assert_eq!(again, Ok(query));
+    }
+    if let Ok(reply) = PredictReply::from_bytes(Some(&head), &body) {
+        let (head, body) = reply.to_bytes();
+        let again = PredictReply::from_bytes(Some(&head.to_string()), &body);
+        assert_eq!(again, Ok(reply));
+    }
 }
 
 /// A batch of CIFAR-10.

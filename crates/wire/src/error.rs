@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::hex::UserId;
+use crate::problem::Problem;
+
 /// Everything that can be wrong with a message, a certificate or a connection.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -126,7 +129,60 @@ pub enum WireError {
     #[error("checksum mismatch: the frame is damaged")]
     Checksum,
 
+    /// Not the length of a head.
+    #[error("the header inference-header-content-length is {found:?}; expected decimal digits")]
+    HeadLength {
+        /// Its start.
+        found: String,
+    },
+    /// A word where another must stand.
+    #[error("the {what} is {found:?}; expected {expected:?}")]
+    Word {
+        /// What it says.
+        what: &'static str,
+        /// Its start.
+        found: String,
+        /// The right one.
+        expected: &'static str,
+    },
+    /// A length that is not the one that was announced.
+    #[error("the {what} has length {found}; expected {expected}")]
+    Length {
+        /// What is measured.
+        what: &'static str,
+        /// Length.
+        found: u64,
+        /// The right one.
+        expected: u64,
+    },
+    /// A signature of somebody else, or of something else.
+    #[error("the signature is not that of user {user} for this message")]
+    Signature {
+        /// Who should have signed.
+        user: UserId,
+    },
+
     // Certificates and connections.
+    /// Not a usable key of a user.
+    #[error("the user's signing key cannot be used: {message}")]
+    UserKey {
+        /// Why not.
+        message: String,
+    },
+    /// An address of another machine, without certificates.
+    #[error("{address} is no address of this machine: it needs mutual TLS")]
+    NotLoopback {
+        /// The address.
+        address: String,
+    },
+    /// The other side refuses.
+    #[error("refused with status {status}: {problem}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Its reason.
+        problem: Problem,
+    },
     /// A file of a certificate bundle.
     #[error("cannot read {}: {message}", path.display())]
     File {

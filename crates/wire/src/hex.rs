@@ -66,6 +66,12 @@ hex_bytes! {
     QueryId: 16, "query id";
     /// The public name of a secret key.
     KeyId: 16, "key id";
+    /// The name of a user: the public half of an Ed25519 key pair.
+    UserId: 32, "user id";
+    /// Random bytes that make a message unlike every other.
+    Nonce: 16, "nonce";
+    /// An Ed25519 signature.
+    Signature: 64, "signature";
 }
 
 impl Digest {

@@ -1,22 +1,25 @@
-//! HTTP/1.1 over mutual TLS: a server loop that knows its peers, and a client.
+//! HTTP/1.1 over mutual TLS, and on loopback without: a server loop that knows its peers, and a
+//! client.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::response::IntoResponse;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Bytes, Incoming};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::client::conn::http1::SendRequest;
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::service::Service;
 use hyper::{HeaderMap, Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -32,20 +35,72 @@ use crate::tls::Peer;
 /// Counter of connections that ended before the first request, by reason.
 pub const REFUSED_METRIC: &str = "scuro_tls_refused_total";
 
-/// Answers requests over mutual TLS until `stop` is ready; then waits for those under way.
+/// What guards a connection. `Config` is that of a server or of a client.
+#[derive(Debug)]
+pub enum Security<Config> {
+    /// Nothing: only for addresses of this machine, which is checked for every connection.
+    Loopback,
+    /// A certificate on both sides.
+    Mutual(Arc<Config>),
+}
+
+impl<Config> Security<Config> {
+    /// TLS if there is a configuration, else none, which `address` (`host:port`) must allow.
+    ///
+    /// # Errors
+    /// [`WireError::NotLoopback`].
+    pub fn for_address(address: &str, tls: Option<Arc<Config>>) -> Result<Self, WireError> {
+        match tls {
+            Some(tls) => Ok(Self::Mutual(tls)),
+            None if is_loopback(address) => Ok(Self::Loopback),
+            None => Err(not_loopback(address)),
+        }
+    }
+}
+
+impl<Config> Clone for Security<Config> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Loopback => Self::Loopback,
+            Self::Mutual(tls) => Self::Mutual(Arc::clone(tls)),
+        }
+    }
+}
+
+impl<Config> From<Arc<Config>> for Security<Config> {
+    fn from(tls: Arc<Config>) -> Self {
+        Self::Mutual(tls)
+    }
+}
+
+/// Whether `host:port` is this machine by its spelling.
+fn is_loopback(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let literal = host.trim_start_matches('[').trim_end_matches(']');
+    let address = literal.parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+fn not_loopback(address: &str) -> WireError {
+    let address = address.to_string();
+    WireError::NotLoopback { address }
+}
+
+/// Answers requests until `stop` is ready; then waits for those under way.
 ///
-/// Every request carries a [`Peer`] as an axum `Extension`. Peers without a certificate of the
-/// authority do not get as far: a log line and [`REFUSED_METRIC`] say why.
+/// Over mutual TLS every request carries a [`Peer`] as an axum `Extension`. Peers without a
+/// certificate of the authority, and without TLS those of other machines, do not get as far: a log
+/// line and [`REFUSED_METRIC`] say why.
 pub async fn serve(
     listener: TcpListener,
-    tls: Arc<ServerConfig>,
+    security: impl Into<Security<ServerConfig>>,
     router: Router,
     metrics: Arc<Metrics>,
     stop: impl Future<Output = ()>,
 ) {
     let connections = Arc::new(Semaphore::new(limits::CONNECTIONS));
     let graceful = Arc::new(GracefulShutdown::new());
-    let acceptor = TlsAcceptor::from(tls);
+    let security = security.into();
     tokio::pin!(stop);
     loop {
         let permit = tokio::select! {
@@ -61,17 +116,16 @@ pub async fn serve(
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             continue;
         };
-        let (acceptor, router) = (acceptor.clone(), router.clone());
-        let (metrics, watcher) = (Arc::clone(&metrics), graceful.watcher());
+        let (security, router) = (security.clone(), router.clone());
+        let (metrics, graceful) = (Arc::clone(&metrics), graceful.watcher());
         tokio::spawn(async move {
             let _permit = permit;
-            if let Some((peer, stream)) = accept(&acceptor, stream, address, &metrics).await {
-                let connection = hyper::server::conn::http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(limits::REQUEST_HEAD)
-                    .serve_connection(TokioIo::new(stream), PeerService { peer, router });
-                // A peer that hangs up is no error of ours.
-                let _ = watcher.watch(connection).await;
+            match accept(&security, stream, address, &metrics).await {
+                None => {}
+                Some(Accepted::Plain(stream)) => converse(stream, None, router, graceful).await,
+                Some(Accepted::Tls(peer, stream)) => {
+                    converse(*stream, Some(peer), router, graceful).await;
+                }
             }
         });
     }
@@ -81,18 +135,47 @@ pub async fn serve(
     }
 }
 
+/// Answers the requests of one connection.
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    peer: Option<Peer>,
+    router: Router,
+    graceful: Watcher,
+) {
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits::REQUEST_HEAD)
+        .serve_connection(TokioIo::new(stream), PeerService { peer, router });
+    // A peer that hangs up is no error of ours.
+    let _ = graceful.watch(connection).await;
+}
+
+/// A connection that may send requests.
+enum Accepted {
+    Plain(TcpStream),
+    Tls(Peer, Box<TlsStream<TcpStream>>),
+}
+
 async fn accept(
-    acceptor: &TlsAcceptor,
+    security: &Security<ServerConfig>,
     stream: TcpStream,
     address: SocketAddr,
     metrics: &Metrics,
-) -> Option<(Peer, TlsStream<TcpStream>)> {
+) -> Option<Accepted> {
     let _ = stream.set_nodelay(true);
     let refuse = |reason: &'static str, message: String| {
         metrics.add(REFUSED_METRIC, &[("reason", reason)], 1);
         tracing::warn!(%address, reason, message, "connection refused");
     };
-    let stream = match timeout(limits::HANDSHAKE, acceptor.accept(stream)).await {
+    let tls = match security {
+        Security::Mutual(tls) => TlsAcceptor::from(Arc::clone(tls)),
+        Security::Loopback if address.ip().is_loopback() => return Some(Accepted::Plain(stream)),
+        Security::Loopback => {
+            refuse("not-loopback", "another machine without TLS".to_string());
+            return None;
+        }
+    };
+    let stream = match timeout(limits::HANDSHAKE, tls.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             refuse(handshake_fault(&error), error.to_string());
@@ -105,7 +188,7 @@ async fn accept(
     };
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     match Peer::of(chain) {
-        Ok(peer) => Some((peer, stream)),
+        Ok(peer) => Some(Accepted::Tls(peer, Box::new(stream))),
         Err(error) => {
             refuse("name", error.to_string());
             None
@@ -137,10 +220,10 @@ pub async fn drain(body: Body) {
     while let Some(Ok(_)) = body.frame().await {}
 }
 
-/// Adds the peer to every request and bounds its time.
+/// Adds the peer, if there is TLS, to every request and bounds its time.
 #[derive(Clone)]
 struct PeerService {
-    peer: Peer,
+    peer: Option<Peer>,
     router: Router,
 }
 
@@ -152,7 +235,9 @@ impl Service<Request<Incoming>> for PeerService {
     >;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        request.extensions_mut().insert(self.peer.clone());
+        if let Some(peer) = &self.peer {
+            request.extensions_mut().insert(peer.clone());
+        }
         let router = TowerToHyperService::new(self.router.clone());
         Box::pin(async move {
             let answer = router.call(request.map(Body::new));
@@ -169,7 +254,9 @@ impl Service<Request<Incoming>> for PeerService {
 pub struct Client {
     address: String,
     peer: String,
-    tls: Arc<ClientConfig>,
+    security: Security<ClientConfig>,
+    answer_bytes: usize,
+    time: Duration,
     connection: Option<SendRequest<Full<Bytes>>>,
 }
 
@@ -180,7 +267,7 @@ pub struct Answer {
     pub status: StatusCode,
     /// Headers.
     pub headers: HeaderMap,
-    /// Body, at most [`limits::ANSWER_BYTES`].
+    /// Body, at most [`limits::ANSWER_BYTES`] unless the client has another bound.
     pub body: Bytes,
 }
 
@@ -209,21 +296,34 @@ impl Answer {
 }
 
 impl Client {
-    /// A client of the peer whose certificate is for `peer`, at `address` (`host:port`).
-    pub fn new(address: &str, peer: &str, tls: Arc<ClientConfig>) -> Self {
+    /// A client of the peer whose certificate is for `peer`, at `address` (`host:port`); without
+    /// TLS, `peer` is only what errors call it.
+    pub fn new(address: &str, peer: &str, security: impl Into<Security<ClientConfig>>) -> Self {
         Self {
             address: address.to_string(),
             peer: peer.to_string(),
-            tls,
+            security: security.into(),
+            answer_bytes: limits::ANSWER_BYTES,
+            time: limits::REQUEST,
             connection: None,
+        }
+    }
+
+    /// With other bounds for the body of an answer and for the time of a whole request.
+    pub fn bounded(self, answer_bytes: usize, time: Duration) -> Self {
+        Self {
+            answer_bytes,
+            time,
+            ..self
         }
     }
 
     /// Sends one request and reads the whole answer, whatever its status.
     ///
     /// # Errors
-    /// [`WireError::Connection`], [`WireError::Timeout`]. The request may then have been carried
-    /// out: all requests of Scuro can be sent again (a roll-back names what it leaves).
+    /// [`WireError::Connection`], [`WireError::Timeout`], [`WireError::TooLarge`],
+    /// [`WireError::NotLoopback`]. The request may then have been carried out: all requests of
+    /// Scuro can be sent again (a roll-back names what it leaves).
     pub async fn send(
         &mut self,
         method: Method,
@@ -257,8 +357,8 @@ impl Client {
             let answer = answer.map_err(|error| self.broken(&error))?;
             self.collect(answer).await
         };
-        let answer = timeout(limits::REQUEST, answer).await;
-        let answer = answer.map_err(|_| self.late(limits::REQUEST.as_secs()))??;
+        let answer = timeout(self.time, answer).await;
+        let answer = answer.map_err(|_| self.late(self.time))??;
         self.connection = Some(connection);
         Ok(answer)
     }
@@ -287,18 +387,37 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, WireError> {
-        let name = ServerName::try_from(self.peer.clone()).map_err(|e| self.broken(&e))?;
+        let opened = timeout(limits::CONNECT, self.open()).await;
+        opened.map_err(|_| self.late(limits::CONNECT))?
+    }
+
+    async fn open(&self) -> Result<SendRequest<Full<Bytes>>, WireError> {
         let opened = async {
             let stream = TcpStream::connect(&self.address).await?;
             stream.set_nodelay(true)?;
-            TlsConnector::from(Arc::clone(&self.tls))
-                .connect(name, stream)
-                .await
+            Ok((stream.peer_addr()?, stream))
         };
-        let stream = timeout(limits::CONNECT, opened).await;
-        let stream = stream.map_err(|_| self.late(limits::CONNECT.as_secs()))?;
-        let stream = TokioIo::new(stream.map_err(|error| self.broken(&error))?);
-        let shaken = hyper::client::conn::http1::handshake(stream).await;
+        let opened = opened.await;
+        let (found, stream) = opened.map_err(|error: std::io::Error| self.broken(&error))?;
+        match &self.security {
+            Security::Mutual(tls) => {
+                let name = ServerName::try_from(self.peer.clone()).map_err(|e| self.broken(&e))?;
+                let tls = TlsConnector::from(Arc::clone(tls));
+                let stream = tls.connect(name, stream).await;
+                self.shake(stream.map_err(|error| self.broken(&error))?)
+                    .await
+            }
+            // A name may lead anywhere.
+            Security::Loopback if !found.ip().is_loopback() => Err(not_loopback(&self.address)),
+            Security::Loopback => self.shake(stream).await,
+        }
+    }
+
+    async fn shake(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    ) -> Result<SendRequest<Full<Bytes>>, WireError> {
+        let shaken = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (sender, connection) = shaken.map_err(|error| self.broken(&error))?;
         tokio::spawn(async move {
             // Its errors come back through the sender.
@@ -309,8 +428,16 @@ impl Client {
 
     async fn collect(&self, answer: hyper::Response<Incoming>) -> Result<Answer, WireError> {
         let (parts, body) = answer.into_parts();
-        let body = Limited::new(body, limits::ANSWER_BYTES).collect().await;
-        let body = body.map_err(|error| self.broken(&error))?;
+        let announced = body.size_hint().lower();
+        let body = Limited::new(body, self.answer_bytes).collect().await;
+        let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+            true => WireError::TooLarge {
+                what: "answer",
+                found: announced.max(self.answer_bytes as u64 + 1),
+                limit: self.answer_bytes as u64,
+            },
+            false => self.broken(&error),
+        })?;
         Ok(Answer {
             status: parts.status,
             headers: parts.headers,
@@ -326,11 +453,11 @@ impl Client {
         }
     }
 
-    fn late(&self, seconds: u64) -> WireError {
+    fn late(&self, limit: Duration) -> WireError {
         WireError::Timeout {
             peer: self.peer.clone(),
             address: self.address.clone(),
-            seconds,
+            seconds: limit.as_secs(),
         }
     }
 }

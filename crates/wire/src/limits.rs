@@ -28,6 +28,18 @@ pub const IMAGES_PER_REPLY: usize = 1 << 15;
 pub const INFERENCE_BATCH_BYTES: usize = 96 << 20;
 /// Most bytes of any JSON answer that a client reads.
 pub const ANSWER_BYTES: usize = 16 << 20;
+/// Most bytes of a set of evaluation keys, as it travels: masks as seeds.
+pub const KEY_SET_BYTES: usize = 50 << 20;
+/// Most bytes of the JSON head of a query to an ensemble, or of its answer.
+pub const PREDICT_HEAD_BYTES: usize = 64 << 10;
+/// Most bytes of the ciphertexts of a query to an ensemble, or of its answer.
+pub const PREDICT_BYTES: usize = 64 << 20;
+/// Most bytes of an ensemble's face.
+pub const FACE_BYTES: usize = 16 << 20;
+/// Most holders of an ensemble.
+pub const HOLDERS: usize = 64;
+/// Time for which a signed query is good, and by which its clock may be ahead.
+pub const QUERY_WINDOW: Duration = Duration::from_secs(300);
 /// Most results in one page.
 pub const RESULTS_PER_PAGE: usize = 1000;
 /// Bytes at which a page of results ends early; one result may go over it.

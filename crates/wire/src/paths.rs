@@ -15,16 +15,31 @@ pub const ARTEFACT: &str = "/v1/artefacts/{digest}";
 pub const DEPLOYMENTS: &str = "/v1/deployments";
 /// Device: goes back to the deployment before (`POST ?leave=DIGEST`, [`roll_back`]).
 pub const ROLLBACK: &str = "/v1/deployments/rollback";
-/// Both: Prometheus' text.
+/// Holder and coordinator of an ensemble: the bytes of the face (`GET`).
+pub const FACE: &str = "/v1/ensemble/face";
+/// Holder and coordinator: [`crate::ensemble::EnsembleStatus`] (`GET`).
+pub const ENSEMBLE: &str = "/v1/ensemble";
+/// Holder and coordinator: [`crate::ensemble::ModelMetadata`] (`GET`).
+pub const MODEL: &str = "/v2/models/ensemble";
+/// Holder and coordinator: an encrypted query (`POST`, [`crate::predict`]).
+pub const INFER: &str = "/v2/models/ensemble/infer";
+/// Holder and coordinator: one set of evaluation keys (`PUT`), `{digest}` in hexadecimal.
+pub const KEY_SET: &str = "/v1/keys/{digest}";
+/// All: Prometheus' text.
 pub const METRICS: &str = "/metrics";
-/// Both: the process runs.
+/// All: the process runs.
 pub const LIVE: &str = "/v2/health/live";
-/// Both: the process can take work.
+/// All: the process can take work.
 pub const READY: &str = "/v2/health/ready";
 
 /// Path of one artefact.
 pub fn artefact(digest: &crate::Digest) -> String {
     format!("/v1/artefacts/{digest}")
+}
+
+/// Path of one set of evaluation keys.
+pub fn key_set(digest: &crate::Digest) -> String {
+    format!("/v1/keys/{digest}")
 }
 
 /// Path of a roll-back that leaves this deployment.

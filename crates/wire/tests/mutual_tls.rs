@@ -10,7 +10,7 @@ use rcgen::{
     date_time_ymd,
 };
 use scuro_wire::WireError;
-use scuro_wire::https::{Client, REFUSED_METRIC, serve};
+use scuro_wire::https::{Client, REFUSED_METRIC, Security, serve};
 use scuro_wire::metrics::Metrics;
 use scuro_wire::tls::{Identity, Peer, VAULT_NAME};
 use tokio::net::TcpListener;
@@ -189,4 +189,65 @@ fn foreign_client(ours: &Authority, theirs: &Authority) -> Arc<rustls::ClientCon
         key.serialize_pem().as_bytes(),
     );
     identity.expect("identity").client_config().expect("client")
+}
+
+#[test]
+fn only_addresses_of_this_machine_go_without_tls() {
+    for good in [
+        "127.0.0.1:7001",
+        "127.8.8.8:1",
+        "[::1]:7001",
+        "localhost:7001",
+    ] {
+        let found = Security::<rustls::ClientConfig>::for_address(good, None);
+        assert!(matches!(found, Ok(Security::Loopback)), "{good}");
+    }
+    for bad in [
+        "10.0.0.1:7001",
+        "0.0.0.0:7001",
+        "[::]:7001",
+        "holder:7001",
+        "",
+        "localhost.example:1",
+    ] {
+        let found = Security::<rustls::ClientConfig>::for_address(bad, None);
+        let expected = WireError::NotLoopback {
+            address: bad.to_string(),
+        };
+        assert_eq!(found.expect_err(bad), expected);
+    }
+}
+
+#[tokio::test]
+async fn loopback_without_tls_serves_and_bounds_answers_without_naming_a_peer() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
+    let address = listener.local_addr().expect("address").to_string();
+    let who = |peer: Option<Extension<Peer>>| async move { format!("{}", peer.is_some()) };
+    let router = Router::new()
+        .route("/who", get(who))
+        .route("/large", get(|| async { "x".repeat(1000) }));
+    let metrics = Arc::new(Metrics::default());
+    let served = serve(
+        listener,
+        Security::Loopback,
+        router,
+        metrics,
+        std::future::pending(),
+    );
+    let server = tokio::spawn(served);
+    let client = || Client::new(&address, "plain", Security::Loopback);
+    let mut ample = client().bounded(1000, Duration::from_secs(60));
+    let answer = ample.send(Method::GET, "/who", &[], "").await;
+    assert_eq!(answer.expect("an answer").body, "false");
+    let answer = ample.send(Method::GET, "/large", &[], "").await;
+    assert_eq!(answer.expect("an answer").body.len(), 1000);
+    let mut narrow = client().bounded(999, Duration::from_secs(60));
+    let found = narrow.send(Method::GET, "/large", &[], "").await;
+    let expected = WireError::TooLarge {
+        what: "answer",
+        found: 1000,
+        limit: 999,
+    };
+    assert_eq!(found.expect_err("too large"), expected);
+    server.abort();
 }
