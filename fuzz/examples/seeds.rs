@@ -186,6 +186,7 @@ fn ensemble() -> Outcome {
         rule: question.rule.clone(),
         answered: vec![Answered {
             holder: "alpha".to_string(),
+            place: 0,
             took_us: 5,
         }],
         left_out: vec![LeftOut {

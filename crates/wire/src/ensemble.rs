@@ -154,6 +154,18 @@ impl Caller {
         self.get(paths::ENSEMBLE).await?.json()
     }
 
+    /// The file of rules; nothing if the other side has none.
+    ///
+    /// # Errors
+    /// [`WireError::Refused`], or as [`Client::send`].
+    pub async fn rules(&mut self) -> Result<Option<Bytes>, WireError> {
+        match self.get(paths::RULES).await {
+            Ok(answer) => Ok(Some(answer.body)),
+            Err(WireError::Refused { status: 404, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Uploads a set of evaluation keys for the ensemble with this face; returns its digest.
     ///
     /// # Errors

@@ -44,6 +44,11 @@ pub enum Security<Config> {
     Mutual(Arc<Config>),
 }
 
+/// What guards a server's connections.
+pub type ServerSecurity = Security<ServerConfig>;
+/// What guards a client's connection.
+pub type ClientSecurity = Security<ClientConfig>;
+
 impl<Config> Security<Config> {
     /// TLS if there is a configuration, else none, which `address` (`host:port`) must allow.
     ///

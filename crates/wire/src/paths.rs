@@ -17,6 +17,8 @@ pub const DEPLOYMENTS: &str = "/v1/deployments";
 pub const ROLLBACK: &str = "/v1/deployments/rollback";
 /// Holder and coordinator of an ensemble: the bytes of the face (`GET`).
 pub const FACE: &str = "/v1/ensemble/face";
+/// Coordinator of an ensemble: the file of rules, if it has one (`GET`).
+pub const RULES: &str = "/v1/ensemble/rules";
 /// Holder and coordinator: [`crate::ensemble::EnsembleStatus`] (`GET`).
 pub const ENSEMBLE: &str = "/v1/ensemble";
 /// Holder and coordinator: [`crate::ensemble::ModelMetadata`] (`GET`).

@@ -94,6 +94,8 @@ pub struct PredictReply {
 pub struct Answered {
     /// Its name.
     pub holder: String,
+    /// Its place in the ensemble, from 0.
+    pub place: usize,
     /// Microseconds until its answer was here.
     pub took_us: u64,
 }
@@ -226,6 +228,7 @@ impl PredictReply {
         let parameters = head.parameters;
         let holders = parameters.answered.len() + parameters.left_out.len();
         WireError::check_count("holders", holders, limits::HOLDERS)?;
+        check_places(&parameters.answered, holders)?;
         Ok(Self {
             id: head.id,
             face: head.model_version,
@@ -412,6 +415,17 @@ fn check_tensor(datatype: &str, [elements]: [u64; 1]) -> Result<(), WireError> {
     }
 }
 
+/// Every place is one of so many, and they come in order.
+fn check_places(answered: &[Answered], holders: usize) -> Result<(), WireError> {
+    let what = "list of holders that answered";
+    let ordered = answered.is_sorted_by(|a, b| a.place < b.place);
+    let last = answered.last().map_or(0, |last| last.place);
+    match ordered && (answered.is_empty() || last < holders) {
+        true => Ok(()),
+        false => Err(WireError::NotCanonical { what }),
+    }
+}
+
 /// The element of a tensor that should be `announced` bytes long.
 fn element(tensor: Bytes, announced: usize) -> Result<Bytes, WireError> {
     let expect = |what, found: usize, expected: usize| match found == expected {
@@ -473,6 +487,7 @@ mod tests {
             rule: None,
             answered: vec![Answered {
                 holder: "alpha".to_string(),
+                place: 0,
                 took_us: 7,
             }],
             left_out: vec![LeftOut {
@@ -503,6 +518,23 @@ mod tests {
         let (head, body) = reply().to_bytes();
         let found = PredictReply::from_bytes(Some(&head.to_string()), &body);
         assert_eq!(found, Ok(reply()));
+    }
+
+    #[test]
+    fn places_of_holders_are_in_order_and_those_of_the_ensemble() {
+        for places in [vec![2], vec![1, 0], vec![0, 0]] {
+            let holder = |&place: &usize| Answered {
+                holder: "alpha".to_string(),
+                place,
+                took_us: 1,
+            };
+            let mut reply = reply();
+            reply.answered = places.iter().map(holder).collect();
+            let (head, body) = reply.to_bytes();
+            let found = PredictReply::from_bytes(Some(&head.to_string()), &body);
+            let refused = matches!(found, Err(WireError::NotCanonical { .. }));
+            assert!(refused, "{places:?}");
+        }
     }
 
     #[test]
