@@ -174,8 +174,12 @@ fn query_length(program: &Program, found: usize) -> Result<(), RuntimeError> {
     }
 }
 
-/// The keys hold everything that the program's manifest names.
-pub(crate) fn keys(program: &Program, keys: &EvaluationKeys) -> Result<(), RuntimeError> {
+/// That `keys` hold everything that the program's manifest names.
+///
+/// # Errors
+/// [`RuntimeError::MissingRotationKey`], [`RuntimeError::MissingRelinearizedRotationKey`],
+/// [`RuntimeError::MissingRelinearizationKey`], [`RuntimeError::MissingPublicKey`].
+pub fn keys(program: &Program, keys: &EvaluationKeys) -> Result<(), RuntimeError> {
     let manifest = keys.manifest();
     for key in &program.keys.galois {
         let (step, level) = (key.step as usize, key.level as usize);

@@ -16,5 +16,6 @@ mod observe;
 pub mod random;
 pub mod simulate;
 
+pub use check::keys as check_keys;
 pub use error::RuntimeError;
 pub use observe::{Observation, Observed, Observer};

@@ -19,7 +19,6 @@
 mod agent;
 pub mod artefacts;
 mod bell;
-mod clock;
 mod counters;
 pub mod deployments;
 mod device;

@@ -9,8 +9,9 @@ use scuro_runtime::RuntimeError;
 use scuro_wire::{Digest, KeyId, Name, WireError, disk};
 
 use crate::edge::frame::FrameFault;
+use crate::ensemble::Fault;
 
-/// Everything that can go wrong on a device.
+/// Everything that can go wrong on a device, or in a service of an ensemble.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -173,6 +174,11 @@ pub enum Error {
     #[error("there is no deployment before the active one")]
     NoPrevious,
 
+    // The ensemble.
+    /// What its services refuse.
+    #[error(transparent)]
+    Ensemble(#[from] Fault),
+
     // The model.
     /// A program, key or ciphertext that is refused.
     #[error(transparent)]
@@ -263,6 +269,7 @@ impl Error {
             Self::Expired { .. } => "deployment.expired",
             Self::Features { .. } | Self::Packing { .. } => "deployment.shape",
             Self::NoPrevious => "deployment.no-previous",
+            Self::Ensemble(fault) => fault.code(),
             Self::Model(_) | Self::Runtime(_) | Self::Network(_) => "model.invalid",
             Self::Panicked => "internal.bug",
             Self::Io { .. } => "file.io",
@@ -300,6 +307,7 @@ impl Error {
                 "compile the classifier for the extractor's output, with --packing image"
             }
             Self::NoPrevious => "deploy a version; the one before it is then kept",
+            Self::Ensemble(fault) => fault.hint(),
             Self::Model(_) | Self::Runtime(_) | Self::Network(_) => {
                 "compile and protect the model again with this version of Scuro"
             }

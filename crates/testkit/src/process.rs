@@ -26,6 +26,11 @@ impl Victim {
         BufReader::new(out).lines().map_while(Result::ok)
     }
 
+    /// Its id, for signals.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Whether it has ended by itself.
     ///
     /// # Panics

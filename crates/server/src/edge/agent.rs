@@ -28,13 +28,13 @@ use scuro_wire::inference::{Inference, Timings};
 use scuro_wire::metrics::Metrics;
 use tokio::sync::watch;
 
-use super::clock;
 use super::counters::{DEAD, INFERENCES, RESTING, STAGE};
 use super::deployments::{Bar, Deployments};
 use super::frame::Content;
 use super::spool::{Letter, Spool, StoredFrame};
 use super::told::Told;
 use super::version::Version;
+use crate::clock;
 use crate::error::Error;
 
 /// Frames read from the spool at a time.

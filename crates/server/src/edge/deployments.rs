@@ -19,9 +19,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::artefacts::Artefacts;
+use super::disk;
 use super::frame::Content;
 use super::version::Version;
-use super::{clock, disk};
+use crate::clock;
 use crate::error::Error;
 
 const FILE: &str = "deployments.json";

@@ -7,11 +7,11 @@ use scuro_wire::QueryId;
 use scuro_wire::metrics::Metrics;
 use tokio::sync::watch;
 
-use super::clock;
 use super::counters::{DUPLICATES, FRAMES, REFUSED};
 use super::frame::{self, FrameFault, FrameId, Layout};
 use super::spool::{Accepted, NewFrame, Spool};
 use super::version::Version;
+use crate::clock;
 use crate::error::Error;
 
 pub use super::frame::Form;

@@ -344,7 +344,7 @@ impl Change<'_> {
         let mut insert = self
             .transaction
             .prepare("INSERT OR REPLACE INTO dead VALUES (?, ?, ?, ?, ?, ?, ?)")?;
-        let at = super::super::clock::now_ms() as i64;
+        let at = crate::clock::now_ms() as i64;
         let (stage, code, message) = (letter.stage, &letter.code, &letter.message);
         insert.execute(params![seq as i64, id, query.0, at, stage, code, message])?;
         let sql = "INSERT OR REPLACE INTO withdrawals VALUES (?, ?)";

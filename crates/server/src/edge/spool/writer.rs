@@ -9,8 +9,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::store::{Refused, Store};
 use super::{Accepted, Depth, Letter, NewFrame};
+use crate::clock;
 use crate::edge::bell::Bell;
-use crate::edge::clock;
 use crate::edge::latency::Latencies;
 use crate::edge::told::Told;
 use crate::error::Error;

@@ -1,0 +1,252 @@
+//! What the services of an ensemble refuse, and why they do not answer.
+
+use axum::http::StatusCode;
+use scuro_runtime::RuntimeError;
+use scuro_wire::predict::LeftOut;
+use scuro_wire::{Digest, Name, WireError};
+
+use super::contract::Flaw;
+
+/// Why a request, or a start, fails.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    // Whoever starts a service.
+    /// A setting that cannot be.
+    #[error("{what} is {found:?}; expected {expected}")]
+    Setting {
+        /// Which.
+        what: &'static str,
+        /// What was given.
+        found: String,
+        /// What there should be.
+        expected: &'static str,
+    },
+    /// A program with weights where a face should be.
+    #[error("the file is not the face of an ensemble: there is more in it")]
+    NotAFace,
+    /// No holder to take the face from.
+    #[error("no holder answers, so there is no face: {}", reasons(left_out))]
+    NoFace {
+        /// Why not.
+        left_out: Vec<LeftOut>,
+    },
+
+    // The user.
+    /// A message that cannot be read, or is not signed by who it says.
+    #[error(transparent)]
+    Message(#[from] WireError),
+    /// A query that was signed too long ago, before the service started, or in the future.
+    #[error("the query was signed {what}: {seconds} s {direction}")]
+    Stale {
+        /// What is wrong.
+        what: &'static str,
+        /// By how much.
+        seconds: u64,
+        /// Before or after what.
+        direction: &'static str,
+    },
+    /// A query that was here before.
+    #[error("a query with this nonce was here before")]
+    Replayed,
+    /// A query that is not what it should be.
+    #[error("the query is refused: {0}")]
+    Query(Flaw),
+    /// No such way of combining.
+    #[error("there is no rule {found}; there are: {known}")]
+    Rule {
+        /// The name.
+        found: Name,
+        /// The known names.
+        known: String,
+    },
+
+    // Keys.
+    /// No such keys, or not any more.
+    #[error("keys {} are not here", digest.short())]
+    KeysUnknown {
+        /// Their digest.
+        digest: Digest,
+    },
+    /// Keys that somebody else has uploaded.
+    #[error("keys {} are another user's", digest.short())]
+    KeysOtherUser {
+        /// Their digest.
+        digest: Digest,
+    },
+    /// Bytes that are not what their name says.
+    #[error("the keys have digest {}, not {}", found.short(), expected.short())]
+    KeysDigest {
+        /// Digest of the bytes.
+        found: Digest,
+        /// Digest that names them.
+        expected: Digest,
+    },
+    /// Keys under other parameters.
+    #[error(
+        "the keys belong to parameters {}; this ensemble has {}",
+        found.short(),
+        expected.short()
+    )]
+    KeysOtherEnsemble {
+        /// Digest of the keys' parameters.
+        found: Digest,
+        /// Digest of the ensemble's.
+        expected: Digest,
+    },
+    /// Keys that lack some.
+    #[error("the key set is not complete: {0}")]
+    KeysIncomplete(RuntimeError),
+    /// Keys without the public key.
+    #[error("the key set has no public key")]
+    KeysWithoutPublic,
+    /// Bytes that are no keys.
+    #[error("the keys cannot be read: {0}")]
+    KeysMalformed(scuro_fhe::Error),
+
+    // The service.
+    /// More than it can take now.
+    #[error("{what} are waiting: there is no room for another")]
+    Full {
+        /// What there is too much of.
+        what: &'static str,
+    },
+    /// Too few holders answered.
+    #[error(
+        "{answered} of {needed} needed holders answered; {}",
+        reasons(left_out)
+    )]
+    Quorum {
+        /// Those that did.
+        answered: usize,
+        /// Fewest that make an answer.
+        needed: usize,
+        /// The others.
+        left_out: Vec<LeftOut>,
+    },
+    /// A program that cannot run.
+    #[error("the computation failed: {0}")]
+    Runtime(#[from] RuntimeError),
+    /// Predictions that cannot be combined, or rules that cannot be used.
+    #[error("the predictions cannot be combined: {0}")]
+    Combination(#[from] scuro_ensemble::Error),
+    /// A rule whose results would not fit.
+    #[error("the replies have no room for the rule {rule}")]
+    NoRoom {
+        /// Its name.
+        rule: &'static str,
+    },
+    /// A combination or an answer that cannot be opened or written.
+    #[error("the answer is not possible: {0}")]
+    Reply(scuro_client::Error),
+    /// A bug.
+    #[error("the computation panicked")]
+    Panicked,
+}
+
+fn reasons(left_out: &[LeftOut]) -> String {
+    let reason = |left: &LeftOut| format!("{}: {} ({})", left.holder, left.message, left.code);
+    let reasons: Vec<String> = left_out.iter().map(reason).collect();
+    reasons.join("; ")
+}
+
+impl Fault {
+    /// Stable name, `area.what`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Setting { .. } => "ensemble.setting",
+            Self::NotAFace => "ensemble.not-a-face",
+            Self::NoFace { .. } => "ensemble.no-face",
+            Self::Message(WireError::Signature { .. }) => "user.signature",
+            Self::Message(WireError::TooLarge { .. }) => "wire.too-large",
+            Self::Message(_) => "wire.malformed",
+            Self::Stale { .. } => "query.stale",
+            Self::Replayed => "query.replayed",
+            Self::Query(flaw) => query_code(flaw),
+            Self::Rule { .. } => "query.rule",
+            Self::KeysUnknown { .. } => "keys.unknown",
+            Self::KeysOtherUser { .. } => "keys.other-user",
+            Self::KeysDigest { .. } => "keys.digest",
+            Self::KeysOtherEnsemble { .. } => "keys.other-ensemble",
+            Self::KeysIncomplete(_) => "keys.incomplete",
+            Self::KeysWithoutPublic => "keys.no-public-key",
+            Self::KeysMalformed(_) => "keys.malformed",
+            Self::Full { .. } => "queue.full",
+            Self::Quorum { .. } => "ensemble.quorum",
+            Self::Runtime(_) => "ensemble.evaluation",
+            Self::Combination(_) => "ensemble.combination",
+            Self::NoRoom { .. } => "ensemble.no-room",
+            Self::Reply(_) | Self::Panicked => "internal.bug",
+        }
+    }
+
+    /// The cheapest fix.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Setting { .. } => {
+                "see `scuro holder serve --help`, `scuro coordinator serve --help`"
+            }
+            Self::NotAFace => "take the file from a holder: `GET /v1/ensemble/face`",
+            Self::NoFace { .. } => "start the holders first, or pass --contract FACE-FILE",
+            Self::Message(WireError::Signature { .. }) => {
+                "sign with the key of the user who is named"
+            }
+            Self::Message(_) => "send it as docs/reference/ensemble.md shows it",
+            Self::Stale { .. } => "set the clock right and sign the query anew",
+            Self::Replayed => "sign the query anew, with another nonce",
+            Self::Query(_) => "encrypt for the face that `GET /v1/ensemble/face` answers with",
+            Self::Rule { .. } => "choose one of them, or leave it out",
+            Self::KeysUnknown { .. } => "send the keys again: they are kept for a time only",
+            Self::KeysOtherUser { .. } => "make keys of your own",
+            Self::KeysDigest { .. } => "the keys were altered on the way: send them again",
+            Self::KeysOtherEnsemble { .. }
+            | Self::KeysIncomplete(_)
+            | Self::KeysWithoutPublic
+            | Self::KeysMalformed(_) => "make new keys for the ensemble's face",
+            Self::Full { .. } => "send again after the time in retry-after",
+            Self::Quorum { .. } => "ask again when the holders are back, or lower --min-holders",
+            Self::NoRoom { .. } => "compile the first program with --ensemble=square or cube",
+            Self::Runtime(_) | Self::Combination(_) => "look at the log of the service",
+            Self::Reply(_) | Self::Panicked => {
+                "this is a bug in Scuro: please report it with the log"
+            }
+        }
+    }
+
+    /// The one place that maps faults to HTTP statuses.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Message(WireError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Message(WireError::Signature { .. }) | Self::KeysOtherUser { .. } => {
+                StatusCode::FORBIDDEN
+            }
+            Self::Message(_) => StatusCode::BAD_REQUEST,
+            Self::Stale { .. } | Self::Replayed => StatusCode::CONFLICT,
+            Self::KeysUnknown { .. } => StatusCode::NOT_FOUND,
+            Self::Query(_)
+            | Self::Rule { .. }
+            | Self::KeysDigest { .. }
+            | Self::KeysOtherEnsemble { .. }
+            | Self::KeysIncomplete(_)
+            | Self::KeysWithoutPublic
+            | Self::KeysMalformed(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Full { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Quorum { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+fn query_code(flaw: &Flaw) -> &'static str {
+    match flaw {
+        Flaw::Malformed { .. } => "query.malformed",
+        Flaw::Kind { .. } => "query.kind",
+        Flaw::OtherEnsemble { .. } => "query.other-ensemble",
+        Flaw::Count { .. } => "query.count",
+        Flaw::OtherKey { .. } => "query.other-key",
+        Flaw::Level { .. } => "query.level",
+        Flaw::Scale { .. } => "query.scale",
+        Flaw::Parts { .. } => "query.parts",
+        Flaw::Transparent => "query.transparent",
+    }
+}
