@@ -127,7 +127,11 @@ verbs! {
     Deploy => deploy,
     /// Run a device that computes on encrypted data for a vault.
     Edge => edge,
-    /// Train networks on parts of the data, and combine their predictions.
+    /// Answer encrypted queries to one network of an ensemble.
+    Holder => holder,
+    /// Combine the encrypted predictions of several holders.
+    Coordinator => coordinator,
+    /// Train networks on parts of the data, combine their predictions, have pictures predicted.
     Ensemble => ensemble,
     /// Measure every figure that Scuro promises.
     Bench => bench,

@@ -391,7 +391,8 @@ pub(crate) fn open_model(path: &Path) -> Result<Compiled, Failure> {
     from_program(program, &InputArguments::default()).at(path.display())
 }
 
-fn from_program(program: Program, input: &InputArguments) -> Result<Compiled, Failure> {
+/// A program as a compiled model, with the preprocessing that it notes unless `input` says other.
+pub(crate) fn from_program(program: Program, input: &InputArguments) -> Result<Compiled, Failure> {
     let noted = Preprocess::from_notes(|key| program.note(key))?;
     let preprocess = input.preprocess(Some(&noted));
     Ok(Compiled {

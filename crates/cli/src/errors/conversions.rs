@@ -12,6 +12,7 @@ use scuro_polyring::Error as RingError;
 use scuro_program::ProgramError;
 use scuro_runtime::RuntimeError;
 use scuro_server::Error as ServerError;
+use scuro_server::ensemble::Fault;
 use scuro_train::Error as TrainError;
 use scuro_wire::WireError;
 
@@ -364,7 +365,16 @@ impl From<ServerError> for Failure {
         let exit = match error {
             ServerError::Model(inner) => return inner.into(),
             ServerError::Network(inner) => return inner.into(),
-            ServerError::Setting { .. } | ServerError::InUse { .. } => Exit::BadInput,
+            ServerError::Ensemble(Fault::Runtime(inner)) => return inner.into(),
+            ServerError::Ensemble(Fault::Message(inner)) => return inner.into(),
+            ServerError::Ensemble(Fault::Combination(inner)) => return inner.into(),
+            ServerError::Ensemble(Fault::NoFace { .. }) => Exit::Connection,
+            ServerError::Wire(inner @ WireError::NotLoopback { .. }) => return inner.into(),
+            ServerError::Setting { .. }
+            | ServerError::InUse { .. }
+            | ServerError::Ensemble(Fault::Setting { .. } | Fault::NotAFace | Fault::Rule { .. }) => {
+                Exit::BadInput
+            }
             ServerError::SpoolDamaged { .. } => Exit::Refused,
             ServerError::Panicked => return Self::internal(text),
             ServerError::Wire(WireError::Connection { .. }) => Exit::Connection,

@@ -2,7 +2,7 @@
 // tidy: catalogue
 
 use scuro_vault::VaultError;
-use scuro_wire::WireError;
+use scuro_wire::{Problem, WireError};
 
 use super::{Exit, Failure};
 
@@ -10,6 +10,9 @@ impl From<WireError> for Failure {
     fn from(error: WireError) -> Self {
         use WireError as E;
         let text = error.to_string();
+        if let E::Refused { status, problem } = error {
+            return refused(status, problem, text);
+        }
         let (exit, code, hint) = match &error {
             E::Name { .. } | E::Version { .. } | E::Hex { .. } => (
                 Exit::BadInput,
@@ -41,6 +44,21 @@ impl From<WireError> for Failure {
                 "mqtt.address",
                 "see `scuro vault serve --help` and `scuro edge serve --help`",
             ),
+            E::NotLoopback { .. } => (
+                Exit::Refused,
+                "peer.needs-tls",
+                "pass --identity DIR with the certificates of `scuro vault enroll NAME -o DIR`",
+            ),
+            E::UserKey { .. } => (
+                Exit::BadInput,
+                "user.key",
+                "move user.key away: a new one is made, and with it a new user",
+            ),
+            E::Signature { .. } => (
+                Exit::Refused,
+                "user.signature",
+                "sign with the key of the user who is named",
+            ),
             E::Connection { .. } => (
                 Exit::Connection,
                 "connection.failed",
@@ -61,6 +79,16 @@ impl From<WireError> for Failure {
     }
 }
 
+/// What the other side of a connection refuses.
+fn refused(status: u16, problem: Problem, text: String) -> Failure {
+    let exit = match status {
+        429 | 503 => Exit::Connection,
+        500 => Exit::JobFailed,
+        _ => Exit::Refused,
+    };
+    Failure::new(exit, &problem.code, text).hint(problem.hint)
+}
+
 impl From<VaultError> for Failure {
     fn from(error: VaultError) -> Self {
         let text = error.to_string();
@@ -69,13 +97,7 @@ impl From<VaultError> for Failure {
             VaultError::Model(error) => return error.into(),
             VaultError::Device {
                 problem, status, ..
-            } => {
-                let exit = match status {
-                    429 | 503 => Exit::Connection,
-                    _ => Exit::Refused,
-                };
-                return Self::new(exit, &problem.code, text).hint(problem.hint);
-            }
+            } => return refused(status, problem, text),
             error => describe(&error),
         };
         Self::new(exit, code, text).hint(hint)

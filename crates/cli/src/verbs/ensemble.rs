@@ -2,6 +2,7 @@
 
 mod contract;
 mod evaluate;
+mod query;
 mod train;
 
 use crate::context::Context;
@@ -23,6 +24,8 @@ enum Action {
     Contract(contract::ContractArguments),
     /// Score every network and every rule, split by split.
     Evaluate(Box<evaluate::EvaluateArguments>),
+    /// Have a picture predicted, encrypted from end to end.
+    Query(query::Arguments),
 }
 
 /// Runs the action.
@@ -31,5 +34,6 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
         Action::Train(train) => train::run(&train, context),
         Action::Contract(contract) => contract::run(&contract, context),
         Action::Evaluate(evaluate) => evaluate::run(&evaluate, context),
+        Action::Query(arguments) => query::run(arguments, context),
     }
 }

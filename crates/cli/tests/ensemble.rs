@@ -1,0 +1,166 @@
+//! An ensemble, each part its own process: a picture goes in, one encrypted answer comes back.
+
+mod support;
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use scuro_testkit::process::Victim;
+use serde_json::{Value, json};
+use support::{Desk, draw_seven};
+
+const NETWORK: &[u8] = include_bytes!("../assets/demo-cryptonets.onnx");
+/// Longest wait for a service: a busy machine of two cores.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// An address of loopback that nobody has.
+fn address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address")
+}
+
+/// A service in the desk's folder.
+fn service(desk: &Desk, words: &[&str]) -> Victim {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_scuro"));
+    command.args(words).args(["--threads", "1", "--quiet"]);
+    command.current_dir(desk.path(""));
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    Victim::start(&mut command)
+}
+
+/// The answer to a query, as soon as `done` likes it.
+fn ask(desk: &Desk, coordinator: &str, done: impl Fn(&Value) -> bool) -> Value {
+    let start = Instant::now();
+    let words = [
+        "ensemble",
+        "query",
+        "seven.png",
+        "--coordinator",
+        coordinator,
+    ];
+    loop {
+        let outcome = desk.run(&[&words[..], &["--keys", "keys", "--format", "json"]].concat());
+        let envelope = outcome.envelope();
+        if done(&envelope) {
+            return envelope;
+        }
+        assert!(start.elapsed() < PATIENCE, "{envelope}");
+        std::thread::sleep(Duration::from_millis(300));
+    }
+}
+
+fn answered(envelope: &Value) -> usize {
+    let holders = &envelope["data"]["answered"];
+    holders.as_array().map_or(0, Vec::len)
+}
+
+#[test]
+fn a_picture_is_predicted_by_holders_that_see_nothing_and_by_the_rest_when_some_are_killed() {
+    let desk = Desk::new();
+    desk.write("model.onnx", NETWORK);
+    draw_seven(&desk.path("seven.png"));
+    let compile = [
+        "compile",
+        "model.onnx",
+        "--data",
+        "generated",
+        "--calibration",
+        "32",
+    ];
+    let first = [&compile[..], &["--ensemble", "-o", "a.scuro"]].concat();
+    desk.data(&first);
+    desk.data(&[&compile[..], &["--contract", "a.scuro", "-o", "b.scuro"]].concat());
+    let clear = [
+        "predict",
+        "seven.png",
+        "--model",
+        "a.scuro",
+        "--mode",
+        "clear",
+    ];
+    let expected = desk.data(&clear)["predictions"][0]["label"].clone();
+
+    let addresses: Vec<String> = (0..3).map(|_| address().to_string()).collect();
+    let models = ["a.scuro", "b.scuro", "b.scuro"];
+    let serve = |(listen, model): (&String, &&str)| {
+        let words = ["holder", "serve", "--model", model, "--listen", listen];
+        service(&desk, &words)
+    };
+    let mut holders: Vec<Victim> = addresses.iter().zip(&models).map(serve).collect();
+    let (hub, list) = (address().to_string(), addresses.join(","));
+    let words = ["coordinator", "serve", "--holders", &list, "--listen", &hub];
+    let _coordinator = service(&desk, &words);
+
+    let reply = ask(&desk, &hub, |envelope| answered(envelope) == 3);
+    let data = &reply["data"];
+    assert_eq!(data["label"], expected);
+    assert_eq!(
+        (&data["rule"], &data["left_out"]),
+        (&json!("mean"), &json!([]))
+    );
+    assert_eq!(
+        desk.names("keys"),
+        ["evaluation.keys", "secret.key", "user.key"]
+    );
+    for name in desk.names("keys") {
+        let metadata = std::fs::metadata(desk.path("keys").join(&name)).expect("a file");
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o600, "{name}");
+    }
+    let keys = desk.read("keys/secret.key");
+
+    holders.pop().expect("a holder").kill();
+    let reply = ask(&desk, &hub, |envelope| answered(envelope) == 2);
+    assert_eq!(reply["data"]["label"], expected);
+    assert_eq!(reply["data"]["left_out"][0]["holder"], addresses[2]);
+    assert_eq!(desk.read("keys/secret.key"), keys);
+
+    holders.pop().expect("a holder").kill();
+    let refused = ask(&desk, &hub, |envelope| envelope["status"] == "error");
+    assert_eq!(refused["error_code"], "ensemble.quorum");
+    assert_eq!(refused["exit_code"], 2);
+    let message = refused["message"].as_str().expect("a message");
+    assert!(
+        message.contains(&addresses[1]) && message.contains(&addresses[2]),
+        "{message}"
+    );
+}
+
+#[test]
+fn what_cannot_be_served_is_refused_before_it_starts() {
+    let desk = Desk::new();
+    desk.write("model.onnx", NETWORK);
+    let missing = ["holder", "serve", "--model", "none.scuro"];
+    assert_eq!(desk.failure(&missing), (4, "file.not-found".into()));
+    let compile = [
+        "compile",
+        "model.onnx",
+        "--data",
+        "generated",
+        "--calibration",
+        "32",
+    ];
+    desk.data(&[&compile[..], &["--ensemble", "-o", "a.scuro"]].concat());
+    let open = [
+        "holder",
+        "serve",
+        "--model",
+        "a.scuro",
+        "--listen",
+        "0.0.0.0:0",
+    ];
+    assert_eq!(desk.failure(&open), (6, "peer.needs-tls".into()));
+    let far = ["coordinator", "serve", "--holders", "192.0.2.1:7001"];
+    assert_eq!(desk.failure(&far), (6, "peer.needs-tls".into()));
+    let serve = ["coordinator", "serve", "--holders", "127.0.0.1:7001"];
+    for bad in [["--deadline", "0"], ["--min-holders", "2"]] {
+        let (exit, _) = desk.failure(&[&serve[..], &bad[..]].concat());
+        assert_eq!(exit, 4, "{bad:?}");
+    }
+    let contract = [&serve[..], &["--contract", "a.scuro"]].concat();
+    assert_eq!(desk.failure(&contract), (4, "ensemble.not-a-face".into()));
+    let nobody = address().to_string();
+    let query = ["ensemble", "query", "x.png", "--coordinator", &nobody];
+    assert_eq!(desk.failure(&query), (2, "connection.failed".into()));
+}
