@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use scuro_client::{Bundle, BundleKind};
+use scuro_ensemble::{HeldOut, Rules};
 use scuro_fhe::ckks::Encoder;
 use scuro_fhe::codec;
 use scuro_fhe::compact::Compaction;
@@ -39,6 +40,7 @@ fn main() -> Outcome {
     program()?;
     wire()?;
     ensemble()?;
+    rules()?;
     fhe()
 }
 
@@ -58,6 +60,18 @@ fn stored() -> Outcome {
         }
     }
     Ok(())
+}
+
+/// Rules of two holders and two classes, and of none that was fitted.
+fn rules() -> Outcome {
+    let names = |prefix: &str| (1..=2).map(|i| format!("{prefix}{i}")).collect::<Vec<_>>();
+    let scores = |turn: usize| (0..12).map(|i| vec![(i + turn) as f64, 3.0]).collect();
+    let labels = (0..12).map(|i| usize::from(i < 4)).collect();
+    let held_out = HeldOut::new((0..2).map(scores).collect(), labels)?;
+    let fitted = Rules::fitted(names("holder-"), names("class "), &held_out)?;
+    write("rules", "fitted", &fitted.to_bytes())?;
+    let plain = Rules::new(names("holder-"), names("class "))?;
+    write("rules", "plain", &plain.to_bytes())
 }
 
 /// JSON frames in all three forms, a stream of them, raw frames, and records of the spool.

@@ -10,6 +10,7 @@ use std::sync::{Arc, LazyLock};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use scuro_client::Bundle;
+use scuro_ensemble::{RuleKind, Rules};
 use scuro_fhe::bfv::{self, BfvContext};
 use scuro_fhe::bgv::{self, BgvContext};
 use scuro_fhe::ckks::{Ciphertext, CompactCiphertext, SeededCiphertext};
@@ -95,6 +96,7 @@ pub const TARGETS: &[Target] = &[
     ("predict", predict),
     ("program", program),
     ("queries", queries),
+    ("rules", rules),
     ("safetensors", safetensors),
 ];
 
@@ -291,6 +293,24 @@ pub fn queries(bytes: &[u8]) {
     }
     if let Ok(batch) = WithdrawalBatch::from_bytes(bytes) {
         assert!(!batch.queries.is_empty(), "an empty batch is refused");
+    }
+}
+
+/// The rules of an ensemble: what is read can be written and read again, and applied.
+pub fn rules(bytes: &[u8]) {
+    let Ok(rules) = Rules::from_bytes(bytes) else {
+        return;
+    };
+    let again = Rules::from_bytes(&rules.to_bytes()).expect("what was written is read");
+    assert_eq!(again, rules, "writing changes nothing");
+    let holders = rules.holders().len();
+    let predictions = vec![vec![0.5; rules.classes().len()]; holders];
+    for rule in RuleKind::ALL.into_iter().filter_map(|kind| rules.rule(kind).ok()) {
+        let combined = rule.combine(&predictions).expect("the rule is for these holders");
+        assert_eq!(combined.len(), rules.classes().len());
+        if let Ok(alone) = rule.restricted(&[0], holders) {
+            alone.combine(&predictions[..1]).expect("one holder is enough");
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! The how-to on activations shows the recorded figures: its tables hold them, and its drawings are
-//! those that `scuro activations --plot` made of them.
+//! The how-tos show the recorded figures: their tables hold them, and the drawings of activations
+//! are those that `scuro activations --plot` made of them.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -76,5 +76,35 @@ fn the_tables_of_the_how_to_hold_the_recorded_figures() {
             .expect("text");
         }
         assert!(page.contains(&table), "the page lacks this table:\n{table}");
+    }
+}
+
+/// Rows of the how-to on ensembles for one recorded evaluation.
+fn ensemble_rows(path: &str) -> String {
+    let recorded: Value = serde_json::from_str(&read(path)).expect("an evaluation");
+    let mut rows = String::new();
+    for split in recorded["splits"].as_array().expect("splits") {
+        let (name, best) = (
+            split["split"].as_str().expect("a name"),
+            &split["best_single"],
+        );
+        write!(rows, "| `{name}` | {:.2} % |", 100.0 * share(best)).expect("text");
+        let rules = split["rules"].as_array().expect("rules");
+        for rule in rules {
+            write!(rows, " {:.2} % |", 100.0 * share(&rule["accuracy"])).expect("text");
+        }
+        let (wins, of) = (&rules[0]["wins"], &split["ensembles"]);
+        let margin = 100.0 * share(&rules[0]["smallest_margin"]);
+        writeln!(rows, " {wins} of {of}, by {margin:+.2} |").expect("text");
+    }
+    rows
+}
+
+#[test]
+fn the_tables_of_the_how_to_on_ensembles_hold_the_recorded_figures() {
+    let page = read("docs/how-to/ensemble.md");
+    for name in ["ensemble-mnist", "ensemble-mnist-plain"] {
+        let rows = ensemble_rows(&format!("benches/results/{name}.json"));
+        assert!(page.contains(&rows), "the page lacks these rows:\n{rows}");
     }
 }
