@@ -72,7 +72,7 @@ fn keys_that_cannot_serve_are_refused() {
         ("keys.malformed", Bytes::from_static(b"no keys")),
     ];
     run(async {
-        for service in both().await {
+        for service in &both().await {
             let mut caller = service.caller();
             for (expected, keys) in &cases {
                 let found = upload(&mut caller, keys.clone(), &user.sign).await;
@@ -107,7 +107,7 @@ fn keys_that_cannot_serve_are_refused() {
 fn keys_belong_to_who_brought_them() {
     let (user, other) = (User::new(1), User::new(2));
     run(async {
-        for service in both().await {
+        for service in &both().await {
             let mut caller = service.caller();
             assert_eq!(code(caller.predict(&user.query(1)).await), "keys.unknown");
             user.upload(&mut caller).await;
@@ -247,7 +247,7 @@ fn ciphertexts_that_do_not_fit_are_refused_by_what_is_wrong_with_them() {
     let user = User::new(1);
     let unfit = unfit(&user);
     run(async {
-        for service in both().await {
+        for service in &both().await {
             let mut caller = service.caller();
             user.upload(&mut caller).await;
             for (expected, bundle) in &unfit {
@@ -305,7 +305,7 @@ fn a_rule_that_there_is_not_is_refused_before_anybody_is_asked() {
 fn messages_that_are_no_queries_are_refused() {
     let user = User::new(1);
     run(async {
-        for service in both().await {
+        for service in &both().await {
             let mut caller = service.caller();
             let large = 64 << contract().model().context().parameters().log_n();
             let bodies: [(&str, Vec<u8>, &str); 4] = [

@@ -71,10 +71,7 @@ const CASES: [Case; 12] = [
         with(reply, |bundle| bundle.program[0] ^= 1)
     }),
     ("holder.count", |reply| {
-        with(reply, |bundle| {
-            bundle.ciphertexts.push(bundle.ciphertexts[0].clone());
-            bundle.group = 2;
-        })
+        with(reply, |bundle| bundle.images = 2)
     }),
     ("holder.count", |reply| {
         with(reply, |bundle| bundle.group = 1 << 10)
