@@ -349,8 +349,8 @@ pub fn idx(bytes: &[u8]) {
     });
 }
 
-/// The head of a query to an ensemble or of its answer, a zero byte, and the tensor: what is read is
-/// written again as the same content.
+/// The head of a query to an ensemble or of its answer, a zero byte, and the tensor: what is read
+/// is written again as the same content.
 pub fn predict(bytes: &[u8]) {
     let zero = bytes.iter().position(|byte| *byte == 0);
     let length = zero.unwrap_or(bytes.len());

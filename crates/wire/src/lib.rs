@@ -8,8 +8,8 @@
 //! * [`predict`], [`ensemble`], [`user`]: encrypted queries to an ensemble in the Open Inference
 //!   Protocol, keys by digest, and users who sign both.
 //! * [`paths`], [`limits`], [`problem`]: endpoints, bounds and the one error body.
-//! * [`tls`], [`https`]: TLS 1.3 with a certificate on both sides; a server loop and a client, which
-//!   also serve loopback without TLS.
+//! * [`tls`], [`https`]: TLS 1.3 with a certificate on both sides; a server loop and a client,
+//!   which also serve loopback without TLS.
 //! * [`mqtt`]: topics of brokers, and how brokers are entered.
 //! * [`private`]: what nobody but its owner may read while it waits to travel.
 //! * [`metrics`]: counters in Prometheus' text format; [`disk`]: what a full disk looks like.

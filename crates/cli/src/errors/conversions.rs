@@ -370,11 +370,9 @@ impl From<ServerError> for Failure {
             ServerError::Ensemble(Fault::Combination(inner)) => return inner.into(),
             ServerError::Ensemble(Fault::NoFace { .. }) => Exit::Connection,
             ServerError::Wire(inner @ WireError::NotLoopback { .. }) => return inner.into(),
-            ServerError::Setting { .. }
-            | ServerError::InUse { .. }
-            | ServerError::Ensemble(Fault::Setting { .. } | Fault::NotAFace | Fault::Rule { .. }) => {
-                Exit::BadInput
-            }
+            ServerError::Setting { .. } | ServerError::InUse { .. } => Exit::BadInput,
+            ServerError::Ensemble(Fault::Setting { .. } | Fault::NotAFace) => Exit::BadInput,
+            ServerError::Ensemble(Fault::Rule { .. } | Fault::NoRoom { .. }) => Exit::BadInput,
             ServerError::SpoolDamaged { .. } => Exit::Refused,
             ServerError::Panicked => return Self::internal(text),
             ServerError::Wire(WireError::Connection { .. }) => Exit::Connection,

@@ -1,10 +1,10 @@
 //! How encrypted predictions become one: rules as programs on the holders' replies.
 //!
-//! A user who knows the face, the rules and whose predictions are in an answer makes the same program
-//! as the coordinator, and reads the answer by it: its digest is in the answer.
+//! A user who knows the face, the rules and whose predictions are in an answer makes the same
+//! program as the coordinator, and reads the answer by it: its digest is in the answer.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::Bytes;
 use scuro_client::{Bundle, Model};
@@ -86,8 +86,11 @@ pub(super) struct Combiner {
     rules: Vec<(Name, Rule)>,
     /// The file that the parameters came from.
     file: Option<Bytes>,
-    ready: Mutex<HashMap<(Name, Vec<usize>), Arc<Ready>>>,
+    ready: Mutex<Shelf>,
 }
+
+/// Combinations by rule and places of the holders that answered.
+type Shelf = HashMap<(Name, Vec<usize>), Arc<Ready>>;
 
 #[derive(Debug)]
 struct Ready {
@@ -188,7 +191,7 @@ impl Combiner {
         Ok(ready)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(Name, Vec<usize>), Arc<Ready>>> {
+    fn lock(&self) -> MutexGuard<'_, Shelf> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,7 @@
 //! The coordinator: asks every holder with the user's encrypted query and combines what comes back.
 //!
-//! Holders work for themselves: one that is gone, late or does not fit is left out, with the reason,
-//! and the others answer as long as they are enough.
+//! Holders work for themselves: one that is gone, late or does not fit is left out, with the
+//! reason, and the others answer as long as they are enough.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

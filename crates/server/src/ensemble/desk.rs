@@ -1,7 +1,7 @@
 //! The door of holder and coordinator: endpoints, users, keys, and the checks of a query.
 //!
 //! What is cheap to check is checked first, and bodies are read only when there is room for them. A
-//! query is entered in the ledger last, so that one that is refused for lack of keys can come again.
+//! query is entered in the ledger last: one that is refused for lack of keys can come again.
 
 use std::sync::Arc;
 use std::time::Instant;

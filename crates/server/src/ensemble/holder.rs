@@ -161,8 +161,8 @@ impl Service for Holder {
         let place = desk
             .ledger
             .enter(question, request, caller, clock::now_ms());
-        // A caller that hangs up ends this future: what it waits for here is then not computed. Once
-        // a worker has it, it is finished and remembered, for a caller that comes back.
+        // A caller that hangs up ends this future: what it waits for here is then not computed.
+        // Once a worker has it, it is finished and remembered, for a caller that comes back.
         let mut place = place?.lock_owned().await;
         if let Some(reply) = &*place {
             desk.metrics.add(REPEATED, &[], 1);

@@ -185,8 +185,8 @@ impl User {
         }
     }
 
-    /// The client that reads what the coordinator says to have computed; nothing for the answer of a
-    /// single holder.
+    /// The client that reads what the coordinator says to have computed; nothing for the answer of
+    /// a single holder.
     fn combined(
         &self,
         reply: &PredictReply,
