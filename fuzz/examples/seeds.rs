@@ -71,7 +71,8 @@ fn rules() -> Outcome {
     let fitted = Rules::fitted(names("holder-"), names("class "), &held_out)?;
     write("rules", "fitted", &fitted.to_bytes())?;
     let plain = Rules::new(names("holder-"), names("class "))?;
-    write("rules", "plain", &plain.to_bytes())
+    write("rules", "plain", &plain.to_bytes())?;
+    Ok(())
 }
 
 /// JSON frames in all three forms, a stream of them, raw frames, and records of the spool.

@@ -221,7 +221,7 @@ mod tests {
             }),
             ..scuro_compiler::Options::default()
         };
-        let compiled = scuro_compiler::compile(&network, &options, &[example.clone()]);
+        let compiled = scuro_compiler::compile(&network, &options, std::slice::from_ref(&example));
         let name = Name::new("alpha").expect("a name");
         let holder = Holder::open(Options {
             name,
