@@ -7,34 +7,31 @@ use scuro_nn::graph::{Graph, Node};
 use scuro_nn::reference::{Executor, Range};
 use scuro_nn::tensor::Tensor;
 use scuro_program::{
-    Gather, InputSpec, NO_ELEMENT, OutputSpec, Packing, Program, SlotAddress, SlotValue, Weights,
+    Gather, InputSpec, NO_ELEMENT, OutputSpec, Packing, Program, SlotAddress, Weights,
 };
 
 use crate::agreement::Rounded;
-use crate::cost::CostModel;
+use crate::drafts::{self, Draft, Lowering};
 use crate::dumps::{self, Dump};
-use crate::ensemble::Ensemble;
+use crate::ensemble::{Common, Ensemble};
 use crate::error::CompileError;
 use crate::friendliness::{self, Friendliness};
-use crate::layout::search::{self, Plan, Wanted};
+use crate::layout::search::Plan;
 use crate::layout::{Layout, ZERO};
 use crate::levels::{self, Bounds, Chain, Emitted, LevelPlan};
-use crate::lower::{self, Skeleton};
+use crate::lower::Skeleton;
 use crate::normalise::{self, Network, Pools, StageKind};
-use crate::options::Options;
+use crate::options::{Options, Rotations};
 use crate::parameters::{self, Degree};
+use crate::primes::Primes;
 use crate::ranges::{self, Ranges};
 use crate::report::Report;
+use crate::rotations::Within;
 use crate::rounding::{self, Feedback};
 use crate::sensitivity::{self, Edge};
+use crate::spread::spread;
 use crate::worst::Worst;
 use crate::{activations, batch, check, conceal, ensemble, interleave, keys};
-
-/// One example in so many has outputs closer together than the spread by which errors are measured.
-const LOW_QUANTILE: usize = 20;
-/// The least spread, relative to the largest: single degenerate examples do not ask for endless
-/// precision.
-const SMALLEST_SPREAD: f64 = 1.0 / 256.0;
 
 /// A plan whose error is so many times below the tolerance needs no more precision.
 const FINE: f64 = 4.0;
@@ -48,6 +45,9 @@ const REACH: f64 = 64.0;
 
 /// What an exact program is made more precise by, in turn, until it keeps enough answers.
 const FINER_INTEGERS: [f64; 4] = [1.0, 4.0, 16.0, 64.0];
+
+/// Turns in which levels and the choice of keys for them settle.
+const LEVEL_TURNS: usize = 6;
 
 /// Examples that say how large values usually are.
 const TYPICAL_EXAMPLES: usize = 64;
@@ -247,11 +247,14 @@ struct Attempt {
     degree: Degree,
     /// For one image.
     plan: Plan,
+    lowering: Lowering,
     /// Of the query, for all its images.
     input: Layout,
     /// Of the reply, for all its images.
     output: Layout,
     skeleton: Skeleton,
+    /// Per step: that of the draft which it was made for.
+    made_for: Vec<usize>,
     ranges: Ranges,
     /// Of approximate programs.
     edges: Vec<Vec<Edge>>,
@@ -266,6 +269,24 @@ impl Attempt {
     fn is_at_its_limit(&self) -> bool {
         self.levels.log_qp() + SPENT_BITS > f64::from(self.degree.log_qp)
             && FINE * self.levels.error > self.tolerance
+    }
+
+    fn bounds(&self, options: &Options) -> Bounds {
+        let images = options.images_per_query;
+        let spread = spread(&self.output, images, &self.ranges.results);
+        bounds(options, self.degree, spread)
+    }
+
+    /// The final steps.
+    fn emitted(&self, prepared: &Prepared, options: &Options) -> Emitted {
+        let (skeleton, worst) = (&self.skeleton, self.worst.as_ref());
+        let output = prepared.of(self.plan.pools).output;
+        let value = skeleton.value_of[output].0 as usize;
+        let bounds = self.bounds(options);
+        let chain = Chain::new(skeleton, &self.ranges, &self.edges, worst, value, bounds);
+        let common = options.ensemble.as_ref().and_then(Ensemble::common);
+        let chain = joined(chain, options, common.as_ref());
+        levels::emit(&chain, &self.levels, self.input.ciphertexts())
     }
 }
 
@@ -398,32 +419,11 @@ fn fastest(
     pools: Pools,
     limit: f64,
 ) -> Result<Attempt, CompileError> {
-    let images = options.images_per_query;
-    let places = slots(options, degree) / images;
-    let cost = cost(options, degree);
-    let wanted = Wanted {
-        slots: places,
-        images,
-        pools,
-        ensemble: options.ensemble.as_ref(),
-    };
-    let (best, others) = search::run(prepared.of(pools), wanted, &cost)?;
-    let settled = |plan, limit| settle(prepared, options, degree, &cost, plan, limit);
+    let network = prepared.of(pools);
+    let (first, others) = drafts::run(network, options, degree, pools)?;
+    let settled = |draft, limit| settle(prepared, options, degree, draft, limit);
     let faster = |best, other| faster(best, |below| settled(other, limit.min(below)));
-    others.into_iter().fold(settled(best, limit), faster)
-}
-
-/// What steps cost, as far as it is known before the primes are.
-fn cost(options: &Options, degree: Degree) -> CostModel {
-    CostModel::new(degree.log_n, likely_special_primes(degree))
-        .with_weights(options.weights)
-        .with_arithmetic(options.arithmetic)
-}
-
-/// Special primes that a modulus of this degree is likely to have room for; the layouts are chosen
-/// before the primes are.
-fn likely_special_primes(degree: Degree) -> usize {
-    if degree.log_n > 13 { 2 } else { 1 }
+    others.into_iter().fold(settled(first, limit), faster)
 }
 
 /// The second attempt if it takes less time than the first, or the first failed and it did not.
@@ -435,19 +435,51 @@ fn faster(
     second(limit).or(first)
 }
 
-/// A plan of layouts with scales and primes, of less than `limit` microseconds.
+/// A plan of layouts with scales and primes, of less than `limit` microseconds. Where keys are
+/// given, levels say which of them serve a step, and the step what the levels are.
 fn settle(
     prepared: &Prepared,
     options: &Options,
     degree: Degree,
-    cost: &CostModel,
-    plan: Plan,
+    mut draft: Draft,
+    limit: f64,
+) -> Result<Attempt, CompileError> {
+    let (mut turn, mut too_low) = (1, None);
+    loop {
+        let attempt = levelled(prepared, options, degree, draft.clone(), limit);
+        let attempt = match (attempt, too_low) {
+            // There would be rotations enough.
+            (Err(CompileError::RotationOutOfReach { .. }), Some(error)) => return Err(error),
+            (found, _) => found?,
+        };
+        if !matches!(options.rotations, Rotations::Within(_)) {
+            return Ok(attempt);
+        }
+        let emitted = attempt.emitted(prepared, options);
+        match draft.lowering.check_levels(&attempt.made_for, &emitted) {
+            Ok(()) => return Ok(attempt),
+            Err(error) if turn == LEVEL_TURNS => return Err(error),
+            Err(error) => too_low = Some(error),
+        }
+        turn += 1;
+    }
+}
+
+/// A draft with scales and primes.
+fn levelled(
+    prepared: &Prepared,
+    options: &Options,
+    degree: Degree,
+    draft: Draft,
     limit: f64,
 ) -> Result<Attempt, CompileError> {
     let images = options.images_per_query;
+    let Draft { plan, lowering } = draft;
     let network = prepared.of(plan.pools);
-    let mut skeleton = lower::run(network, &plan, cost)?;
-    interleave::steps(&mut skeleton.steps, images);
+    let Within {
+        skeleton,
+        of: made_for,
+    } = lowering.steps(network, &plan)?;
     let layout = |var: usize| interleave::layout(&plan.layouts[var], images);
     let (input, output) = (layout(0), layout(network.output));
     let calibration = &prepared.calibration;
@@ -476,18 +508,17 @@ fn settle(
     };
     let chain = Chain::new(&skeleton, &ranges, &edges, worst.as_ref(), result, bounds);
     let common = options.ensemble.as_ref().and_then(Ensemble::common);
-    let chain = match options.ensemble {
-        Some(_) => chain.of_ensemble(common.as_ref()),
-        None => chain,
-    };
+    let chain = joined(chain, options, common.as_ref());
     let chosen = levels::choose(&chain, limit);
     let levels = chosen.map_err(|refusal| levels::failure(&chain, refusal, network.depth()))?;
     Ok(Attempt {
         degree,
         plan,
+        lowering,
         input,
         output,
         skeleton,
+        made_for,
         ranges,
         edges,
         worst,
@@ -496,10 +527,11 @@ fn settle(
     })
 }
 
-fn slots(options: &Options, degree: Degree) -> usize {
-    match options.ring {
-        scuro_program::Ring::ConjugateInvariant => 1 << degree.log_n,
-        scuro_program::Ring::Standard => 1 << (degree.log_n - 1),
+/// The chain of a program that is one of an ensemble's, if it is.
+fn joined<'a>(chain: Chain<'a>, options: &Options, common: Option<&'a Common>) -> Chain<'a> {
+    match options.ensemble {
+        Some(_) => chain.of_ensemble(common),
+        None => chain,
     }
 }
 
@@ -519,91 +551,30 @@ pub(crate) fn bounds(options: &Options, degree: Degree, spread: f64) -> Bounds {
     }
 }
 
-/// Deviation of the outputs of an example whose outputs lie close together.
-fn spread(output: &Layout, images: usize, results: &[SlotValue]) -> f64 {
-    let elements = output.elements() / images;
-    let outputs = |result: &SlotValue, image: usize| -> Vec<f64> {
-        let value = |e: usize| {
-            let (ciphertext, slot) = output.places(e)[0];
-            result[ciphertext as usize][slot as usize]
-        };
-        (image * elements..(image + 1) * elements)
-            .map(value)
-            .collect()
-    };
-    let of_query = |result| (0..images).map(move |image| outputs(result, image));
-    low_deviation(results.iter().flat_map(of_query))
-}
-
-/// Deviation of the outputs of one example which all but a few of the examples exceed: errors are
-/// measured by the examples that they disturb most.
-fn low_deviation(examples: impl Iterator<Item = Vec<f64>>) -> f64 {
-    let mut deviations: Vec<f64> = examples.map(|outputs| variance(&outputs).sqrt()).collect();
-    deviations.sort_by(f64::total_cmp);
-    let low = deviations
-        .get(deviations.len() / LOW_QUANTILE)
-        .copied()
-        .unwrap_or(0.0);
-    let largest = deviations.last().copied().unwrap_or(0.0);
-    low.max(largest * SMALLEST_SPREAD).max(1e-9)
-}
-
-/// Root mean square over examples of the deviation of their outputs.
-pub(crate) fn deviation(examples: impl Iterator<Item = Vec<f64>>) -> f64 {
-    let (mut sum, mut count) = (0.0, 0.0);
-    for outputs in examples {
-        sum += variance(&outputs);
-        count += 1.0;
-    }
-    (sum / f64::max(count, 1.0)).sqrt().max(1e-9)
-}
-
-/// Variance of the outputs of one example; the square of a single output.
-fn variance(outputs: &[f64]) -> f64 {
-    let size = outputs.len().max(1) as f64;
-    let mean = if size > 1.0 {
-        outputs.iter().sum::<f64>() / size
-    } else {
-        0.0
-    };
-    outputs.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / size
-}
-
 fn finish(
     prepared: &Prepared,
     options: &Options,
     mut attempt: Attempt,
 ) -> Result<Compilation, CompileError> {
     if options.arithmetic.is_exact() {
-        attempt.skeleton = rounded(prepared, options, &attempt)?;
+        attempt.skeleton = rounded(prepared, &attempt)?;
     }
+    let Emitted {
+        steps,
+        result,
+        factor,
+        ..
+    } = attempt.emitted(prepared, options);
+    let bounds = attempt.bounds(options);
     let Attempt {
-        degree,
         plan,
         input: query,
         output,
-        skeleton,
-        ranges,
-        edges,
-        worst,
         levels,
         ..
     } = attempt;
     let network = prepared.of(plan.pools);
     let images = options.images_per_query;
-    let bounds = bounds(options, degree, spread(&output, images, &ranges.results));
-    let value = skeleton.value_of[network.output].0 as usize;
-    let chain = Chain::new(&skeleton, &ranges, &edges, worst.as_ref(), value, bounds);
-    let common = options.ensemble.as_ref().and_then(Ensemble::common);
-    let chain = match options.ensemble {
-        Some(_) => chain.of_ensemble(common.as_ref()),
-        None => chain,
-    };
-    let Emitted {
-        steps,
-        result,
-        factor,
-    } = levels::emit(&chain, &levels, query.ciphertexts());
     let parameters = levels.parameters(&bounds);
     let input = InputSpec {
         level: parameters.level_max(),
@@ -629,7 +600,7 @@ fn finish(
         },
     };
     if let Some(ensemble) = &options.ensemble {
-        let primes = chain.primes(&program.parameters);
+        let primes = Primes::new(bounds.ring, bounds.log_n).of(&program.parameters);
         ensemble.join(&mut program, &primes)?;
     }
     let layouts = Dump {
@@ -667,21 +638,14 @@ pub(crate) fn dimensions(shape: &[usize]) -> Vec<u32> {
 }
 
 /// The steps with the weights of dense layers rounded for the scales that were chosen.
-fn rounded(
-    prepared: &Prepared,
-    options: &Options,
-    attempt: &Attempt,
-) -> Result<Skeleton, CompileError> {
+fn rounded(prepared: &Prepared, attempt: &Attempt) -> Result<Skeleton, CompileError> {
     let mut network = prepared.network.clone();
     for (stage, step, feedback) in prepared.feedback(&attempt.skeleton) {
         if let StageKind::Affine(map) = &mut network.stages[stage].kind {
             *map = feedback.round(map, attempt.levels.weight_scales[step]);
         }
     }
-    let cost = cost(options, attempt.degree);
-    let mut skeleton = lower::run(&network, &attempt.plan, &cost)?;
-    interleave::steps(&mut skeleton.steps, options.images_per_query);
-    Ok(skeleton)
+    Ok(attempt.lowering.steps(&network, &attempt.plan)?.skeleton)
 }
 
 /// The query, but for level and scale.

@@ -16,6 +16,8 @@ pub struct CostModel {
     special: usize,
     private: bool,
     scale_invariant: bool,
+    /// What keys are worth, as a multiple of the usual.
+    keys: f64,
 }
 
 /// One forward or inverse transform of one limb, with the arithmetic around it.
@@ -54,7 +56,13 @@ impl CostModel {
             special: special.max(1),
             private: false,
             scale_invariant: false,
+            keys: 1.0,
         }
+    }
+
+    /// The same where a rotation key is worth so many times as much.
+    pub fn with_key_worth(self, keys: f64) -> CostModel {
+        CostModel { keys, ..self }
     }
 
     /// The same, for linear steps whose weights are plain or not.
@@ -226,7 +234,7 @@ impl CostModel {
     /// What a further rotation key is worth in time.
     pub fn key_penalty(&self, limbs: usize) -> f64 {
         let words = 2.0 * self.digits(limbs) * self.extended(limbs) * f64::from(self.log_n).exp2();
-        KEY_PENALTY_PER_MIB * self.size() * words * 8.0 / f64::from(1 << 20)
+        self.keys * KEY_PENALTY_PER_MIB * self.size() * words * 8.0 / f64::from(1 << 20)
     }
 }
 

@@ -4,6 +4,8 @@
 //! one layout. The first program of an ensemble is compiled as any other but for the layout of its
 //! reply and room for sums; its [face](Program::face) is what the others are compiled for.
 
+use std::collections::BTreeSet;
+
 use scuro_program::face::common_scale;
 use scuro_program::{
     GaloisStep, Gather, KeyManifest, NO_ELEMENT, Operation, Packing, Program, ValueShape, Weights,
@@ -11,7 +13,8 @@ use scuro_program::{
 
 use crate::error::CompileError;
 use crate::layout::{Grid, Layout, ZERO};
-use crate::options::{Arithmetic, Options};
+use crate::options::{Arithmetic, Options, Rotations};
+use crate::rotations;
 
 /// Bits by which weighted sums of replies may be larger than replies, and bits of the factors of a
 /// linear meta-model.
@@ -99,6 +102,11 @@ pub(crate) fn settled(options: &Options) -> Result<Options, CompileError> {
         });
     };
     let plan = &face.parameters;
+    // The user makes the keys of the face and no others.
+    let rotations = match &options.rotations {
+        Rotations::Free => Rotations::Within(face.keys.galois.clone()),
+        asked => asked.clone(),
+    };
     Ok(Options {
         security_bits: plan.security_bits,
         table: plan.table,
@@ -106,6 +114,7 @@ pub(crate) fn settled(options: &Options) -> Result<Options, CompileError> {
         log_n: Some(plan.log_n),
         input_range: Some((face.input.minimum, face.input.maximum)),
         flooding: face.flood().map(|flood| flood.flooding),
+        rotations,
         ..options.clone()
     })
 }
@@ -281,25 +290,33 @@ fn normalise(
 ) -> Result<(), CompileError> {
     let found = program.scales(shapes, primes)[program.result.0 as usize].log2();
     let by = target.unwrap_or_else(|| common_scale(found)) - found;
-    let mut value = program.result.0 as usize;
-    while let Some(step) = value.checked_sub(1).map(|at| &mut program.steps[at]) {
-        step.estimate.scale_log2 += by;
-        match &mut step.operation {
-            Operation::Linear(linear) => {
-                linear.weight_scale_log2 += by;
-                return Ok(());
-            }
-            Operation::Flood(flood) => flood.bound_log2 += by.max(0.0),
-            Operation::Square | Operation::Multiply => break,
-            _ => {}
-        }
-        value = step.inputs[0].0 as usize;
-    }
-    Err(CompileError::EnsembleReply {
+    let refused = CompileError::EnsembleReply {
         layer: program
             .steps
             .last()
             .map(|s| s.layer.clone())
             .unwrap_or_default(),
-    })
+    };
+    // A sum and the rotated values that it adds come of one product.
+    let mut values = BTreeSet::from([program.result]);
+    while let Some(value) = values.pop_last() {
+        let Some(index) = (value.0 as usize).checked_sub(1) else {
+            return Err(refused);
+        };
+        let is_sum = rotations::is_sum(&program.steps, index);
+        let step = &mut program.steps[index];
+        step.estimate.scale_log2 += by;
+        match &mut step.operation {
+            Operation::Linear(linear) => linear.weight_scale_log2 += by,
+            Operation::Square | Operation::Multiply => return Err(refused),
+            operation => {
+                if let Operation::Flood(flood) = operation {
+                    flood.bound_log2 += by.max(0.0);
+                }
+                let read = if is_sum { step.inputs.len() } else { 1 };
+                values.extend(&step.inputs[..read]);
+            }
+        }
+    }
+    Ok(())
 }

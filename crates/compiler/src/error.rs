@@ -219,6 +219,42 @@ pub enum CompileError {
         /// Most.
         limit: usize,
     },
+    /// Rotations that the allowed ones do not add up to.
+    #[error(
+        "layer `{layer}` rotates by {amount}, which few of the allowed rotations do not add up to; \
+         allow rotations by {fix} too"
+    )]
+    RotationOutOfReach {
+        /// Layer.
+        layer: String,
+        /// Slots to the left.
+        amount: u32,
+        /// The rotation that helps most; if no single one is enough, this one.
+        fix: u32,
+    },
+    /// Fewer rotation keys than a program can do with.
+    #[error("{found} rotation keys are too few for this network: {least} are enough")]
+    TooFewRotations {
+        /// What was asked for.
+        found: usize,
+        /// What is enough.
+        least: usize,
+    },
+    /// A rotation above the level of the key that there is for it.
+    #[error(
+        "layer `{layer}` rotates by {amount} at level {needed}, the common key is for level \
+         {found} at most; make the key for level {needed}, or compile without rotations by {amount}"
+    )]
+    RotationLevel {
+        /// Layer.
+        layer: String,
+        /// Slots to the left.
+        amount: u32,
+        /// Level of the rotation.
+        needed: u32,
+        /// Level of the key.
+        found: u32,
+    },
     /// A sum of values that exact arithmetic has multiplied by different factors.
     #[error(
         "layer `{layer}` adds values of different depth, which exact programs cannot; use \

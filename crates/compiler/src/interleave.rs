@@ -9,9 +9,17 @@ use scuro_nn::tensor::Tensor;
 use scuro_program::{Operation, SlotVector, Step};
 
 use crate::layout::{GARBAGE, Layout, ZERO};
+use crate::lower::Skeleton;
+
+/// Turns a skeleton on places into one on slots.
+pub(crate) fn skeleton(skeleton: &mut Skeleton, images: usize) {
+    steps(&mut skeleton.steps, images);
+    skeleton.slots *= images;
+    skeleton.periods.iter_mut().for_each(|p| *p *= images);
+}
 
 /// Turns steps on places into steps on slots.
-pub(crate) fn steps(steps: &mut [Step], images: usize) {
+fn steps(steps: &mut [Step], images: usize) {
     steps
         .iter_mut()
         .for_each(|step| operation(&mut step.operation, images));

@@ -24,9 +24,10 @@ use crate::noise::NoiseModel;
 use crate::options::Arithmetic;
 use crate::primes::{PrimeSet, Primes};
 use crate::ranges::{Range, Ranges};
+use crate::rotations;
 use crate::sensitivity::Edge;
 use crate::worst::Worst;
-pub(crate) use emit::{Emitted, emit};
+pub(crate) use emit::{Emitted, ciphertexts, emit};
 
 /// Largest prime.
 pub(crate) const PRIME_BITS_MAX: u32 = 50;
@@ -148,6 +149,8 @@ pub(crate) struct Chain<'a> {
     magnitudes: Vec<f64>,
     /// Per step and operand: base-two logarithm of the largest weight.
     weight_magnitudes: Vec<Vec<f64>>,
+    /// Per step: whether it has a weight scale.
+    weighted: Vec<bool>,
     /// Per linear step: its rotations.
     counts: Vec<Option<LinearCounts>>,
     pub(crate) exposures: &'a [Vec<f64>],
@@ -179,6 +182,9 @@ impl<'a> Chain<'a> {
             ranges: &ranges.values,
             magnitudes: ranges.values.iter().map(|r| magnitude(r.max_abs)).collect(),
             weight_magnitudes: weight_magnitudes(skeleton),
+            weighted: (0..skeleton.steps.len())
+                .map(|index| is_weighted(&skeleton.steps, index))
+                .collect(),
             counts: skeleton.steps.iter().map(counts).collect(),
             exposures: &ranges.exposures,
             edges,
@@ -220,11 +226,6 @@ impl<'a> Chain<'a> {
         trace.unwrap_or(1)
     }
 
-    /// The primes of parameters.
-    pub(crate) fn primes(&self, parameters: &ParameterPlan) -> Vec<u64> {
-        self.primes.of(parameters)
-    }
-
     /// The same for a reply that is not flooded.
     fn unflooded(&self) -> Chain<'a> {
         let bounds = Bounds {
@@ -235,6 +236,7 @@ impl<'a> Chain<'a> {
             worst: None,
             magnitudes: self.magnitudes.clone(),
             weight_magnitudes: self.weight_magnitudes.clone(),
+            weighted: self.weighted.clone(),
             counts: self.counts.clone(),
             primes: Primes::new(bounds.ring, bounds.log_n),
             bounds,
@@ -278,8 +280,12 @@ fn counts(step: &Step) -> Option<LinearCounts> {
 }
 
 /// Whether a step has a weight scale.
-pub(crate) fn is_weighted(operation: &Operation) -> bool {
-    matches!(operation, Operation::Linear(_) | Operation::Combine { .. })
+fn is_weighted(steps: &[Step], index: usize) -> bool {
+    match steps[index].operation {
+        Operation::Linear(_) => true,
+        Operation::Combine { .. } => !rotations::is_sum(steps, index),
+        _ => false,
+    }
 }
 
 /// Chooses scales, rescales and primes among plans that take at most `limit`; if no parameters

@@ -24,6 +24,12 @@ pub(crate) struct Skeleton {
     pub(crate) value_of: Vec<ValueId>,
     /// Per step: what the noise model needs to know of a linear step.
     pub(crate) gains: Vec<Gain>,
+    /// Per step: what its rotations count modulo, a common period of all that it reads, or all
+    /// slots.
+    pub(crate) periods: Vec<usize>,
+    pub(crate) slots: usize,
+    /// Ciphertexts of the query.
+    pub(crate) query: usize,
 }
 
 /// Weights of a linear step.
@@ -50,6 +56,9 @@ pub(crate) fn run(
         steps: Vec::new(),
         value_of: vec![ValueId(0)],
         gains: Vec::new(),
+        periods: Vec::new(),
+        slots: plan.layouts[0].slots(),
+        query: plan.layouts[0].ciphertexts(),
     };
     for (index, stage) in network.stages.iter().enumerate() {
         let layer = &stage.layer;
@@ -96,7 +105,12 @@ impl Skeleton {
         })
     }
 
-    fn push(&mut self, layer: &str, inputs: Vec<ValueId>, operation: Operation) -> ValueId {
+    pub(crate) fn push(
+        &mut self,
+        layer: &str,
+        inputs: Vec<ValueId>,
+        operation: Operation,
+    ) -> ValueId {
         let layer = layer.to_owned();
         self.steps.push(Step {
             layer,
@@ -105,6 +119,7 @@ impl Skeleton {
             estimate: Estimate::default(),
         });
         self.gains.push(Gain::default());
+        self.periods.push(self.slots);
         ValueId(self.steps.len() as u32)
     }
 
@@ -167,6 +182,7 @@ fn lower_affine(
         .iter()
         .map(|(var, _)| skeleton.value_of[*var])
         .collect();
+    let first = skeleton.steps.len();
     let inputs = skeleton.rotate_operands(layer, &values, &turned);
     let mut value = skeleton.push(layer, inputs, Operation::Linear(linear));
     if let Some(last) = skeleton.gains.last_mut() {
@@ -184,6 +200,7 @@ fn lower_affine(
         };
         value = skeleton.push(layer, vec![value], operation);
     }
+    skeleton.periods[first..].fill(assignment.modulus);
     Ok(skeleton.add_bias(layer, value, layout, &map.bias))
 }
 

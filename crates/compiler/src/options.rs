@@ -1,6 +1,6 @@
 //! What the caller may ask of the compiler.
 
-use scuro_program::{Flooding, Packing, Ring, SecurityTable, Weights};
+use scuro_program::{Flooding, GaloisStep, Packing, Ring, SecurityTable, Weights};
 
 use crate::activations::Replacement;
 use crate::ensemble::Ensemble;
@@ -28,6 +28,18 @@ impl Arithmetic {
             Self::Exact | Self::ScaleInvariant => true,
         }
     }
+}
+
+/// Which rotation keys a program may ask for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Rotations {
+    /// Whatever is fastest.
+    #[default]
+    Free,
+    /// At most so many, whichever of that many are fastest.
+    Budget(usize),
+    /// These alone, at no higher levels: the keys that an ensemble has in common.
+    Within(Vec<GaloisStep>),
 }
 
 /// Wishes and limits; `Options::default()` is right for most.
@@ -62,6 +74,9 @@ pub struct Options {
     /// How strongly replies hide the weights from whoever decrypts them; nothing if that is the
     /// model owner.
     pub flooding: Option<Flooding>,
+    /// Rotations that there may be keys for; other rotations are made up of them. Programs that join
+    /// an ensemble take its keys, unless something else is asked for.
+    pub rotations: Rotations,
     /// Smallest share of the calibration examples to which an exact program must give the
     /// answer of the network; it is made more precise until it
     /// does.
@@ -87,6 +102,7 @@ impl Default for Options {
             tolerance: 1.0 / 384.0,
             weights: Weights::Plain,
             flooding: None,
+            rotations: Rotations::Free,
             agreement: 0.9,
             replace: None,
             ensemble: None,

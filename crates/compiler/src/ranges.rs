@@ -1,10 +1,11 @@
 //! Pass: how large the slots of every value grow on calibration data, garbage included.
 
 use scuro_nn::tensor::Tensor;
-use scuro_program::{Operation, SlotValue, Step, ValueId, exposure, interpret};
+use scuro_program::{Operation, SlotValue, Step, exposure, interpret};
 
 use crate::error::CompileError;
 use crate::layout::Layout;
+use crate::rotations;
 
 /// What is known of one value.
 #[derive(Debug, Clone, Copy, Default)]
@@ -163,17 +164,32 @@ fn expose(steps: &[Step], index: usize, operands: &[&SlotValue], largest: &mut [
     let Operation::Linear(linear) = &steps[index].operation else {
         return;
     };
-    let result = ValueId(index as u32 + 1);
-    let fold = steps
-        .get(index + 1)
-        .filter(|next| matches!(next.operation, Operation::Fold { .. }) && next.inputs == [result]);
     for (operand, (value, largest)) in (0..).zip(operands.iter().zip(largest)) {
-        let mut exposed = exposure(linear, operand, value);
-        if let Some(fold) = fold {
-            exposed = interpret(&fold.operation, &[&exposed]);
-        }
+        let exposed = folded(steps, index, exposure(linear, operand, value));
         *largest = exposed.into_iter().flatten().fold(*largest, f64::max);
     }
+}
+
+/// The result of a step after the rotations and sums that follow.
+fn folded(steps: &[Step], index: usize, result: SlotValue) -> SlotValue {
+    let first = index + 1;
+    let mut values = vec![result];
+    for (at, step) in steps.iter().enumerate().skip(first) {
+        let folds = match step.operation {
+            Operation::Fold { .. } | Operation::Rotate { .. } => true,
+            _ => rotations::is_sum(steps, at),
+        };
+        let operands = step.inputs.iter().map(|id| {
+            let place = (id.0 as usize).checked_sub(first);
+            place.and_then(|place| values.get(place))
+        });
+        let operands: Option<Vec<&SlotValue>> = operands.collect();
+        match operands.filter(|_| folds) {
+            Some(operands) => values.push(interpret(&step.operation, &operands)),
+            None => break,
+        }
+    }
+    values.pop().unwrap_or_default()
 }
 
 fn note(range: &mut Range, value: &SlotValue) {
@@ -188,7 +204,7 @@ fn note(range: &mut Range, value: &SlotValue) {
 
 #[cfg(test)]
 mod tests {
-    use scuro_program::{Diagonal, Estimate, Linear, SlotVector};
+    use scuro_program::{Diagonal, Estimate, Linear, SlotVector, ValueId};
 
     use crate::layout::Grid;
 

@@ -1,6 +1,7 @@
 //! Compiled programs compute what the reference executor computes.
 
 mod common;
+mod rotations;
 
 use common::{Random, conv, cryptonets, dense, lenet, outputs, query, run};
 use scuro_compiler::activations::Replacement;

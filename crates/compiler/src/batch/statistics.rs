@@ -2,10 +2,10 @@
 
 use scuro_nn::tensor::Tensor;
 
-use crate::compile;
 use crate::normalise::{Network, StageKind};
 use crate::ranges;
 use crate::sparse::Sparse;
+use crate::spread;
 
 /// Calibration examples that are looked at.
 const MAX_EXAMPLES: usize = 512;
@@ -75,7 +75,7 @@ impl Statistics {
             matrices: matrices.collect(),
             spreads: spreads.collect(),
             multiplied,
-            output_deviation: compile::deviation(outputs.iter().cloned()),
+            output_deviation: spread::deviation(outputs.iter().cloned()),
             outputs,
         }
     }

@@ -141,6 +141,7 @@ mod tests {
             ranges: &ranges,
             magnitudes: vec![2.0; values],
             weight_magnitudes: vec![vec![1.0]; steps.len()],
+            weighted: (0..steps.len()).map(|step| step % 3 == 0).collect(),
             counts: vec![None; steps.len()],
             exposures: &[],
             edges: &edges,

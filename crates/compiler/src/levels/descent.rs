@@ -3,7 +3,7 @@
 use scuro_program::{Operation, Step, ValueId, Weights};
 
 use super::flooded::WorstErrors;
-use super::{Chain, LevelPlan, PRIME_BITS_MAX, flooded, headroom, is_weighted};
+use super::{Chain, LevelPlan, PRIME_BITS_MAX, flooded, headroom};
 use crate::sensitivity::Edge;
 
 /// Objective per bit by which a value exceeds its modulus.
@@ -121,7 +121,7 @@ pub(super) struct State<'a> {
 
 impl<'a> State<'a> {
     pub(super) fn new(chain: &'a Chain<'a>, plan: LevelPlan, modulus: u32) -> Self {
-        let is_weighted = |&step: &usize| is_weighted(&chain.steps[step].operation);
+        let is_weighted = |&step: &usize| chain.weighted[step];
         let weighted: Vec<usize> = (0..chain.steps.len()).filter(is_weighted).collect();
         let mut coordinates: Vec<_> = weighted.iter().map(|&s| Coordinate::Weights(s)).collect();
         match chain.common {
@@ -313,9 +313,11 @@ fn missing_room(chain: &Chain<'_>, plan: &LevelPlan, result: &ValueState) -> f64
         return 0.0;
     };
     if chain.common.is_some() {
-        let weighted = |(step, _): &(&Step, _)| is_weighted(&step.operation);
-        let scales = chain.steps.iter().zip(&plan.weight_scales).filter(weighted);
-        return scales.map(|(_, scale)| (SCALE_MIN - scale).max(0.0)).sum();
+        let scales = chain.weighted.iter().zip(&plan.weight_scales);
+        let weighted = scales.filter(|(weighted, _)| **weighted);
+        return weighted
+            .map(|(_, scale)| (SCALE_MIN - scale).max(0.0))
+            .sum();
     }
     let needed = degree.bits(result.scale, chain.magnitudes[chain.result]);
     (needed - modulus(plan, result.dropped)).max(0.0)
@@ -355,7 +357,7 @@ fn result_state(
     let scale = match &step.operation {
         Operation::Square => 2.0 * largest,
         Operation::Multiply => operands().map(|o| o.scale).sum(),
-        operation if is_weighted(operation) => largest + plan.weight_scales[index],
+        _ if chain.weighted[index] => largest + plan.weight_scales[index],
         Operation::Trace { period, copies } => largest - chain.traced_bits(*period, *copies),
         _ => largest,
     };
@@ -406,7 +408,7 @@ impl Place<'_> {
         let unit = (-2.0 * self.scale).exp2();
         match &step.operation {
             Operation::Linear(_) => self.linear(),
-            Operation::Combine { .. } => {
+            Operation::Combine { .. } if self.chain.weighted[self.index] => {
                 // One factor is rounded once for all slots and examples: its error does not
                 // average out, so the bound stands for the deviation.
                 let rounding = (-2.0 * self.plan.weight_scales[self.index]).exp2() / 4.0;

@@ -10,6 +10,8 @@ use crate::ensemble::Degree;
 /// Steps with levels.
 pub(crate) struct Emitted {
     pub(crate) steps: Vec<Step>,
+    /// Per step: that of the chain which it belongs to.
+    pub(crate) of: Vec<usize>,
     pub(crate) result: ValueId,
     /// What the result's numbers are multiplied by to be those of the network.
     pub(crate) factor: f64,
@@ -28,6 +30,7 @@ pub(crate) fn emit(chain: &Chain<'_>, plan: &LevelPlan, query_ciphertexts: usize
         scales,
         cost: chain.bounds.cost(plan.special.1),
         steps: Vec::new(),
+        of: Vec::new(),
         moved: vec![Moved {
             value: ValueId(0),
             dropped: 0,
@@ -36,6 +39,7 @@ pub(crate) fn emit(chain: &Chain<'_>, plan: &LevelPlan, query_ciphertexts: usize
     };
     for index in 0..chain.steps.len() {
         emitter.step(index, &states);
+        emitter.of.resize(emitter.steps.len(), index);
     }
     if let Some(flooding) = chain.bounds.flooding {
         emitter.flood(flooding);
@@ -44,6 +48,7 @@ pub(crate) fn emit(chain: &Chain<'_>, plan: &LevelPlan, query_ciphertexts: usize
         result: emitter.moved[chain.result].value,
         factor: emitter.factor(chain.result, &states).recip(),
         steps: emitter.steps,
+        of: emitter.of,
     }
 }
 
@@ -71,6 +76,7 @@ struct Emitter<'a> {
     scales: Vec<f64>,
     cost: CostModel,
     steps: Vec<Step>,
+    of: Vec<usize>,
     moved: Vec<Moved>,
     query_ciphertexts: usize,
 }
@@ -161,7 +167,9 @@ impl Emitter<'_> {
             let scale = |&operand: &usize| states[operand].scale;
             let largest = operands.iter().map(scale).fold(f64::MIN, f64::max);
             let ahead = largest - scale(&first);
-            set_weight_scale(&mut operation, self.plan.weight_scales[index] + ahead);
+            if self.chain.weighted[index] {
+                set_weight_scale(&mut operation, self.plan.weight_scales[index] + ahead);
+            }
             return operation;
         }
         let result = Fixed {
@@ -272,18 +280,18 @@ impl Emitter<'_> {
     }
 }
 
-/// Whether a step is the last that multiplies: only folds and constants follow.
+/// Whether a step is the last that multiplies: only rotations, sums and constants follow.
 fn is_last_product(chain: &Chain<'_>, index: usize) -> bool {
-    let additive = |step: &Step| {
-        matches!(
-            step.operation,
-            Operation::Fold { .. }
-                | Operation::Trace { .. }
-                | Operation::AddConstant { .. }
-                | Operation::AddScalars { .. }
-        )
+    let additive = |index: usize| match chain.steps[index].operation {
+        Operation::Fold { .. }
+        | Operation::Rotate { .. }
+        | Operation::Trace { .. }
+        | Operation::AddConstant { .. }
+        | Operation::AddScalars { .. } => true,
+        Operation::Combine { .. } => !chain.weighted[index],
+        _ => false,
     };
-    !additive(&chain.steps[index]) && chain.steps[index + 1..].iter().all(additive)
+    !additive(index) && (index + 1..chain.steps.len()).all(additive)
 }
 
 fn set_weight_scale(operation: &mut Operation, scale: f64) {
@@ -324,7 +332,6 @@ fn quantise(operation: &mut Operation, weights: &[Fixed], result: Fixed) {
             diagonals.for_each(|d| weights[d.operand as usize].round(&mut d.values));
         }
         Operation::AddConstant { values } => values.iter_mut().for_each(|v| result.round(v)),
-        Operation::Combine { .. } => unreachable!("{}", super::exact::NO_SUMS),
         _ => {}
     }
 }

@@ -10,7 +10,7 @@ mod modulus;
 use scuro_program::{Operation, Weights};
 
 use super::descent::ValueState;
-use super::{Chain, LevelPlan, is_weighted, pattern};
+use super::{Chain, LevelPlan, pattern};
 use crate::primes::PrimeSet;
 
 /// Why some steps cannot be met here.
@@ -127,7 +127,7 @@ impl Scales {
     /// The scales of the weights that are best for one of the query.
     fn settled(chain: &Chain<'_>, input: f64, room: f64) -> Option<Scales> {
         let weighted: Vec<usize> = (0..chain.steps.len())
-            .filter(|&i| is_weighted(&chain.steps[i].operation))
+            .filter(|&i| chain.weighted[i])
             .collect();
         let mut scales = Scales {
             input,
@@ -183,7 +183,7 @@ fn rounding(chain: &Chain<'_>, input: f64, weights: &[f64]) -> (Vec<f64>, Vec<f6
         let scale = match &step.operation {
             Operation::Square => 2.0 * largest,
             Operation::Multiply => operands().sum(),
-            operation if is_weighted(operation) => largest + weights[index],
+            _ if chain.weighted[index] => largest + weights[index],
             _ => largest,
         };
         let live = |i: usize| chain.ranges[of(i)].live_square;
@@ -197,7 +197,7 @@ fn rounding(chain: &Chain<'_>, input: f64, weights: &[f64]) -> (Vec<f64>, Vec<f6
                 };
                 (0..step.inputs.len()).map(operand).sum()
             }
-            Operation::Combine { .. } => unreachable!("{NO_SUMS}"),
+            Operation::Combine { .. } if chain.weighted[index] => unreachable!("{NO_SUMS}"),
             Operation::AddConstant { .. } => before + unit(scale),
             Operation::Square => 4.0 * live(0) * before,
             Operation::Multiply => live(1) * before + live(0) * variances[of(1)],

@@ -136,6 +136,9 @@ impl<'a> WorstErrors<'a> {
             }
             Operation::Square => 2.0 * largest(0) * before + before * before,
             Operation::Multiply => largest(0) * error(1) + largest(1) * before + before * error(1),
+            Operation::Combine { .. } if !self.chain.weighted[index] => {
+                (0..scales.len()).map(error).sum()
+            }
             Operation::Combine { factors, .. } => {
                 let term = |(i, factor): (usize, &f64)| {
                     let rounded = (scales[i] - scale).exp2() / 2.0;
@@ -304,6 +307,7 @@ mod tests {
             ranges: &[],
             magnitudes: vec![0.0; 3],
             weight_magnitudes: vec![Vec::new(); 2],
+            weighted: vec![false; 2],
             counts: vec![None; 2],
             exposures: &[],
             edges: &[],

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use scuro_program::Operation;
 
-use super::{Chain, is_weighted};
+use super::Chain;
 
 /// Distinct patterns of greedy rules: drop a prime of `bits` whenever a scale of `floor` remains.
 pub(super) fn patterns(chain: &Chain<'_>) -> Vec<Vec<u32>> {
@@ -32,24 +32,24 @@ pub(super) fn patterns(chain: &Chain<'_>) -> Vec<Vec<u32>> {
 }
 
 /// Whether primes may be dropped after a step.
-pub(super) fn may_drop(operation: &Operation) -> bool {
-    is_weighted(operation) || matches!(operation, Operation::Relinearize)
+pub(super) fn may_drop(chain: &Chain<'_>, step: usize) -> bool {
+    chain.weighted[step] || matches!(chain.steps[step].operation, Operation::Relinearize)
 }
 
 fn greedy(chain: &Chain<'_>, input: f64, weight: f64, bits: f64, floor: f64) -> Vec<u32> {
     let mut scales = vec![input];
     let mut drops = Vec::with_capacity(chain.steps.len());
-    for step in chain.steps {
+    for (index, step) in chain.steps.iter().enumerate() {
         let operands = step.inputs.iter().map(|id| scales[id.0 as usize]);
         let largest = operands.clone().fold(f64::MIN, f64::max);
         let mut scale = match &step.operation {
             Operation::Square => 2.0 * largest,
             Operation::Multiply => operands.sum(),
-            operation if is_weighted(operation) => largest + weight,
+            _ if chain.weighted[index] => largest + weight,
             _ => largest,
         };
         let mut dropped = 0;
-        while may_drop(&step.operation) && scale - bits >= floor {
+        while may_drop(chain, index) && scale - bits >= floor {
             scale -= bits;
             dropped += 1;
         }

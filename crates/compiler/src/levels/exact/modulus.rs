@@ -15,9 +15,7 @@ use scuro_fhe::noise::{Noise, NoiseModel};
 use scuro_program::{EXACT_WEIGHT_BITS_LEFT_OUT, Operation, Step, Weights};
 
 use super::{NO_SUMS, Scales};
-use crate::levels::{
-    Chain, LIMBS_MAX, LevelPlan, PRIME_BITS_MAX, flooded, is_weighted, micros, pattern,
-};
+use crate::levels::{Chain, LIMBS_MAX, LevelPlan, PRIME_BITS_MAX, flooded, micros, pattern};
 use crate::options::Arithmetic;
 use crate::primes::PrimeSet;
 
@@ -112,15 +110,15 @@ impl Rule {
 
     /// Sizes of the primes to divide out after a step whose noise is `excess` bits above what a
     /// division adds.
-    fn division(self, operation: &Operation, excess: f64) -> Vec<u32> {
+    fn division(self, chain: &Chain<'_>, step: usize, excess: f64) -> Vec<u32> {
         match self {
-            _ if !pattern::may_drop(operation) => Vec::new(),
+            _ if !pattern::may_drop(chain, step) => Vec::new(),
             Rule::Excess {
                 slack,
                 weighted_slack,
                 worthwhile,
             } => {
-                let weighted = if is_weighted(operation) {
+                let weighted = if chain.weighted[step] {
                     weighted_slack
                 } else {
                     0.0
@@ -269,9 +267,8 @@ impl<'a> Modulus<'a> {
         let floor = self.model.rescale();
         let mut sizes: Vec<u32> = Vec::new();
         let (drops, result) = self.walk(|index, mut value| {
-            let operation = &self.chain.steps[index].operation;
             let excess = self.ratio_bits(value.noise, floor);
-            for bits in rule.division(operation, excess) {
+            for bits in rule.division(self.chain, index, excess) {
                 let at = value.dropped as usize;
                 sizes.resize(sizes.len().max(at + 1), 0);
                 sizes[at] = sizes[at].max(bits);
@@ -405,7 +402,11 @@ impl<'a> Modulus<'a> {
             Operation::AddConstant { .. } => before.plus(self.weight),
             Operation::Square => self.product([before, before], SQUARE_STD, dropped),
             Operation::Multiply => self.product([before, operands[1]], 1.0, dropped),
-            Operation::Combine { .. } => unreachable!("{NO_SUMS}"),
+            Operation::Combine { .. } if self.chain.weighted[index] => unreachable!("{NO_SUMS}"),
+            Operation::Combine { .. } => {
+                let others = operands[1..].iter().copied();
+                others.fold(before, Noise::plus)
+            }
             Operation::Rotate { .. } | Operation::Relinearize => before.plus(switch),
             _ => before,
         }
@@ -503,6 +504,8 @@ fn focus(operation: &Operation, operands: &[Value]) -> f64 {
     match operation {
         Operation::Linear(_) => 1.0,
         Operation::Fold { stages } => before * folded(stages),
+        // Of a value and its rotations.
+        Operation::Combine { .. } => before * operands.len() as f64,
         _ => before,
     }
 }
