@@ -144,7 +144,9 @@ impl Program {
         check_index(HEADER, "no example", 0, examples as u64)?;
         check_limit("examples of a query", examples, slots)?;
         let elements = (elements * examples) as u64;
-        self.check_traced(HEADER, input.traced.unwrap_or(1), 1)?;
+        if let Some(period) = input.traced {
+            self.check_traced(HEADER, period, 1)?;
+        }
         for map in maps {
             check_count(HEADER, "slots of the query map", map.len(), slots)?;
             for &element in map.iter().filter(|&&e| e != NO_ELEMENT) {
