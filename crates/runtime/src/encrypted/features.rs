@@ -1,6 +1,7 @@
 //! Queries that are not encrypted: the evaluator computes the features itself, the weights are
 //! ciphertexts.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use scuro_fhe::AnyCiphertext;
@@ -15,10 +16,18 @@ use crate::error::RuntimeError;
 use crate::observe::{Observation, Observer};
 use crate::random::Generator;
 
-/// A product of the query: the step of its value, its weights, whether it is rescaled.
-type First<'a, A> = (usize, &'a <A as Arithmetic>::Private, bool);
-/// The products of the query, and all other tasks.
-type Parts<'a, A> = (Vec<First<'a, A>>, Vec<&'a Task<A>>);
+/// A product of plain values: the step of its value, their numbers, its weights, whether it is
+/// rescaled.
+type First<'a, A> = (usize, &'a [usize], &'a <A as Arithmetic>::Private, bool);
+
+/// What becomes of a query in clear.
+struct Parts<'a, A: Arithmetic> {
+    /// The query and its rotations, by their numbers: `[ciphertexts][slots]`.
+    plain: BTreeMap<usize, Vec<Vec<f64>>>,
+    first: Vec<First<'a, A>>,
+    /// All tasks of ciphertexts.
+    rest: Vec<&'a Task<A>>,
+}
 
 /// The number of the query among the values of a program.
 const QUERY: usize = 0;
@@ -36,7 +45,7 @@ impl Prepared {
     ///
     /// # Errors
     /// [`RuntimeError::PlainQuery`] unless encrypted linear steps, and only they, read the query
-    /// and it alone; [`RuntimeError::QueryLength`], [`RuntimeError::QuerySlots`], and as
+    /// and its rotations, and these alone; [`RuntimeError::QueryLength`], [`RuntimeError::QuerySlots`], and as
     /// [`Prepared::evaluate`] for keys, among which the public one is needed in any case, threads
     /// and randomness.
     pub fn evaluate_features(
@@ -64,15 +73,16 @@ impl<A: Arithmetic> Single<A> {
         threads: usize,
         observer: &mut Observer<'_>,
     ) -> Result<Vec<AnyCiphertext>, RuntimeError> {
-        let (first, rest) = self.split_at_query()?;
+        let Parts { plain, first, rest } = self.split_at_query(query)?;
         check::public_key(keys)?;
         let workers = Workers::new(threads)?;
         let run = self.start(keys, &workers);
         let mut values = self.no_values();
-        for (step, transform, rescale) in first {
+        for (step, inputs, transform, rescale) in first {
             let start = Instant::now();
             let arithmetic = &self.arithmetic;
-            let result = arithmetic.apply_features(transform, query, keys, rescale)?;
+            let slots: Vec<Vec<f64>> = inputs.iter().flat_map(|id| plain[id].clone()).collect();
+            let result = arithmetic.apply_features(transform, &slots, keys, rescale)?;
             observer(Observation {
                 step,
                 elapsed: start.elapsed(),
@@ -88,24 +98,42 @@ impl<A: Arithmetic> Single<A> {
         })
     }
 
-    /// The products that read the query, and all other tasks.
-    fn split_at_query(&self) -> Result<Parts<'_, A>, RuntimeError> {
-        let tasks = self.tasks.iter();
-        let (first, rest): (Vec<_>, Vec<_>) =
-            tasks.partition(|task: &&Task<A>| task.inputs.contains(&QUERY));
-        let first: Result<Vec<_>, _> = first.into_iter().map(product_of_query).collect();
-        Ok((first?, rest))
+    /// The query's rotations, the products that read it or them, and all other tasks.
+    fn split_at_query(&self, query: &[Vec<f64>]) -> Result<Parts<'_, A>, RuntimeError> {
+        let mut parts = Parts {
+            plain: BTreeMap::from([(QUERY, query.to_vec())]),
+            first: Vec::new(),
+            rest: Vec::new(),
+        };
+        for task in &self.tasks {
+            let inputs = task.inputs.iter();
+            let plain = inputs.filter(|id| parts.plain.contains_key(id)).count();
+            match &task.action {
+                _ if plain == 0 => parts.rest.push(task),
+                Action::Rotate(steps) => {
+                    let slots = &parts.plain[&task.inputs[0]];
+                    let rotated = steps
+                        .iter()
+                        .flat_map(|&step| slots.iter().map(move |slots| turned(slots, step)));
+                    let rotated = rotated.collect();
+                    parts.plain.insert(task.step + 1, rotated);
+                }
+                Action::PrivateLinear { transform, rescale } if plain == task.inputs.len() => {
+                    let product = (task.step, &task.inputs[..], transform, *rescale);
+                    parts.first.push(product);
+                }
+                _ => return Err(RuntimeError::PlainQuery { step: task.step }),
+            }
+        }
+        Ok(parts)
     }
 }
 
-fn product_of_query<A: Arithmetic>(task: &Task<A>) -> Result<First<'_, A>, RuntimeError> {
-    let alone = task.inputs.iter().all(|&value| value == QUERY);
-    match &task.action {
-        Action::PrivateLinear { transform, rescale } if alone => {
-            Ok((task.step, transform, *rescale))
-        }
-        _ => Err(RuntimeError::PlainQuery { step: task.step }),
-    }
+/// Slots rotated to the left.
+fn turned(slots: &[f64], step: usize) -> Vec<f64> {
+    let mut turned = slots.to_vec();
+    turned.rotate_left(step);
+    turned
 }
 
 /// Every operand's rotated slots, encoded.
@@ -114,10 +142,6 @@ pub(super) fn rotated<P>(
     inputs: &[Vec<f64>],
     encode: impl Fn(&[f64]) -> Result<P, scuro_fhe::Error>,
 ) -> Result<Vec<P>, scuro_fhe::Error> {
-    let one = |operand: &Operand| {
-        let mut slots = inputs[operand.input].clone();
-        slots.rotate_left(operand.baby);
-        encode(&slots)
-    };
+    let one = |operand: &Operand| encode(&turned(&inputs[operand.input], operand.baby));
     operands.iter().map(one).collect()
 }

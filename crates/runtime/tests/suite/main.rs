@@ -6,4 +6,5 @@ mod compact;
 mod ensemble;
 mod integers;
 mod replies;
+mod rotations;
 mod single_image;

@@ -30,7 +30,7 @@ const DOUBLES: f64 = 2e-14;
 
 /// A convolution of random form (padding, stride beyond the kernel, groups), an activation of
 /// degree two or three, perhaps a residual sum, perhaps a pool, one or two dense layers.
-fn network(random: &mut Random, arithmetic: Arithmetic) -> Graph {
+pub(crate) fn network(random: &mut Random, arithmetic: Arithmetic) -> Graph {
     let exact = arithmetic.is_exact();
     let [depth, height, width] = [
         1 + random.below(3),
@@ -95,7 +95,7 @@ fn least_budget(client: &Client, ciphertexts: &[AnyCiphertext]) -> Option<f64> {
     budgets.map(|all| all.into_iter().fold(f64::INFINITY, f64::min))
 }
 
-fn check(seed: u64, options: &Options) {
+pub(crate) fn check(seed: u64, options: &Options) {
     let mut random = Random::new(seed);
     let graph = network(&mut random, options.arithmetic);
     check_network(seed, &graph, &mut random, options);
