@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use scuro_client::Model;
 use scuro_compiler::activations::Replacement;
-use scuro_compiler::{Arithmetic, Compilation, Options};
+use scuro_compiler::{Arithmetic, Compilation, Options, Rotations};
 use scuro_nn::data::{Dataset, Preprocess};
 use scuro_nn::graph::{Graph, NodeId, Part};
 use scuro_nn::tensor::Tensor;
@@ -170,6 +170,9 @@ pub(crate) struct CompileArguments {
     /// estimated:BITS:DECRYPTIONS [default: by the role and the scheme].
     #[arg(long, value_name = "HOW")]
     pub(crate) flooding: Option<FloodingChoice>,
+    /// Most rotation keys: fewer take less memory and more time [default: as many as are fastest].
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) galois_budget: Option<usize>,
     #[command(flatten)]
     pub(crate) membership: MembershipArguments,
     /// Images that calibrate the ranges.
@@ -214,6 +217,7 @@ impl CompileArguments {
             encrypt: None,
             decryptor: DecryptorChoice::default(),
             flooding: None,
+            galois_budget: None,
             membership: MembershipArguments::default(),
             calibration: CALIBRATION_IMAGES,
         }
@@ -263,6 +267,9 @@ impl CompileArguments {
                 None => Weights::Plain,
             },
             flooding,
+            rotations: self
+                .galois_budget
+                .map_or(Rotations::Free, Rotations::Budget),
             replace: self.approximate.map(|degree| Replacement { degree }),
             ensemble: self.membership.ensemble()?,
             ..usual

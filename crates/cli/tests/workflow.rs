@@ -302,6 +302,21 @@ fn programs_below_the_security_level_are_refused() {
 }
 
 #[test]
+fn rotation_keys_stay_within_a_budget() {
+    let desk = Desk::new();
+    desk.write("model.onnx", NETWORK);
+    let words = ["plan", "model.onnx", "--calibration", "16"];
+    let plan = |more: &[&str]| desk.data(&[&words[..], more].concat());
+    let (free, few) = (plan(&[]), plan(&["--galois-budget", "12"]));
+    assert!(free["rotation_keys"].as_u64().is_some_and(|keys| keys > 12));
+    assert!(few["rotation_keys"].as_u64().is_some_and(|keys| keys <= 12));
+    let bytes = |plan: &serde_json::Value| plan["predicted"]["key_bytes"].as_u64();
+    assert!(bytes(&few) < bytes(&free));
+    let refused = desk.failure(&[&words[..], &["--galois-budget", "1"]].concat());
+    assert_eq!(refused, (4, "compile.rotations".to_string()));
+}
+
+#[test]
 fn a_key_set_without_a_rotation_is_named() {
     let desk = Desk::new();
     desk.write("model.onnx", NETWORK);

@@ -189,6 +189,9 @@ impl From<CompileError> for Failure {
             CompileError::NoRoomToFlood { log_n, .. } => {
                 ("compile.flooding", no_room_to_flood_hint(log_n))
             }
+            CompileError::TooFewRotations { .. } => {
+                ("compile.rotations", "a larger --galois-budget, or none")
+            }
             CompileError::EstimatedExact { .. } => (
                 "compile.flooding",
                 "--flooding statistical:40, or --scheme ckks",
@@ -197,7 +200,9 @@ impl From<CompileError> for Failure {
                 "ensemble.range",
                 "`scuro train` again with a range penalty, or a smaller --margin",
             ),
-            CompileError::EnsembleKey { .. } => (
+            CompileError::EnsembleKey { .. }
+            | CompileError::RotationOutOfReach { .. }
+            | CompileError::RotationLevel { .. } => (
                 "ensemble.keys",
                 "compile the network that needs most with --ensemble, the others with --contract",
             ),
