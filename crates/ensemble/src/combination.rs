@@ -313,7 +313,24 @@ impl<'a> Builder<'a> {
         SlotVector::from_dense(&dense)
     }
 
+    /// That every value fits the modulus of the replies.
+    fn check_room(&self) -> Result<()> {
+        let modulus = f64::from(self.face.parameters.log_q(self.level));
+        let needed = |(scale, largest): &(f64, f64)| scale + largest.max(1.0).log2();
+        match self
+            .values
+            .iter()
+            .all(|value| needed(value) + 1.0 <= modulus)
+        {
+            true => Ok(()),
+            false => Err(Error::Reply {
+                what: "no room for this rule",
+            }),
+        }
+    }
+
     fn finish(mut self, factor: f64) -> Result<Program> {
+        self.check_room()?;
         self.lower();
         let program = Program {
             name: NAME.into(),

@@ -42,7 +42,7 @@ fn face() -> Program {
             scheme: Scheme::Ckks,
             ring: Ring::ConjugateInvariant,
             log_n: LOG_N,
-            q_bits: vec![30, 35, 40],
+            q_bits: vec![40, 45, 50],
             p_bits: vec![40],
             security_bits: 128,
             table: SecurityTable::Guideline2024,
@@ -164,6 +164,12 @@ fn what_cannot_be_computed_is_an_error_that_says_why() {
         combination::program(&face(), &Rule::Mean, 0),
         Err(Error::NoPredictions)
     ));
+    // 2^20 times 16 has 24 bits: its cube does not fit 65, its square does.
+    let mut small = face();
+    small.parameters.q_bits = vec![30, 35, 40];
+    let cube = combination::program(&small, &rules(2)[5], 2);
+    assert!(matches!(cube, Err(Error::Reply { .. })));
+    assert!(combination::program(&small, &rules(2)[4], 2).is_ok());
     let mut elsewhere = face();
     elsewhere.output.addresses.swap(0, 1);
     let found = combination::program(&elsewhere, &Rule::Mean, 2);

@@ -164,7 +164,14 @@ impl Combiner {
         let reply = ready
             .prepared
             .evaluate(keys, &query, threads, &mut |_| {})?;
-        let answer = ready.model.reply(predictions.images, &[reply]);
+        let (model, program) = (&ready.model, ready.model.program());
+        let whole = model.reply(predictions.images, &[reply]);
+        let whole = whole.map_err(Fault::Reply)?;
+        let (period, precision) = (
+            combination::period(program),
+            combination::precision(program),
+        );
+        let answer = model.compact_reply(&whole, period, precision);
         answer.map_err(Fault::Reply)
     }
 
