@@ -5,8 +5,8 @@
 //!    replacements on demand.
 //! 3. `normalise`: affine maps and slotwise products; `rounding`: how exact programs round weights.
 //! 4. `layout`: elements to slots, diagonals, baby and giant steps.
-//! 5. `lower`: steps; `interleave`: several images in one query; `rotations`: those that there may be
-//!    keys for; `ranges`: how large values grow on calibration data.
+//! 5. `lower`: steps; `interleave`: several images in one query; `rotations`: those that there may
+//!    be keys for; `ranges`: how large values grow on calibration data.
 //! 6. `levels`: scales, rescales, primes; `primes`: those that sizes stand for; `worst`: how large
 //!    values become for any input, which is what replies are flooded by; `keys`: what the client
 //!    must make; `cost` and `noise`: predictions.

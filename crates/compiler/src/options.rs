@@ -74,8 +74,8 @@ pub struct Options {
     /// How strongly replies hide the weights from whoever decrypts them; nothing if that is the
     /// model owner.
     pub flooding: Option<Flooding>,
-    /// Rotations that there may be keys for; other rotations are made up of them. Programs that join
-    /// an ensemble take its keys, unless something else is asked for.
+    /// Rotations that there may be keys for; other rotations are made up of them. Programs that
+    /// join an ensemble take its keys, unless something else is asked for.
     pub rotations: Rotations,
     /// Smallest share of the calibration examples to which an exact program must give the
     /// answer of the network; it is made more precise until it

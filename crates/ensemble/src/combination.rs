@@ -25,7 +25,7 @@ use scuro_program::{
 
 use crate::confidence::Confidence;
 use crate::error::{Error, Result};
-use crate::rule::Rule;
+use crate::rule::{Rule, RuleKind};
 use crate::soft_vote::SoftVote;
 use crate::stacking::Stacking;
 
@@ -43,8 +43,8 @@ const NAME: &str = "combination";
 ///
 /// # Errors
 /// [`Error::NotOnCiphertexts`] for the majority; [`Error::Holders`] for a rule of another number
-/// of holders; [`Error::Classes`]; [`Error::Reply`] for a face whose reply is laid out otherwise or
-/// has no room for the rule; [`Error::Program`].
+/// of holders; [`Error::Classes`]; [`Error::Reply`] for a face whose reply is laid out otherwise;
+/// [`Error::NoRoom`]; [`Error::Program`].
 pub fn program(face: &Program, rule: &Rule, holders: usize) -> Result<Program> {
     let mut builder = Builder::new(face, holders)?;
     builder.check(rule)?;
@@ -58,7 +58,7 @@ pub fn program(face: &Program, rule: &Rule, holders: usize) -> Result<Program> {
         Rule::Confidence(confidence) => builder.confidence(confidence),
         Rule::Majority => return Err(Error::NotOnCiphertexts),
     };
-    builder.finish(factor)
+    builder.finish(factor, rule.kind())
 }
 
 /// Slots after which the reply of a combination repeats.
@@ -314,7 +314,7 @@ impl<'a> Builder<'a> {
     }
 
     /// That every value fits the modulus of the replies.
-    fn check_room(&self) -> Result<()> {
+    fn check_room(&self, rule: RuleKind) -> Result<()> {
         let modulus = f64::from(self.face.parameters.log_q(self.level));
         let needed = |(scale, largest): &(f64, f64)| scale + largest.max(1.0).log2();
         match self
@@ -323,14 +323,12 @@ impl<'a> Builder<'a> {
             .all(|value| needed(value) + 1.0 <= modulus)
         {
             true => Ok(()),
-            false => Err(Error::Reply {
-                what: "no room for this rule",
-            }),
+            false => Err(Error::NoRoom { rule }),
         }
     }
 
-    fn finish(mut self, factor: f64) -> Result<Program> {
-        self.check_room()?;
+    fn finish(mut self, factor: f64, rule: RuleKind) -> Result<Program> {
+        self.check_room(rule)?;
         self.lower();
         let program = Program {
             name: NAME.into(),

@@ -134,6 +134,12 @@ pub enum Error {
         /// What is wrong.
         what: &'static str,
     },
+    /// Replies whose modulus is too small for the rule.
+    #[error("the replies have no room for {rule}; compile the holders' programs with more")]
+    NoRoom {
+        /// The rule.
+        rule: RuleKind,
+    },
     /// A combination that is no program: a face of damaged bytes.
     #[error("the combination is no program: {0}")]
     Program(#[from] scuro_program::ProgramError),

@@ -168,7 +168,7 @@ fn what_cannot_be_computed_is_an_error_that_says_why() {
     let mut small = face();
     small.parameters.q_bits = vec![30, 35, 40];
     let cube = combination::program(&small, &rules(2)[5], 2);
-    assert!(matches!(cube, Err(Error::Reply { .. })));
+    assert!(matches!(cube, Err(Error::NoRoom { .. })));
     assert!(combination::program(&small, &rules(2)[4], 2).is_ok());
     let mut elsewhere = face();
     elsewhere.output.addresses.swap(0, 1);

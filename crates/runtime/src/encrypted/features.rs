@@ -45,9 +45,9 @@ impl Prepared {
     ///
     /// # Errors
     /// [`RuntimeError::PlainQuery`] unless encrypted linear steps, and only they, read the query
-    /// and its rotations, and these alone; [`RuntimeError::QueryLength`], [`RuntimeError::QuerySlots`], and as
-    /// [`Prepared::evaluate`] for keys, among which the public one is needed in any case, threads
-    /// and randomness.
+    /// and its rotations, and these alone; [`RuntimeError::QueryLength`],
+    /// [`RuntimeError::QuerySlots`], and as [`Prepared::evaluate`] for keys, among which the public
+    /// one is needed in any case, threads and randomness.
     pub fn evaluate_features(
         &self,
         keys: &EvaluationKeys,

@@ -19,8 +19,6 @@ use super::fault::Fault;
 
 /// Combinations that are kept ready: one for each rule and set of holders that answered.
 const READY: usize = 32;
-/// Bits that are left free above the largest combined score.
-const HEADROOM_BITS: f64 = 2.0;
 
 /// The model whose replies are the answers of a rule, when only the holders at `present`, of
 /// `holders`, have answered.
@@ -34,21 +32,14 @@ pub fn model(
     holders: usize,
 ) -> Result<Model, Fault> {
     let rule = rule.restricted(present, holders)?;
-    let program = combination::program(face, &rule, present.len())?;
-    if !has_room(&program) {
-        let rule = rule.kind().as_str();
-        return Err(Fault::NoRoom { rule });
-    }
+    let program = match combination::program(face, &rule, present.len()) {
+        Err(scuro_ensemble::Error::NoRoom { rule }) => {
+            let rule = rule.as_str();
+            return Err(Fault::NoRoom { rule });
+        }
+        program => program?,
+    };
     Model::new(program).map_err(Fault::Reply)
-}
-
-/// Whether the modulus of the result is large enough for it.
-fn has_room(program: &Program) -> bool {
-    program.steps.last().is_none_or(|last| {
-        let last = &last.estimate;
-        let needed = last.scale_log2 + last.max_abs.max(1.0).log2() + HEADROOM_BITS;
-        f64::from(program.parameters.log_q(last.level)) >= needed
-    })
 }
 
 /// The rule of that name, with the parameters in `rules`; the mean needs none.
