@@ -83,6 +83,7 @@ pub fn compile(
     let options = &ensemble::settled(options)?;
     ensemble::check_input(options, graph.input_shape())?;
     let prepared = prepare(graph, options, calibration)?;
+    ensemble::check_output(options, &prepared.network.output_shape)?;
     match options.packing {
         Packing::SingleImage => single_image(prepared, options),
         Packing::Batch if options.weights != Weights::Plain => {

@@ -1,5 +1,7 @@
 //! Plans of layouts worth settling, and the steps that follow from them.
 
+use std::collections::BTreeMap;
+
 use crate::cost::CostModel;
 use crate::error::CompileError;
 use crate::interleave;
@@ -16,6 +18,8 @@ use crate::rotations::{Keys, Rotating, Within};
 const KEY_WORTHS: [f64; 4] = [1.0, 4.0, 16.0, 64.0];
 /// Plans kept of those found.
 const KEPT: usize = 3;
+/// The same of each guess at the levels of steps, where keys are given.
+const KEPT_WITHIN: usize = 2;
 
 /// A plan with what decides about its steps.
 #[derive(Clone)]
@@ -32,6 +36,9 @@ pub(crate) struct Lowering {
     /// Rotations that there may be keys for, if not all.
     allowed: Option<Keys>,
 }
+
+/// Steps with a choice of keys, and their predicted time.
+type Allowing = Result<(f64, Lowering), CompileError>;
 
 impl Lowering {
     /// The steps of a plan.
@@ -79,23 +86,27 @@ impl Lowering {
         first.map_or(Ok(()), Err)
     }
 
-    /// The same with the rotations that may be, and the predicted time of the steps.
+    /// The same with rotations that may be, and the predicted time of the steps: for each choice of
+    /// keys.
     fn allowing(
-        self,
+        &self,
         network: &Network,
         plan: &Plan,
         rotations: &Rotations,
-    ) -> Result<(Self, f64), CompileError> {
+    ) -> Result<Vec<Allowing>, CompileError> {
         let Within { skeleton, .. } = self.steps(network, plan)?;
         let rotating = Rotating::new(&skeleton, self.cost);
-        let allowed = match rotations {
-            Rotations::Free => return Ok((self, plan.micros)),
-            Rotations::Budget(count) => Keys::of(rotating.choose(*count)?),
-            Rotations::Within(keys) => Keys::held(keys),
+        let choices = match rotations {
+            Rotations::Free => return Ok(vec![Ok((plan.micros, self.clone()))]),
+            Rotations::Budget(count) => vec![Keys::of(rotating.choose(*count)?)],
+            Rotations::Within(keys) => rotating.held(keys).to_vec(),
         };
-        let micros = rotating.micros(&allowed)?;
-        let allowed = Some(allowed);
-        Ok((Self { allowed, ..self }, micros))
+        let with = |keys: Keys| {
+            let micros = rotating.micros(&keys)?;
+            let allowed = Some(keys);
+            Ok((micros, Self { allowed, ..*self }))
+        };
+        Ok(choices.into_iter().map(with).collect())
     }
 }
 
@@ -132,24 +143,71 @@ pub(crate) fn run(
         let others = others.into_iter().map(|plan| draft(plan, 1.0));
         return Ok((draft(best, 1.0), others.collect()));
     }
-    let (mut drafts, mut refusal) = (Vec::new(), None);
+    let mut found = Found::default();
     for worth in KEY_WORTHS {
         let (best, others) = plans(worth)?;
         for plan in std::iter::once(best).chain(others) {
             let Draft { plan, lowering } = draft(plan, worth);
             match lowering.allowing(network, &plan, &options.rotations) {
-                Ok((lowering, micros)) => drafts.push((micros, Draft { plan, lowering })),
-                Err(error) => refusal = Some(milder(refusal, error)),
+                Ok(choices) => found.take(&plan, choices),
+                Err(error) => found.refuse(error),
             }
         }
     }
-    drafts.sort_by(|a, b| a.0.total_cmp(&b.0));
-    drafts.truncate(KEPT);
-    let mut drafts = drafts.into_iter().map(|(_, draft)| draft);
-    match (drafts.next(), refusal) {
-        (Some(first), _) => Ok((first, drafts.collect())),
-        (None, Some(error)) => Err(error),
-        (None, None) => unreachable!("the search finds plans, and each is drafted or refused"),
+    found.best(&options.rotations)
+}
+
+/// Drafts with few keys.
+#[derive(Default)]
+struct Found {
+    /// With which choice of keys each is, and its predicted time.
+    drafts: Vec<(usize, f64, Draft)>,
+    refusal: Option<CompileError>,
+}
+
+impl Found {
+    fn take(&mut self, plan: &Plan, choices: Vec<Allowing>) {
+        for (mut choice, lowered) in choices.into_iter().enumerate() {
+            match lowered {
+                Ok((micros, lowering)) => {
+                    // The plan that would be taken if keys were free: programs of one network share
+                    // their keys.
+                    if self.drafts.is_empty() {
+                        choice = usize::MAX;
+                    }
+                    let plan = plan.clone();
+                    self.drafts.push((choice, micros, Draft { plan, lowering }));
+                }
+                Err(error) => self.refuse(error),
+            }
+        }
+    }
+
+    fn refuse(&mut self, error: CompileError) {
+        self.refusal = Some(milder(self.refusal.take(), error));
+    }
+
+    /// The fastest, those of each choice of keys among them: which keys are high enough depends on
+    /// the levels, which are only guessed yet.
+    fn best(mut self, rotations: &Rotations) -> Result<(Draft, Vec<Draft>), CompileError> {
+        self.drafts.sort_by(|a, b| a.1.total_cmp(&b.1));
+        match rotations {
+            Rotations::Within(_) => {
+                let mut seen: BTreeMap<usize, usize> = BTreeMap::new();
+                self.drafts.retain(|(choice, ..)| {
+                    let count = seen.entry(*choice).or_default();
+                    *count += 1;
+                    *count <= KEPT_WITHIN
+                });
+            }
+            _ => self.drafts.truncate(KEPT),
+        }
+        let mut drafts = self.drafts.into_iter().map(|(_, _, draft)| draft);
+        match (drafts.next(), self.refusal) {
+            (Some(first), _) => Ok((first, drafts.collect())),
+            (None, Some(error)) => Err(error),
+            (None, None) => unreachable!("the search finds plans, and each is drafted or refused"),
+        }
     }
 }
 

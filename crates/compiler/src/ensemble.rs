@@ -11,6 +11,7 @@ use scuro_program::{
     GaloisStep, Gather, KeyManifest, NO_ELEMENT, Operation, Packing, Program, ValueShape, Weights,
 };
 
+use crate::compile::dimensions;
 use crate::error::CompileError;
 use crate::layout::{Grid, Layout, ZERO};
 use crate::options::{Arithmetic, Options, Rotations};
@@ -124,14 +125,23 @@ pub(crate) fn settled(options: &Options) -> Result<Options, CompileError> {
 /// # Errors
 /// [`CompileError::EnsembleShape`].
 pub(crate) fn check_input(options: &Options, found: &[usize]) -> Result<(), CompileError> {
-    let face = options
-        .ensemble
-        .as_ref()
-        .and_then(|ensemble| ensemble.face.as_ref());
-    let found: Vec<u32> = found.iter().map(|&extent| extent as u32).collect();
-    face.map_or(Ok(()), |face| {
-        same_shape("input", &found, &face.input.shape)
+    face(options).map_or(Ok(()), |face| {
+        same_shape("input", &dimensions(found), &face.input.shape)
     })
+}
+
+/// That the network gives scores to the classes of the ensemble.
+///
+/// # Errors
+/// [`CompileError::EnsembleShape`].
+pub(crate) fn check_output(options: &Options, found: &[usize]) -> Result<(), CompileError> {
+    face(options).map_or(Ok(()), |face| {
+        same_shape("output", &dimensions(found), &face.output.shape)
+    })
+}
+
+fn face(options: &Options) -> Option<&Program> {
+    options.ensemble.as_ref()?.face.as_deref()
 }
 
 impl Ensemble {
@@ -144,7 +154,7 @@ impl Ensemble {
     ///
     /// # Errors
     /// [`CompileError::EnsembleReply`], [`CompileError::EnsembleRange`],
-    /// [`CompileError::EnsembleShape`], [`CompileError::EnsembleKey`].
+    /// [`CompileError::EnsembleKey`].
     pub(crate) fn join(&self, program: &mut Program, primes: &[u64]) -> Result<(), CompileError> {
         let shapes = program.validate()?;
         let common = self.common();
@@ -164,7 +174,6 @@ impl Ensemble {
             add_keys(&mut program.keys, program.output.elements(), reply);
             return Ok(());
         };
-        same_shape("output", &program.output.shape, &face.output.shape)?;
         check_keys(&program.keys, &face.keys)?;
         program.keys = face.keys.clone();
         Ok(())

@@ -72,7 +72,7 @@ impl Keys {
         }
     }
 
-    pub(crate) fn held(keys: &[GaloisStep]) -> Keys {
+    fn held(keys: &[GaloisStep]) -> Keys {
         let mut levels = BTreeMap::new();
         for key in keys {
             let highest = levels.entry(key.step).or_insert(key.level);
@@ -220,6 +220,19 @@ impl<'a> Rotating<'a> {
             }
         }
         found
+    }
+
+    /// Given keys, with guesses at the levels of steps: that each product takes a prime, the first
+    /// one at the highest level; and that every key is high enough.
+    pub(crate) fn held(&self, keys: &[GaloisStep]) -> [Keys; 2] {
+        let all = Keys::held(keys);
+        let highest = all.levels.values().copied().max().unwrap_or(0);
+        let mut guessed = all.clone();
+        let products = products_before(&self.skeleton.steps);
+        for &step in self.tasks.keys() {
+            guessed.raise(step, highest.saturating_sub(products[step]));
+        }
+        [guessed, all]
     }
 
     fn ciphertexts(&self, value: usize) -> usize {
@@ -402,16 +415,32 @@ fn without_zero(mut amounts: BTreeSet<u32>) -> BTreeSet<u32> {
     amounts
 }
 
+fn multiplies(steps: &[Step], index: usize) -> bool {
+    match steps[index].operation {
+        Operation::Linear(_) | Operation::Square | Operation::Multiply => true,
+        Operation::Combine { .. } => !is_sum(steps, index),
+        _ => false,
+    }
+}
+
+/// Per step: the products that what it reads comes of.
+fn products_before(steps: &[Step]) -> Vec<u32> {
+    let mut values = vec![0u32];
+    let mut before = Vec::with_capacity(steps.len());
+    for (index, step) in steps.iter().enumerate() {
+        let read = step.inputs.iter().map(|id| values[id.0 as usize]);
+        let own = read.max().unwrap_or(0);
+        before.push(own);
+        values.push(own + u32::from(multiplies(steps, index)));
+    }
+    before
+}
+
 /// About how many primes are left at each step: two products take one.
 fn limbs(steps: &[Step]) -> Vec<usize> {
     let mut after = vec![0usize; steps.len() + 1];
     for (index, step) in steps.iter().enumerate().rev() {
-        let multiplies = match step.operation {
-            Operation::Linear(_) | Operation::Square | Operation::Multiply => true,
-            Operation::Combine { .. } => !is_sum(steps, index),
-            _ => false,
-        };
-        let own = after[index + 1] + usize::from(multiplies);
+        let own = after[index + 1] + usize::from(multiplies(steps, index));
         for id in &step.inputs {
             let before = &mut after[id.0 as usize];
             *before = own.max(*before);

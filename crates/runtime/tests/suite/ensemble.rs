@@ -8,6 +8,7 @@ use scuro_compiler::{CompileError, Options, compile};
 use scuro_ensemble::{Confidence, Exponents, Rule, SoftVote, Stacking, combination};
 use scuro_fhe::AnyCiphertext;
 use scuro_nn::graph::{Graph, GraphBuilder, Op, Window};
+use scuro_nn::reference;
 use scuro_nn::tensor::Tensor;
 use scuro_program::face::{self, CLASSES_NOTE, Mismatch};
 use scuro_program::{Flooding, Program, SlotValue};
@@ -235,6 +236,58 @@ fn faces_of_one_ensemble_are_equal_and_what_differs_is_named() {
         expected: Some("cat".into()),
     };
     assert_eq!(found, Err(expected));
+}
+
+/// Flatten, dense, square, dense.
+fn dense_network(random: &mut Random) -> Graph {
+    let mut net = GraphBuilder::new("dense holder", [1, 9, 9]);
+    net.then(Op::Flatten).then(random.dense(12, 81));
+    net.then(Op::Square).then(random.dense(CLASSES, 12));
+    net.finish().unwrap()
+}
+
+#[test]
+fn a_network_of_another_architecture_answers_under_the_common_keys() {
+    let mut random = Random::new(94);
+    let Fixture { images, face, .. } = &*LINEAR;
+    let graph = dense_network(&mut random);
+    // A first layer that is dense rotates by small steps where a convolution does not: keys for
+    // them reach the level of the query.
+    let mut face = face.clone();
+    let highest = face.parameters.level_max();
+    let keys = face.keys.galois.iter_mut();
+    keys.for_each(|key| key.level = highest);
+    face.keys.relinearize = Some(highest);
+    let face = &face;
+    let free = Options {
+        log_n: Some(face.parameters.log_n),
+        ..Options::default()
+    };
+    let alone = compile(&graph, &free, images).unwrap();
+    let held = |program: &Program| {
+        let held = face.keys.galois.iter();
+        let held: Vec<u32> = held.map(|key| key.step).collect();
+        let mut keys = program.keys.galois.iter();
+        keys.all(|key| held.contains(&key.step))
+    };
+    assert!(!held(&alone.program), "it takes other rotations by itself");
+    let joined = compile(&graph, &options(Some(face), Degree::Linear), images).unwrap();
+    let program = joined.program;
+    assert_eq!(face::compare(face, &face_of(&program)), Ok(()));
+    let mut user = Deployment::new(face);
+    let model = Model::new(program.clone()).unwrap();
+    let prepared = Prepared::new(model.program(), model.scheme().clone()).unwrap();
+    let most = 6.0 * joined.report.output_error + 1e-5;
+    for image in &images[..2] {
+        let query = user.encrypt(image);
+        let reply = prepared.evaluate(&user.keys, &query, 1, &mut |_| {});
+        let found = user.decrypt(reply.unwrap());
+        let expected = reference::run(&graph, image).unwrap();
+        for (found, &expected) in found.iter().zip(&expected.data) {
+            let off = (found - f64::from(expected)).abs();
+            assert!(off <= most, "{found} for {expected} ({most})");
+        }
+    }
 }
 
 #[test]
