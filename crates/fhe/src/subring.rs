@@ -8,9 +8,9 @@
 //! coefficients alone.
 //!
 //! What the others hold is partial sums, which are not to be told. Of them `c_0` keeps nothing; as
-//! long as `c_1` is uniform and fresh ([`ckks::Evaluator::rerandomize`]), what is left of them,
-//! those of `c_1 s`, depends on nothing but `c_1`. Such ciphertexts are added, rotated, and
-//! multiplied by plaintexts that repeat as often; products of two of them mean nothing.
+//! long as `c_1` is uniform and fresh (see [`crate::ckks::Evaluator::rerandomize`]), what is left
+//! of them, those of `c_1 s`, depends on nothing but `c_1`. Such ciphertexts are added, rotated,
+//! and multiplied by plaintexts that repeat as often; products of two of them mean nothing.
 //!
 //! Math: `Q(zeta_4N)^+` and `Q(zeta_2N)` are cyclic over the fixed field of the rotation by `P`; it
 //!       is the only subfield of its degree, `Z[X^(S/P)]` (conjugate-invariant ring: of
