@@ -227,7 +227,8 @@ impl fmt::Debug for Content {
 struct JsonFrame {
     id: Option<String>,
     pixels: Option<Vec<u8>>,
-    values: Option<Vec<f32>>,
+    /// Of more range than is kept, so that what does not fit is told from what is no number.
+    values: Option<Vec<f64>>,
     raw: Option<String>,
 }
 
@@ -251,7 +252,9 @@ pub fn from_json(bytes: &[u8], layout: Layout) -> Result<(Option<FrameId>, Conte
     let id = frame.id.map(FrameId::new).transpose()?;
     let content = match (frame.pixels, frame.values, frame.raw) {
         (Some(pixels), None, None) => Content::Pixels(pixels),
-        (None, Some(values), None) => Content::Values(values),
+        (None, Some(values), None) => {
+            Content::Values(values.into_iter().map(|value| value as f32).collect())
+        }
         (None, None, Some(raw)) => Content::Pixels(decode_base64(raw.as_bytes())?),
         (pixels, values, raw) => {
             let given = [pixels.is_some(), values.is_some(), raw.is_some()];
