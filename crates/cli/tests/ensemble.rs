@@ -56,22 +56,24 @@ fn answered(envelope: &Value) -> usize {
     holders.as_array().map_or(0, Vec::len)
 }
 
+/// Compiles the network on images that need no files.
+const COMPILE: [&str; 6] = [
+    "compile",
+    "model.onnx",
+    "--data",
+    "generated",
+    "--calibration",
+    "32",
+];
+
 #[test]
 fn a_picture_is_predicted_by_holders_that_see_nothing_and_by_the_rest_when_some_are_killed() {
     let desk = Desk::new();
     desk.write("model.onnx", NETWORK);
     draw_seven(&desk.path("seven.png"));
-    let compile = [
-        "compile",
-        "model.onnx",
-        "--data",
-        "generated",
-        "--calibration",
-        "32",
-    ];
-    let first = [&compile[..], &["--ensemble", "-o", "a.scuro"]].concat();
+    let first = [&COMPILE[..], &["--ensemble", "-o", "a.scuro"]].concat();
     desk.data(&first);
-    desk.data(&[&compile[..], &["--contract", "a.scuro", "-o", "b.scuro"]].concat());
+    desk.data(&[&COMPILE[..], &["--contract", "a.scuro", "-o", "b.scuro"]].concat());
     let clear = [
         "predict",
         "seven.png",
@@ -133,15 +135,7 @@ fn what_cannot_be_served_is_refused_before_it_starts() {
     desk.write("model.onnx", NETWORK);
     let missing = ["holder", "serve", "--model", "none.scuro"];
     assert_eq!(desk.failure(&missing), (4, "file.not-found".into()));
-    let compile = [
-        "compile",
-        "model.onnx",
-        "--data",
-        "generated",
-        "--calibration",
-        "32",
-    ];
-    desk.data(&[&compile[..], &["--ensemble", "-o", "a.scuro"]].concat());
+    desk.data(&[&COMPILE[..], &["--ensemble", "-o", "a.scuro"]].concat());
     let open = [
         "holder",
         "serve",

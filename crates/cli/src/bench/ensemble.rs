@@ -1,9 +1,8 @@
 //! Ensembles of model holders: what holders, coordinator and user take, and whether encrypted
 //! answers are the clear ones.
 //!
-//! `--models DIR` names a folder with ensembles of `scuro ensemble train`, one folder each (of one
-//! split and seed); those of MNIST are found by their data. Without one the cases of time and size
-//! measure ten copies of the built-in network with their weights disturbed, and say so.
+//! Ten copies of the built-in network with their weights disturbed stand for the holders: times and
+//! sizes are those of any ten networks of that form.
 
 use std::hint::black_box;
 use std::sync::OnceLock;
@@ -214,7 +213,7 @@ fn holders(settings: &Settings<'_>) -> Result<Sampling, Failure> {
         }
         times.push((clock::thread_seconds() - start) * 1e3);
     }
-    Ok(Sampling::new(times, 1).note("replies re-randomised and flooded"))
+    Ok(Sampling::new(times, 1).note("disturbed copies of one network; replies flooded"))
 }
 
 fn coordinator(settings: &Settings<'_>, rule: RuleKind) -> Result<Sampling, Failure> {

@@ -73,30 +73,51 @@ impl Members {
         let program = combination::program(self.face.program(), rule, self.programs.len())?;
         Ok(Model::new(program)?)
     }
+}
 
-    /// Scores of every holder and of every combination, with the noise that encryption would add.
-    pub(crate) fn simulate(
-        &self,
-        combinations: &[Model],
-        image: &[f32],
-        seed: u64,
-    ) -> Result<Answers, Failure> {
+/// Holders and coordinator on plain slots, with the noise that encryption would add.
+pub(crate) struct Simulation<'a> {
+    face: &'a Model,
+    holders: Vec<(&'a Model, Simulator<'a>)>,
+    combinations: Vec<(&'a Model, Simulator<'a>)>,
+}
+
+impl<'a> Simulation<'a> {
+    /// Of all holders and some combinations of theirs.
+    pub(crate) fn new(members: &'a Members, combinations: &'a [Model]) -> Result<Self, Failure> {
+        let simulators = |models: &'a [Model]| {
+            let one = |model: &'a Model| {
+                let parameters = model.context().parameters();
+                Ok::<_, Failure>((model, Simulator::new(model.program(), parameters)?))
+            };
+            models.iter().map(one).collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Self {
+            face: &members.face,
+            holders: simulators(&members.programs)?,
+            combinations: simulators(combinations)?,
+        })
+    }
+
+    /// Scores of every holder and of every combination.
+    pub(crate) fn answers(&self, image: &[f32], seed: u64) -> Result<Answers, Failure> {
         let query = gather(self.face.program(), &[image])?;
         let mut replies: SlotValue = Vec::new();
         let mut holders = Vec::new();
-        for (at, model) in self.programs.iter().enumerate() {
-            let simulator = Simulator::new(model.program(), model.context().parameters())?;
+        for (at, (model, simulator)) in self.holders.iter().enumerate() {
             let reply = simulator.run(&query, seed ^ ((at as u64 + 1) << 32))?;
             holders.push(scatter(model.program(), &reply, 1)?.remove(0));
             replies.extend(reply);
         }
-        let combine = |model: &Model| {
-            let simulator = Simulator::new(model.program(), model.context().parameters())?;
+        let combine = |(model, simulator): &(&Model, Simulator<'_>)| {
             let slots = simulator.run(&replies, seed)?;
             Ok::<_, Failure>(scatter(model.program(), &slots, 1)?.remove(0))
         };
-        let rules = combinations.iter().map(combine).collect::<Result<_, _>>()?;
-        Ok(Answers { holders, rules })
+        let rules = self.combinations.iter().map(combine);
+        Ok(Answers {
+            holders,
+            rules: rules.collect::<Result<_, _>>()?,
+        })
     }
 }
 
@@ -133,7 +154,8 @@ pub(crate) struct Session {
     client: Client,
     keys: EvaluationKeys,
     holders: Vec<Prepared>,
-    combinations: BTreeMap<RuleKind, (Model, Prepared)>,
+    /// Who reads what a rule gives, and what computes it.
+    combinations: BTreeMap<RuleKind, (Client, Prepared)>,
 }
 
 impl Session {
@@ -146,14 +168,16 @@ impl Session {
             .iter()
             .map(prepare)
             .collect::<Result<_, _>>()?;
+        let client = Client::new(&members.face, keys.secret)?;
         let mut combinations = BTreeMap::new();
         for rule in rules.iter().filter(|rule| rule.kind().is_polynomial()) {
             let model = members.combination(rule)?;
             let prepared = prepare(&model)?;
-            combinations.insert(rule.kind(), (model, prepared));
+            let reader = client.with_model(&model)?;
+            combinations.insert(rule.kind(), (reader, prepared));
         }
         Ok(Self {
-            client: Client::new(&members.face, keys.secret)?,
+            client,
             keys: keys.evaluation,
             holders,
             combinations,
@@ -197,7 +221,7 @@ impl Session {
         rule: RuleKind,
         replies: &[AnyCiphertext],
     ) -> Result<Bundle, Failure> {
-        let (model, _) = self.combination(rule)?;
+        let model = self.combination(rule)?.0.model();
         let (period, precision) = {
             let program = model.program();
             (
@@ -216,8 +240,7 @@ impl Session {
 
     /// What the user reads in a combined reply.
     pub(crate) fn decrypt(&self, rule: RuleKind, reply: &Bundle) -> Result<Prediction, Failure> {
-        let (model, _) = self.combination(rule)?;
-        let mut predictions = self.client.with_model(model)?.decrypt(reply)?;
+        let mut predictions = self.combination(rule)?.0.decrypt(reply)?;
         predictions
             .pop()
             .ok_or_else(|| Failure::internal("a reply without an answer".to_string()))
@@ -241,7 +264,7 @@ impl Session {
         Ok(Answers { holders, rules })
     }
 
-    fn combination(&self, rule: RuleKind) -> Result<&(Model, Prepared), Failure> {
+    fn combination(&self, rule: RuleKind) -> Result<&(Client, Prepared), Failure> {
         let found = self.combinations.get(&rule);
         found.ok_or_else(|| Failure::internal(format!("the rule {rule} was not prepared")))
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::compiled::CompileArguments;
 use crate::context::Context;
 use crate::ensemble::figure;
-use crate::ensemble::members::{Members, Session};
+use crate::ensemble::members::{Members, Session, Simulation};
 use crate::ensemble::{
     EVALUATION_KIND, Evaluation, Folder, HolderCard, HolderScore, Member, RuleScore, Summary,
 };
@@ -102,6 +102,10 @@ struct Answers {
 pub(crate) fn run(arguments: &EvaluateArguments, context: &Context) -> Result<Reply, Failure> {
     for path in [&arguments.out, &arguments.svg].into_iter().flatten() {
         files::check_writable(path)?;
+    }
+    if arguments.compile.membership.is_member() {
+        let message = "--ensemble and --contract: the networks make an ensemble of their own";
+        return Err(Failure::bad_input("ensemble.options", message).hint("leave them out"));
     }
     let start = Instant::now();
     let data = inputs::load(context, &arguments.data, arguments.limit)?;
@@ -213,7 +217,7 @@ fn compiled(
     folder: &Folder,
     examples: &Examples,
 ) -> Result<Answers, Failure> {
-    let calibration = calibration(context, arguments, folder, examples)?;
+    let calibration = calibration(context, arguments, folder)?;
     let mut answers: Option<Answers> = None;
     for (degree, kinds) in BY_DEGREE {
         let rules = kinds
@@ -262,7 +266,8 @@ fn run_members(
         _ => {
             let combine = |rule| members.combination(rule);
             let combinations = rules.iter().map(combine).collect::<Result<Vec<_>, _>>()?;
-            let one = |at: usize| members.simulate(&combinations, &examples.input(at), at as u64);
+            let simulation = Simulation::new(members, &combinations)?;
+            let one = |at: usize| simulation.answers(&examples.input(at), at as u64);
             by_blocks(context, what, count, 1, |range| range.map(one).collect())?
         }
     };
@@ -282,7 +287,6 @@ fn calibration(
     context: &Context,
     arguments: &EvaluateArguments,
     folder: &Folder,
-    examples: &Examples,
 ) -> Result<Vec<Tensor>, Failure> {
     let name = folder.manifest.data.first().map_or("mnist", String::as_str);
     let name = match name.contains(':') {
@@ -290,8 +294,7 @@ fn calibration(
         false => format!("{name}:train"),
     };
     let data = inputs::load(context, &name, Some(arguments.compile.calibration))?;
-    let images = self::examples(arguments, folder, data)?;
-    debug_assert_eq!(images.input(0).len(), examples.input(0).len());
+    let images = examples(arguments, folder, data)?;
     images.tensors(images.len())
 }
 
