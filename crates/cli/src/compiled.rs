@@ -458,6 +458,7 @@ pub(crate) fn compile(
     let membership = &arguments.membership;
     membership.note_classes(&mut compilation.program, &images.data)?;
     let compiled = Compiled::new(compilation, graph)?;
+    membership.check(&compiled.model)?;
     Ok(Compiled {
         preprocess,
         features,

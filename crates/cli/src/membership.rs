@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use scuro_client::Model;
 use scuro_compiler::ensemble::{Degree, Ensemble};
 use scuro_nn::data::Dataset;
-use scuro_program::face::CLASSES_NOTE;
+use scuro_program::face::{CLASSES_NOTE, compare};
 use scuro_program::{Flooding, Program};
 
 use crate::compiled;
@@ -79,16 +79,34 @@ impl MembershipArguments {
             let (degree, face) = (choice.degree(), None);
             return Ok(Some(Ensemble { degree, face }));
         }
+        Ok(self.contract_face()?.map(|face| Ensemble {
+            // The contract says itself what replies have room for.
+            degree: Degree::Linear,
+            face: Some(Box::new(face)),
+        }))
+    }
+
+    fn contract_face(&self) -> Result<Option<Program>, Failure> {
         let Some(path) = &self.contract else {
             return Ok(None);
         };
         let program = compiled::open_model(path)?.model;
-        let face = face(&program).at(path.display())?;
-        Ok(Some(Ensemble {
-            // The level of the replies has room for what was asked of the first program.
-            degree: Degree::Linear,
-            face: Some(Box::new(face)),
-        }))
+        face(&program).at(path.display()).map(Some)
+    }
+
+    /// That a program, with its notes, is as the contract says: classes in the same order, images
+    /// prepared the same way.
+    ///
+    /// # Errors
+    /// What differs.
+    pub(crate) fn check(&self, model: &Model) -> Result<(), Failure> {
+        let Some(contract) = self.contract_face()? else {
+            return Ok(());
+        };
+        compare(&contract, &face(model)?).map_err(|mismatch| {
+            Failure::bad_input("ensemble.contract", mismatch.to_string())
+                .hint("give --classes and the input flags of the first program")
+        })
     }
 
     /// How replies are hidden unless the command line says.

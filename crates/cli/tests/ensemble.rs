@@ -136,6 +136,17 @@ fn what_cannot_be_served_is_refused_before_it_starts() {
     let missing = ["holder", "serve", "--model", "none.scuro"];
     assert_eq!(desk.failure(&missing), (4, "file.not-found".into()));
     desk.data(&[&COMPILE[..], &["--ensemble", "-o", "a.scuro"]].concat());
+    let classes = "1,0,2,3,4,5,6,7,8,9";
+    let swapped = [
+        "--contract",
+        "a.scuro",
+        "--classes",
+        classes,
+        "-o",
+        "b.scuro",
+    ];
+    let swapped = [&COMPILE[..], &swapped].concat();
+    assert_eq!(desk.failure(&swapped), (4, "ensemble.contract".into()));
     let open = [
         "holder",
         "serve",

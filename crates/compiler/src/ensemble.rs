@@ -6,9 +6,10 @@
 
 use std::collections::BTreeSet;
 
-use scuro_program::face::common_scale;
+use scuro_program::face::{common_scale, compare};
 use scuro_program::{
-    GaloisStep, Gather, KeyManifest, NO_ELEMENT, Operation, Packing, Program, ValueShape, Weights,
+    GaloisStep, Gather, KeyManifest, NO_ELEMENT, Operation, Packing, Program, Step, ValueShape,
+    Weights,
 };
 
 use crate::compile::dimensions;
@@ -145,6 +146,15 @@ fn face(options: &Options) -> Option<&Program> {
 }
 
 impl Ensemble {
+    /// Whether replies are only added up and read, so that they can be traced.
+    pub(crate) fn is_traced(&self) -> bool {
+        let trace = |step: &Step| matches!(step.operation, Operation::Trace { .. });
+        match &self.face {
+            Some(face) => face.steps.iter().any(trace),
+            None => self.degree == Degree::Linear,
+        }
+    }
+
     /// What the level pass takes from the face.
     pub(crate) fn common(&self) -> Option<Common> {
         Common::of(self.face.as_ref()?)
@@ -154,7 +164,7 @@ impl Ensemble {
     ///
     /// # Errors
     /// [`CompileError::EnsembleReply`], [`CompileError::EnsembleRange`],
-    /// [`CompileError::EnsembleKey`].
+    /// [`CompileError::EnsembleKey`], [`CompileError::EnsembleFace`].
     pub(crate) fn join(&self, program: &mut Program, primes: &[u64]) -> Result<(), CompileError> {
         let shapes = program.validate()?;
         let common = self.common();
@@ -176,7 +186,12 @@ impl Ensemble {
         };
         check_keys(&program.keys, &face.keys)?;
         program.keys = face.keys.clone();
-        Ok(())
+        let alike = Program {
+            // Names of classes and preprocessing are noted later.
+            notes: face.notes.clone(),
+            ..program.clone()
+        };
+        Ok(compare(face, &alike.face(primes)?)?)
     }
 }
 

@@ -199,6 +199,9 @@ pub enum CompileError {
         /// Up to which level it is there.
         held: String,
     },
+    /// A program that is not as the ensemble's are.
+    #[error("the program does not fit the ensemble: {0}")]
+    EnsembleFace(#[from] scuro_program::face::Mismatch),
     /// Options that an ensemble does not go with.
     #[error("an ensemble goes without {what}")]
     EnsembleOption {

@@ -209,6 +209,7 @@ impl From<CompileError> for Failure {
             CompileError::EnsembleReply { .. }
             | CompileError::EnsembleLayout { .. }
             | CompileError::EnsembleShape { .. }
+            | CompileError::EnsembleFace(_)
             | CompileError::EnsembleOption { .. } => (
                 "ensemble.network",
                 "holders of an ensemble classify the same images into the same classes",

@@ -11,7 +11,7 @@ use super::matching::{self, Operand};
 use super::windows::WindowSum;
 use super::{Layout, candidates};
 use crate::cost::CostModel;
-use crate::ensemble::{self, Degree, Ensemble};
+use crate::ensemble::{self, Ensemble};
 use crate::error::CompileError;
 use crate::normalise::{AffineMap, Network, Pools, Stage, StageKind, Var};
 use crate::sparse::Sparse;
@@ -334,10 +334,9 @@ impl Search<'_> {
         Some(plan)
     }
 
-    /// Whether the reply is only added up and read, so that it can be traced.
+    /// Whether the reply is traced.
     fn is_traced(&self) -> bool {
-        self.ensemble
-            .is_some_and(|ensemble| ensemble.degree == Degree::Linear)
+        self.ensemble.is_some_and(Ensemble::is_traced)
     }
 
     /// Whether a reply may lie so.
