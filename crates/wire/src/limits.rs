@@ -29,7 +29,7 @@ pub const INFERENCE_BATCH_BYTES: usize = 96 << 20;
 /// Most bytes of any JSON answer that a client reads.
 pub const ANSWER_BYTES: usize = 16 << 20;
 /// Most bytes of a set of evaluation keys, as it travels: masks as seeds.
-pub const KEY_SET_BYTES: usize = 50 << 20;
+pub const KEY_SET_BYTES: usize = 128 << 20;
 /// Most bytes of the JSON head of a query to an ensemble, or of its answer.
 pub const PREDICT_HEAD_BYTES: usize = 64 << 10;
 /// Most bytes of the ciphertexts of a query to an ensemble, or of its answer.
