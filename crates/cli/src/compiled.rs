@@ -65,6 +65,25 @@ pub(crate) enum SchemeChoice {
     Bfv,
 }
 
+impl SchemeChoice {
+    /// That a contract is of this scheme.
+    fn check(self, contract: Option<&Program>) -> Result<(), Failure> {
+        let asked = match self {
+            Self::Ckks => "CKKS",
+            Self::Bgv => "BGV",
+            Self::Bfv => "BFV",
+        };
+        match contract.map(|face| face.parameters.scheme.name()) {
+            Some(found) if found != asked => {
+                let message = format!("--scheme: {asked} asked for, the contract is of {found}");
+                Err(Failure::bad_input("ensemble.contract", message)
+                    .hint("leave --scheme out: the contract says"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Which weights are encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum EncryptChoice {
@@ -230,7 +249,10 @@ impl CompileArguments {
     pub(crate) fn options(&self) -> Result<Options, Failure> {
         let usual = Options::default();
         let flooding = match self.flooding {
-            None if self.membership.is_member() => self.membership.flooding(),
+            None if self.membership.is_member() => {
+                let exact = |scheme| scheme != SchemeChoice::Ckks;
+                self.membership.flooding(self.scheme.is_some_and(exact))
+            }
             asked => privacy::flooding(self.decryptor, asked),
         };
         // Flooding costs approximate numbers their precision; integers have only been rounded.
@@ -238,6 +260,10 @@ impl CompileArguments {
             Some(flooding) if flooding.is_worst_case() => SchemeChoice::Bgv,
             _ => SchemeChoice::Ckks,
         });
+        let ensemble = self.membership.ensemble()?;
+        if let (Some(asked), Some(ensemble)) = (self.scheme, &ensemble) {
+            asked.check(ensemble.face.as_deref())?;
+        }
         Ok(Options {
             packing: match self.packing {
                 PackingChoice::Image => Packing::SingleImage,
@@ -271,7 +297,7 @@ impl CompileArguments {
                 .galois_budget
                 .map_or(Rotations::Free, Rotations::Budget),
             replace: self.approximate.map(|degree| Replacement { degree }),
-            ensemble: self.membership.ensemble()?,
+            ensemble,
             ..usual
         })
     }

@@ -17,6 +17,8 @@ const FLOODING: Flooding = Flooding::Estimated {
     bits: 20,
     decryptions: 1,
 };
+/// Over the largest error of any input, which exact programs bear.
+const FLOODING_EXACT: Flooding = Flooding::Statistical { bits: 40 };
 
 /// What the coordinator computes of the replies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -109,9 +111,10 @@ impl MembershipArguments {
         })
     }
 
-    /// How replies are hidden unless the command line says.
-    pub(crate) fn flooding(&self) -> Option<Flooding> {
-        self.is_member().then_some(FLOODING)
+    /// How replies are hidden unless the command line says, those of exact programs if `exact`.
+    pub(crate) fn flooding(&self, exact: bool) -> Option<Flooding> {
+        let usual = if exact { FLOODING_EXACT } else { FLOODING };
+        self.is_member().then_some(usual)
     }
 
     /// Notes the names of the classes in a program.
@@ -178,9 +181,10 @@ mod tests {
     #[test]
     fn only_members_are_flooded_by_default() {
         let nobody = MembershipArguments::default();
-        assert!(!nobody.is_member() && nobody.flooding().is_none());
+        assert!(!nobody.is_member() && nobody.flooding(false).is_none());
         let first = MembershipArguments::first(DegreeChoice::Linear);
-        assert_eq!(first.flooding(), Some(FLOODING));
+        assert_eq!(first.flooding(false), Some(FLOODING));
+        assert_eq!(first.flooding(true), Some(FLOODING_EXACT));
         let asked = first.ensemble().expect("no file is read");
         assert!(asked.is_some_and(|ensemble| ensemble.face.is_none()));
     }

@@ -129,6 +129,71 @@ fn a_picture_is_predicted_by_holders_that_see_nothing_and_by_the_rest_when_some_
     );
 }
 
+/// Arguments that make integers of the network quickly: what answers are worth is tested elsewhere.
+const EXACT: [&str; 6] = [
+    "--scheme",
+    "bfv",
+    "--agreement",
+    "0",
+    "--flooding",
+    "estimated:20:1",
+];
+
+#[test]
+fn an_ensemble_in_integers_answers_what_its_programs_compute_in_clear() {
+    let desk = Desk::new();
+    desk.write("model.onnx", NETWORK);
+    draw_seven(&desk.path("seven.png"));
+    let first = ["--ensemble", "-o", "a.scuro"];
+    desk.data(&[&COMPILE[..], &EXACT, &first].concat());
+    let contract = ["ensemble", "contract", "a.scuro", "-o", "contract.scuro"];
+    desk.data(&contract);
+    let joins = ["--contract", "contract.scuro", "-o", "b.scuro"];
+    desk.data(&[&COMPILE[..], &["--agreement", "0"], &joins].concat());
+    let other = [&COMPILE[..], &["--scheme", "ckks"], &joins].concat();
+    assert_eq!(desk.failure(&other), (4, "ensemble.contract".into()));
+    let of_bgv = [&COMPILE[..], &["--scheme", "bgv"], &first].concat();
+    assert_eq!(desk.failure(&of_bgv), (4, "ensemble.network".into()));
+
+    let clear = |model| {
+        let words = ["predict", "seven.png", "--model", model, "--mode", "clear"];
+        desk.data(&words)["predictions"][0].clone()
+    };
+    let (a, b) = (clear("a.scuro"), clear("b.scuro"));
+    assert_eq!(a["label"], b["label"]);
+    let addresses = [address().to_string(), address().to_string()];
+    let models = ["a.scuro", "b.scuro"];
+    let serve = |(listen, model): (&String, &&str)| {
+        let words = ["holder", "serve", "--model", model, "--listen", listen];
+        service(&desk, &words)
+    };
+    let _holders: Vec<Victim> = addresses.iter().zip(&models).map(serve).collect();
+    let (hub, list) = (address().to_string(), addresses.join(","));
+    let words = ["coordinator", "serve", "--holders", &list, "--listen", &hub];
+    let _coordinator = service(&desk, &words);
+    let reply = ask(&desk, &hub, |envelope| answered(envelope) == 2);
+    let data = &reply["data"];
+    assert_eq!(
+        (&data["label"], &data["rule"]),
+        (&a["label"], &json!("mean"))
+    );
+}
+
+#[test]
+fn rules_of_an_ensemble_are_scored_in_integers_and_those_without_room_are_left_out() {
+    let desk = Desk::new();
+    let train = ["ensemble", "train", "--holders", "2", "--data", "generated"];
+    let little = ["--limit", "120", "--epochs", "1"];
+    let rest = ["--held-out", "0.2", "--out", "two"];
+    desk.data(&[&train[..], &little, &rest].concat());
+    let evaluate = ["ensemble", "evaluate", "two", "--data", "generated"];
+    let how = ["--limit", "2", "--mode", "encrypted", "--calibration", "32"];
+    let data = desk.data(&[&evaluate[..], &how, &EXACT].concat());
+    let rules = data["ensembles"][0]["rules"].as_array().expect("rules");
+    let names: Vec<&str> = rules.iter().filter_map(|r| r["rule"].as_str()).collect();
+    assert_eq!(names, ["mean", "weighted", "log-opinion", "majority"]);
+}
+
 #[test]
 fn what_cannot_be_served_is_refused_before_it_starts() {
     let desk = Desk::new();

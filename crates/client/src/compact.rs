@@ -60,6 +60,23 @@ impl Model {
         })
     }
 
+    /// As [`Model::compact_reply`]; the reply as it is if it cannot be compact: that of an exact
+    /// program whose plaintext prime is too large.
+    ///
+    /// # Errors
+    /// As there, but for too little noise budget.
+    pub fn short_reply(
+        &self,
+        reply: &Bundle,
+        period: usize,
+        precision: f64,
+    ) -> Result<Bundle, Error> {
+        match self.compact_reply(reply, period, precision) {
+            Err(Error::Fhe(scuro_fhe::Error::NoBudgetToCompact { .. })) => Ok(reply.clone()),
+            compact => compact,
+        }
+    }
+
     fn compaction(
         &self,
         ciphertext: &AnyCiphertext,

@@ -48,22 +48,6 @@ pub(crate) fn images_per_query(options: &Options) -> Result<(), CompileError> {
     Ok(())
 }
 
-/// How strongly replies are to be hidden.
-///
-/// # Errors
-/// A flooding over an estimated error in exact arithmetic, where each bit of noise costs a bit of
-/// modulus and the largest error is known.
-pub(crate) fn flooding(options: &Options) -> Result<(), CompileError> {
-    match options.flooding {
-        Some(flooding)
-            if options.arithmetic != Arithmetic::Approximate && !flooding.is_worst_case() =>
-        {
-            Err(CompileError::EstimatedExact { flooding })
-        }
-        _ => Ok(()),
-    }
-}
-
 /// The calibration data (made up from the input range where there is none) and the range of the
 /// inputs.
 ///

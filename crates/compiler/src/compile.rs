@@ -78,7 +78,6 @@ pub fn compile(
     calibration: &[Tensor],
 ) -> Result<Compilation, CompileError> {
     check::images_per_query(options)?;
-    check::flooding(options)?;
     check::weights(options)?;
     let options = &ensemble::settled(options)?;
     ensemble::check_input(options, graph.input_shape())?;
@@ -278,11 +277,21 @@ impl Attempt {
         bounds(options, self.degree, spread)
     }
 
+    /// The value that is the network's output.
+    fn output_value(&self, prepared: &Prepared) -> usize {
+        let output = prepared.of(self.plan.pools).output;
+        self.skeleton.value_of[output].0 as usize
+    }
+
+    /// The largest output, margin included.
+    fn largest_output(&self, prepared: &Prepared) -> f64 {
+        self.ranges.values[self.output_value(prepared)].max_abs
+    }
+
     /// The final steps.
     fn emitted(&self, prepared: &Prepared, options: &Options) -> Emitted {
         let (skeleton, worst) = (&self.skeleton, self.worst.as_ref());
-        let output = prepared.of(self.plan.pools).output;
-        let value = skeleton.value_of[output].0 as usize;
+        let value = self.output_value(prepared);
         let bounds = self.bounds(options);
         let chain = Chain::new(skeleton, &self.ranges, &self.edges, worst, value, bounds);
         let common = options.ensemble.as_ref().and_then(Ensemble::common);
@@ -567,6 +576,7 @@ fn finish(
         ..
     } = attempt.emitted(prepared, options);
     let bounds = attempt.bounds(options);
+    let largest = ensemble::common_bound(attempt.largest_output(prepared), options.arithmetic);
     let Attempt {
         plan,
         input: query,
@@ -602,7 +612,7 @@ fn finish(
     };
     if let Some(ensemble) = &options.ensemble {
         let primes = Primes::new(bounds.ring, bounds.log_n).of(&program.parameters);
-        ensemble.join(&mut program, &primes)?;
+        ensemble.join(&mut program, &primes, largest / factor)?;
     }
     let layouts = Dump {
         pass: "layout",

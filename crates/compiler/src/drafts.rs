@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use crate::cost::CostModel;
 use crate::error::CompileError;
-use crate::interleave;
 use crate::layout::search::{self, Plan, Wanted};
 use crate::levels::Emitted;
 use crate::lower;
@@ -12,6 +11,7 @@ use crate::normalise::{Network, Pools};
 use crate::options::{Options, Rotations};
 use crate::parameters::Degree;
 use crate::rotations::{Keys, Rotating, Within};
+use crate::{ensemble, interleave};
 
 /// Where keys are few, what they are worth in the search for layouts, as multiples of the usual:
 /// plans that need few differ from those that are fast.
@@ -128,6 +128,7 @@ pub(crate) fn run(
         images,
         pools,
         ensemble: options.ensemble.as_ref(),
+        traced: ensemble::is_traced(options),
     };
     let plans = |worth| search::run(network, wanted, &usual.with_key_worth(worth));
     let draft = |plan, worth| Draft {

@@ -3,13 +3,17 @@
 //! All of them take one query and one set of keys, and their replies have one level, one scale and
 //! one layout. The first program of an ensemble is compiled as any other but for the layout of its
 //! reply and room for sums; its [face](Program::face) is what the others are compiled for.
+//!
+//! Exact programs are those of BFV: what multiplies their messages follows from the level alone, so
+//! that replies of one level add up. Their plaintext prime, and the noise of their replies, have
+//! room for sums and nothing else.
 
 use std::collections::BTreeSet;
 
 use scuro_program::face::{common_scale, compare};
 use scuro_program::{
-    GaloisStep, Gather, KeyManifest, NO_ELEMENT, Operation, Packing, Program, Step, ValueShape,
-    Weights,
+    GaloisStep, Gather, KeyManifest, NO_ELEMENT, Operation, Packing, Program, Scheme, Step,
+    ValueShape, Weights,
 };
 
 use crate::compile::dimensions;
@@ -21,9 +25,15 @@ use crate::rotations;
 /// Bits by which weighted sums of replies may be larger than replies, and bits of the factors of a
 /// linear meta-model.
 const SUM_BITS: f64 = 8.0;
+/// Bits by which sums of exact replies may be larger: those of 64 holders, under a prime that is
+/// smaller than its size says. They are taken from the precision of every holder.
+pub(crate) const SUM_BITS_EXACT: f64 = 6.5;
 const FACTOR_BITS: f64 = 12.0;
-/// The first program is so many times more precise than it has to be.
+/// The first program is so many times more precise than it has to be, if it is approximate: a
+/// plaintext prime has no precision to spare.
 const FINER: f64 = 2.0;
+/// Scores of an exact ensemble stay below so many times the largest of the first program.
+const LARGER_EXACT: f64 = 1.5;
 
 /// What the coordinator of an ensemble computes of the replies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -73,6 +83,18 @@ pub(crate) struct Common {
     pub(crate) reply_level: u32,
     /// What the scores of all programs stay below.
     pub(crate) largest: f64,
+    /// Known of exact programs.
+    pub(crate) exact: Option<CommonExact>,
+}
+
+/// What exact programs have in common besides.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct CommonExact {
+    /// Bits of the plaintext prime.
+    pub(crate) plain_bits: u32,
+    /// Base-two logarithm of what scores are multiplied by to be the reply's integers: a multiple
+    /// of a quarter.
+    pub(crate) unit: f64,
 }
 
 /// The options of a program with this one's face.
@@ -83,13 +105,22 @@ pub(crate) fn settled(options: &Options) -> Result<Options, CompileError> {
     let Some(ensemble) = &options.ensemble else {
         return Ok(options.clone());
     };
+    let arithmetic = match &ensemble.face {
+        Some(face) => arithmetic_of(face),
+        None => options.arithmetic,
+    };
+    let squared = ensemble.face.is_none() && ensemble.degree != Degree::Linear;
     let without = [
         ("batch packing", options.packing == Packing::Batch),
         ("several images a query", options.images_per_query > 1),
         ("encrypted weights", options.weights != Weights::Plain),
         (
-            "exact arithmetic, whose replies differ by a factor",
-            options.arithmetic != Arithmetic::Approximate,
+            "the factors of BGV, which differ from reply to reply: those of BFV do not",
+            arithmetic == Arithmetic::Exact,
+        ),
+        (
+            "products of exact replies, which are added up alone",
+            arithmetic.is_exact() && squared,
         ),
     ];
     if let Some((what, _)) = without.into_iter().find(|(_, asked)| *asked) {
@@ -97,7 +128,10 @@ pub(crate) fn settled(options: &Options) -> Result<Options, CompileError> {
     }
     let Some(face) = &ensemble.face else {
         // Programs to come may be harder: they get the same parameters.
-        let tolerance = options.tolerance / FINER;
+        let tolerance = match arithmetic.is_exact() {
+            true => options.tolerance,
+            false => options.tolerance / FINER,
+        };
         return Ok(Options {
             tolerance,
             ..options.clone()
@@ -110,6 +144,7 @@ pub(crate) fn settled(options: &Options) -> Result<Options, CompileError> {
         asked => asked.clone(),
     };
     Ok(Options {
+        arithmetic,
         security_bits: plan.security_bits,
         table: plan.table,
         ring: plan.ring,
@@ -119,6 +154,14 @@ pub(crate) fn settled(options: &Options) -> Result<Options, CompileError> {
         rotations,
         ..options.clone()
     })
+}
+
+fn arithmetic_of(face: &Program) -> Arithmetic {
+    match face.parameters.scheme {
+        Scheme::Ckks => Arithmetic::Approximate,
+        Scheme::Bgv { .. } => Arithmetic::Exact,
+        Scheme::Bfv { .. } => Arithmetic::ScaleInvariant,
+    }
 }
 
 /// That the network takes the images of the ensemble.
@@ -145,43 +188,56 @@ fn face(options: &Options) -> Option<&Program> {
     options.ensemble.as_ref()?.face.as_deref()
 }
 
-impl Ensemble {
-    /// Whether replies are only added up and read, so that they can be traced.
-    pub(crate) fn is_traced(&self) -> bool {
-        let trace = |step: &Step| matches!(step.operation, Operation::Trace { .. });
-        match &self.face {
-            Some(face) => face.steps.iter().any(trace),
-            None => self.degree == Degree::Linear,
-        }
+/// Whether replies are approximate and only added up and read, so that they can be traced.
+pub(crate) fn is_traced(options: &Options) -> bool {
+    let trace = |step: &Step| matches!(step.operation, Operation::Trace { .. });
+    let Some(ensemble) = &options.ensemble else {
+        return false;
+    };
+    match &ensemble.face {
+        Some(face) => face.steps.iter().any(trace),
+        None => ensemble.degree == Degree::Linear && !options.arithmetic.is_exact(),
     }
+}
 
+impl Ensemble {
     /// What the level pass takes from the face.
     pub(crate) fn common(&self) -> Option<Common> {
         Common::of(self.face.as_ref()?)
     }
 
-    /// Makes a program one of the ensemble's.
+    /// Makes a program one of the ensemble's; the scores of the first stay below `largest`, in
+    /// units of the reply.
     ///
     /// # Errors
     /// [`CompileError::EnsembleReply`], [`CompileError::EnsembleRange`],
     /// [`CompileError::EnsembleKey`], [`CompileError::EnsembleFace`].
-    pub(crate) fn join(&self, program: &mut Program, primes: &[u64]) -> Result<(), CompileError> {
+    pub(crate) fn join(
+        &self,
+        program: &mut Program,
+        primes: &[u64],
+        largest: f64,
+    ) -> Result<(), CompileError> {
         let shapes = program.validate()?;
-        let common = self.common();
-        let target = common.as_ref().map(|common| common.reply_scale);
+        let target = self.common().map(|common| common.reply_scale);
         normalise(program, &shapes, primes, target)?;
         if let Some(last) = program.steps.last_mut() {
             let found = last.estimate.max_abs;
-            let bound = common.map_or(common_bound(found), |common| common.largest);
+            let given = self.face.as_ref().and_then(|face| face.steps.last());
+            let bound = given.map_or(largest, |last| last.estimate.max_abs);
             if found > bound {
-                let (found, limit) = (found.to_string(), bound.to_string());
+                let score = |value: f64| (value * program.output.factor).to_string();
+                let (found, limit) = (score(found), score(bound));
                 return Err(CompileError::EnsembleRange { found, limit });
             }
             last.estimate.max_abs = bound;
         }
         let Some(face) = &self.face else {
             let reply = shapes[program.result.0 as usize].level;
-            add_keys(&mut program.keys, program.output.elements(), reply);
+            // Exact replies are added up alone.
+            if program.parameters.scheme == Scheme::Ckks {
+                add_keys(&mut program.keys, program.output.elements(), reply);
+            }
             return Ok(());
         };
         check_keys(&program.keys, &face.keys)?;
@@ -257,7 +313,11 @@ impl Common {
             input_scale: face.input.scale_log2,
             reply_scale: last.estimate.scale_log2,
             reply_level: last.estimate.level,
-            largest: last.estimate.max_abs,
+            largest: last.estimate.max_abs * face.output.factor,
+            exact: plan.scheme.plain_bits().map(|plain_bits| CommonExact {
+                plain_bits,
+                unit: 0.25 * (4.0 * (last.estimate.scale_log2 - face.output.factor.log2())).round(),
+            }),
         })
     }
 }
@@ -277,10 +337,15 @@ pub(crate) fn query_layout(face: &Program, candidates: Vec<Layout>) -> Option<La
     Some(known.unwrap_or_else(|| Layout::new(cells, face.slots(), elements, Grid::VECTOR)))
 }
 
-/// What the scores of an ensemble's programs stay below, if those of the first have a bound:
-/// a power of two, at least twice as much.
-pub(crate) fn common_bound(first: f64) -> f64 {
-    (first.max(f64::MIN_POSITIVE).log2().ceil() + 1.0).exp2()
+/// What the scores of an ensemble's programs stay below, if those of the first have a bound: a
+/// power of two, at least twice as much; in exact arithmetic, where a bit more of the plaintext
+/// prime costs precision, half as much again.
+pub(crate) fn common_bound(first: f64, arithmetic: Arithmetic) -> f64 {
+    let first = first.max(f64::MIN_POSITIVE);
+    match arithmetic.is_exact() {
+        true => LARGER_EXACT * first,
+        false => (first.log2().ceil() + 1.0).exp2(),
+    }
 }
 
 /// Whether a reply repeats its outputs, in order, all over one ciphertext: every `n` slots, with
@@ -302,7 +367,7 @@ pub(crate) fn is_common(layout: &Layout) -> bool {
 }
 
 /// Brings the reply to the scale `target`, or to the nearest that programs can have in common, by
-/// that of the last weights.
+/// that of the last weights. Those of exact programs are integers by now, and their scale is right.
 ///
 /// # Errors
 /// [`CompileError::EnsembleReply`] if nothing but slotwise products comes after the last weights.

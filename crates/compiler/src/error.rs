@@ -137,15 +137,6 @@ pub enum CompileError {
         /// Bound at that degree.
         log_qp_bound: u32,
     },
-    /// An exact program with a flooding over an estimated error.
-    #[error(
-        "{flooding}: exact programs know the largest error of any input, ask for statistical bits; \
-         or compile for approximate arithmetic"
-    )]
-    EstimatedExact {
-        /// What was asked for.
-        flooding: Flooding,
-    },
     /// A network whose reply cannot be brought to the scale of an ensemble.
     #[error("layer {layer}: products follow the last weights; end the network with a dense layer")]
     EnsembleReply {

@@ -202,7 +202,9 @@ impl<'a> Chain<'a> {
     pub(crate) fn of_ensemble(mut self, common: Option<&'a Common>) -> Chain<'a> {
         let largest = match common {
             Some(common) => common.largest,
-            None => ensemble::common_bound(self.ranges[self.result].max_abs),
+            None => {
+                ensemble::common_bound(self.ranges[self.result].max_abs, self.bounds.arithmetic)
+            }
         };
         self.magnitudes[self.result] = magnitude(largest);
         Chain { common, ..self }
@@ -301,6 +303,9 @@ pub(crate) fn choose(chain: &Chain<'_>, limit: f64) -> Result<LevelPlan, Refusal
 
 /// The plan; else the best error seen, infinite if no plan fits its modulus.
 fn fastest(chain: &Chain<'_>, limit: f64) -> Result<LevelPlan, f64> {
+    if let Some((common, exact)) = chain.common.and_then(|c| Some((c, c.exact?))) {
+        return exact::join(chain, common, exact, limit);
+    }
     if chain.bounds.arithmetic.is_exact() {
         return exact::choose(chain, limit);
     }
@@ -507,7 +512,7 @@ pub(crate) fn failure(chain: &Chain<'_>, refusal: Refusal, depth: u32) -> Compil
             let exact = bounds.arithmetic.is_exact();
             let tolerance = match exact {
                 false => bounds.tolerance,
-                true => exact::ROUNDING_TOLERANCES_MAX * bounds.tolerance,
+                true => exact::tolerances_max(bounds) * bounds.tolerance,
             };
             match bounds.flooding {
                 Some(flooding) if !exact => CompileError::TooNoisyToFlood {

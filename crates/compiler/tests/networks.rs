@@ -1,6 +1,7 @@
 //! Compiled programs compute what the reference executor computes.
 
 mod common;
+mod ensembles;
 mod rotations;
 
 use common::{Random, conv, cryptonets, dense, lenet, outputs, query, run};

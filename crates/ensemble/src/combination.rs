@@ -17,14 +17,27 @@
 //! ```
 //!
 //! Products are summed before they are relinearised where nothing multiplies them any more.
+//!
+//! Exact replies are integers modulo a plaintext prime t of a scheme whose factors follow from the
+//! level (BFV), and are added up alone: a product would multiply their noise by t and more. Where t
+//! has no room for the weights of a sum they are divided by a common number and rounded:
+//!
+//! ```text
+//! w'_h = round(k w_h),  k = (T - M/2) / sum_h w_h < 1,  T = t / 2^(s + 1) / largest score
+//! |k sum_h w_h z_h - sum_h w'_h z_h| <= sum_h |k w_h - w'_h| largest score
+//! ```
+//!
+//! The bound of that error is the step's estimate. The mean is not rounded: replies of programs
+//! that were compiled for an ensemble have room for 64 holders.
 
 use scuro_program::{
     Diagonal, Estimate, GaloisStep, Gather, InputSpec, KeyManifest, Linear, NO_ELEMENT, Operation,
-    OutputSpec, Packing, Program, ScalarLinear, SlotVector, Step, ValueId, Weights,
+    OutputSpec, Packing, Program, ScalarLinear, Scheme, SlotVector, Step, ValueId, Weights,
 };
 
 use crate::confidence::Confidence;
 use crate::error::{Error, Result};
+use crate::linear::Exponents;
 use crate::rule::{Rule, RuleKind};
 use crate::soft_vote::SoftVote;
 use crate::stacking::Stacking;
@@ -35,6 +48,8 @@ const FACTOR_BITS: f64 = 12.0;
 const HEADROOM_BITS: f64 = 2.0;
 /// Bits by which a compact reply is more precise than its largest score.
 const PRECISION_BITS: f64 = 17.0;
+/// Bits by which a plaintext prime may be smaller than its size says, which it is nearest to.
+const SMALLER_PRIME_BITS: f64 = 0.5;
 /// Name of every combination.
 const NAME: &str = "combination";
 
@@ -50,9 +65,9 @@ pub fn program(face: &Program, rule: &Rule, holders: usize) -> Result<Program> {
     builder.check(rule)?;
     let unit = face.output.factor;
     let factor = match rule {
-        Rule::Mean => builder.sum(&vec![1; holders], unit / holders as f64),
-        Rule::Weighted(weights) => builder.sum(weights.values(), unit / weights.divisor()),
-        Rule::LogOpinion(exponents) => builder.sum(exponents.multiples(), unit * exponents.unit()),
+        Rule::Mean => builder.mean(unit),
+        Rule::Weighted(weights) => builder.weighted(weights.values(), unit)?,
+        Rule::LogOpinion(exponents) => builder.pool(exponents, unit)?,
         Rule::Stacking(stacking) => builder.stacking(stacking),
         Rule::SoftVote(vote) => builder.soft_vote(vote),
         Rule::Confidence(confidence) => builder.confidence(confidence),
@@ -96,6 +111,10 @@ impl<'a> Builder<'a> {
     fn new(face: &'a Program, holders: usize) -> Result<Self> {
         let last = face.steps.last().ok_or(Error::Reply { what: "no steps" })?;
         let classes = face.output.elements();
+        if let Scheme::Bgv { .. } = face.parameters.scheme {
+            let what = "factors that differ from reply to reply";
+            return Err(Error::Reply { what });
+        }
         let in_order = face.output.addresses.iter().enumerate();
         let laid_out = |(at, address): (usize, &scuro_program::SlotAddress)| {
             address.ciphertext == 0 && address.slot as usize == at
@@ -120,8 +139,15 @@ impl<'a> Builder<'a> {
     }
 
     fn check(&self, rule: &Rule) -> Result<()> {
+        let kind = rule.kind();
+        let added_up = matches!(
+            kind,
+            RuleKind::Mean | RuleKind::Weighted | RuleKind::LogOpinion
+        );
         match rule.holders() {
             _ if self.holders == 0 => Err(Error::NoPredictions),
+            _ if kind == RuleKind::Majority => Err(Error::NotOnCiphertexts),
+            _ if self.plain_bits().is_some() && !added_up => Err(Error::NoRoom { rule: kind }),
             Some(expected) if expected != self.holders => Err(Error::Holders {
                 expected,
                 found: self.holders,
@@ -176,9 +202,55 @@ impl<'a> Builder<'a> {
         )
     }
 
-    fn sum(&mut self, weights: &[u8], factor: f64) -> f64 {
-        self.sum_of(0, weights);
-        factor
+    fn mean(&mut self, unit: f64) -> f64 {
+        self.sum_of(0, &vec![1; self.holders]);
+        unit / self.holders as f64
+    }
+
+    fn weighted(&mut self, weights: &[u8], unit: f64) -> Result<f64> {
+        let (weights, _) = self.rounded_sum(weights, RuleKind::Weighted)?;
+        let divisor: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
+        Ok(unit / divisor)
+    }
+
+    fn pool(&mut self, exponents: &Exponents, unit: f64) -> Result<f64> {
+        let (_, share) = self.rounded_sum(exponents.multiples(), RuleKind::LogOpinion)?;
+        Ok(unit * exponents.unit() / share)
+    }
+
+    /// The weighted sum of the replies, with weights that they have room for; those, and the share
+    /// of the given ones that they are.
+    fn rounded_sum(&mut self, weights: &[u8], rule: RuleKind) -> Result<(Vec<u8>, f64)> {
+        let given: Vec<f64> = weights.iter().map(|&weight| f64::from(weight)).collect();
+        let total: f64 = given.iter().sum();
+        let share = match self.sum_room() {
+            Some(room) if room < total => (room - given.len() as f64 / 2.0).max(0.0) / total,
+            _ => 1.0,
+        };
+        let rounded: Vec<u8> = given.iter().map(|w| (share * w).round() as u8).collect();
+        if rounded.iter().all(|&weight| weight == 0) {
+            return Err(Error::NoRoom { rule });
+        }
+        let off = |(given, rounded): (&f64, &u8)| (share * given - f64::from(*rounded)).abs();
+        let off: f64 = given.iter().zip(&rounded).map(off).sum();
+        self.sum_of(0, &rounded);
+        if let Some(step) = self.steps.last_mut() {
+            step.estimate.error = off * self.largest;
+        }
+        Ok((rounded, share))
+    }
+
+    /// The largest sum of weights that exact replies have room for.
+    fn sum_room(&self) -> Option<f64> {
+        let bits = self.plain_bits()?;
+        let used = self.scale + 1.0 + self.largest.max(f64::MIN_POSITIVE).log2();
+        Some((bits - used).exp2())
+    }
+
+    /// Base-two logarithm of what the plaintext prime is at least, if replies are exact.
+    fn plain_bits(&self) -> Option<f64> {
+        let bits = self.face.parameters.scheme.plain_bits()?;
+        Some(f64::from(bits) - SMALLER_PRIME_BITS)
     }
 
     /// One map of all replies: the weight of score `i` of holder `h` for score `c` on the diagonal
@@ -313,10 +385,15 @@ impl<'a> Builder<'a> {
         SlotVector::from_dense(&dense)
     }
 
-    /// That every value fits the modulus of the replies.
+    /// That every value fits the modulus of the replies; of exact ones, the plaintext prime.
     fn check_room(&self, rule: RuleKind) -> Result<()> {
         let modulus = f64::from(self.face.parameters.log_q(self.level));
-        let needed = |(scale, largest): &(f64, f64)| scale + largest.max(1.0).log2();
+        let modulus = self.plain_bits().unwrap_or(modulus);
+        let least = match self.plain_bits() {
+            Some(_) => f64::MIN_POSITIVE,
+            None => 1.0,
+        };
+        let needed = |(scale, largest): &(f64, f64)| scale + largest.max(least).log2();
         match self
             .values
             .iter()
@@ -350,8 +427,12 @@ impl<'a> Builder<'a> {
         Ok(program)
     }
 
-    /// Leaves out the primes that the result does not need: they would only be sent.
+    /// Leaves out the primes that the result does not need: they would only be sent. Exact replies
+    /// keep theirs, which their noise takes.
     fn lower(&mut self) {
+        if self.plain_bits().is_some() {
+            return;
+        }
         let last = self.values.len() - 1;
         let (scale, largest) = self.values[last];
         let needed = scale + largest.max(1.0).log2() + HEADROOM_BITS;

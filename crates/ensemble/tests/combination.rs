@@ -175,3 +175,77 @@ fn what_cannot_be_computed_is_an_error_that_says_why() {
     let found = combination::program(&elsewhere, &Rule::Mean, 2);
     assert!(matches!(found, Err(Error::Reply { .. })));
 }
+
+/// The face of exact programs: scores of 16 bits under a plaintext prime of 25 bits.
+fn exact_face() -> Program {
+    let mut face = face();
+    face.parameters.scheme = Scheme::Bfv { plain_bits: 25 };
+    face.steps
+        .iter_mut()
+        .for_each(|step| step.estimate.scale_log2 = 12.0);
+    face.input.scale_log2 = 12.0;
+    face
+}
+
+#[test]
+fn sums_of_exact_replies_stay_below_their_prime_and_say_what_rounding_costs() {
+    let face = exact_face();
+    let mean = combination::program(&face, &Rule::Mean, 64).expect("64 holders have room");
+    assert_eq!(mean.output.factor, face.output.factor / 64.0);
+    let last = &mean.steps[mean.steps.len() - 1];
+    assert_eq!(last.estimate.error, 0.0);
+    // Primes stay: the noise takes them.
+    assert_eq!(mean.steps.len(), 1);
+    let too_many = combination::program(&face, &Rule::Mean, 200);
+    assert!(matches!(too_many, Err(Error::NoRoom { .. })));
+
+    let scores = vec![
+        vec![16.0, -16.0, 3.0],
+        vec![-16.0, 16.0, 5.0],
+        vec![16.0, 1.0, 2.0],
+    ];
+    for integers in [vec![1, 20, 100], vec![255, 128, 64], vec![255, 1, 255]] {
+        let weights = Rule::Weighted(Weights::new(integers.clone()).expect("weights"));
+        let pool = Rule::LogOpinion(Exponents::new(integers.clone(), 0.125).expect("exponents"));
+        let fits = integers.iter().map(|&w| u32::from(w)).sum::<u32>() <= 181;
+        for rule in [weights, pool] {
+            let program = combination::program(&face, &rule, 3).expect("a program");
+            let step = &program.steps[0];
+            let Operation::ScalarLinear(matrix) = &step.operation else {
+                panic!("a sum");
+            };
+            let total = matrix.weight.iter().sum::<i32>();
+            assert!(total <= 181, "{total}");
+            assert_eq!(step.estimate.error == 0.0, fits);
+            let unit = face.output.factor;
+            let replies: Vec<Vec<f64>> = scores
+                .iter()
+                .map(|scores| scores.iter().map(|s| s / unit).collect())
+                .collect();
+            let found = combined(&program, &replies);
+            let expected = rule.combine(&scores).expect("combined");
+            // What the weights are divided by in the end moves by their rounding too.
+            let stated = 2.0 * step.estimate.error * program.output.factor + 1e-9;
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!((found - expected).abs() <= stated, "{found} for {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn products_of_exact_replies_and_replies_of_other_factors_are_refused() {
+    let face = exact_face();
+    for rule in &rules(2)[3..] {
+        let refused = combination::program(&face, rule, 2);
+        assert!(
+            matches!(refused, Err(Error::NoRoom { .. })),
+            "{}",
+            rule.kind()
+        );
+    }
+    let mut other = exact_face();
+    other.parameters.scheme = Scheme::Bgv { plain_bits: 25 };
+    let refused = combination::program(&other, &Rule::Mean, 2);
+    assert!(matches!(refused, Err(Error::Reply { .. })));
+}

@@ -68,6 +68,12 @@ impl Members {
         })
     }
 
+    /// Whether the replies have room for a rule.
+    pub(crate) fn has_room(&self, rule: &Rule) -> bool {
+        let program = combination::program(self.face.program(), rule, self.programs.len());
+        !matches!(program, Err(scuro_ensemble::Error::NoRoom { .. }))
+    }
+
     /// The program that combines the replies of all holders.
     pub(crate) fn combination(&self, rule: &Rule) -> Result<Model, Failure> {
         let program = combination::program(self.face.program(), rule, self.programs.len())?;
@@ -230,7 +236,7 @@ impl Session {
             )
         };
         let reply = model.reply(1, &[self.combined(rule, replies)?])?;
-        Ok(model.compact_reply(&reply, period, precision)?)
+        Ok(model.short_reply(&reply, period, precision)?)
     }
 
     /// Bytes of the evaluation keys as they are sent.

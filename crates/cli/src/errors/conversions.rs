@@ -192,10 +192,6 @@ impl From<CompileError> for Failure {
             CompileError::TooFewRotations { .. } => {
                 ("compile.rotations", "a larger --galois-budget, or none")
             }
-            CompileError::EstimatedExact { .. } => (
-                "compile.flooding",
-                "--flooding statistical:40, or --scheme ckks",
-            ),
             CompileError::EnsembleRange { .. } => (
                 "ensemble.range",
                 "`scuro train` again with a range penalty, or a smaller --margin",

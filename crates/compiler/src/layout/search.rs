@@ -108,6 +108,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) pools: Pools,
     /// Query and reply are laid out as those of other programs.
     pub(crate) ensemble: Option<&'a Ensemble>,
+    /// Whether the reply is traced.
+    pub(crate) traced: bool,
 }
 
 /// Finds the cheapest plan, and those that cost little more: which of them is fastest depends on
@@ -126,6 +128,7 @@ pub(crate) fn run(
         images,
         pools,
         ensemble,
+        traced,
     } = wanted;
     let search = Search {
         network,
@@ -133,6 +136,7 @@ pub(crate) fn run(
         images,
         pools,
         ensemble,
+        traced,
         cost,
         depth: remaining_depth(network),
     };
@@ -176,6 +180,7 @@ struct Search<'a> {
     images: usize,
     pools: Pools,
     ensemble: Option<&'a Ensemble>,
+    traced: bool,
     cost: &'a CostModel,
     depth: Vec<u32>,
 }
@@ -203,7 +208,7 @@ impl Search<'_> {
             layouts: vec![Arc::new(layout)],
             choices: Vec::new(),
             pools: self.pools,
-            traced: self.is_traced(),
+            traced: self.traced,
         };
         layouts.into_iter().map(plan).collect()
     }
@@ -334,11 +339,6 @@ impl Search<'_> {
         Some(plan)
     }
 
-    /// Whether the reply is traced.
-    fn is_traced(&self) -> bool {
-        self.ensemble.is_some_and(Ensemble::is_traced)
-    }
-
     /// Whether a reply may lie so.
     fn may_reply(&self, layout: &Layout) -> bool {
         layout.is_leak_free() && (self.ensemble.is_none() || ensemble::is_common(layout))
@@ -379,7 +379,7 @@ impl Search<'_> {
         let mut cost = bsgs::best_split(&sets, self.cost, limbs, row, limit)?;
         let last = index + 1 == self.network.output;
         let fold_limbs = if last { limbs - 1 } else { limbs };
-        let folds: f64 = match last && self.is_traced() {
+        let folds: f64 = match last && self.traced {
             true => 0.0,
             false => assignment
                 .folds

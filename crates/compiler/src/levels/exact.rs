@@ -1,16 +1,20 @@
-//! Scales, modulus switches and primes of exact programs (BGV).
+//! Scales, modulus switches and primes of exact programs (BGV and BFV).
 //!
 //! Values are integers: fixed-point numbers whose scales only grow. First the scales: bits are
 //! given to the query and to the weights where they lower the error of rounding most, as many as
 //! the plaintext prime has room for at the end; values in between may wrap, since arithmetic
 //! modulo t forgives that. Then the [`modulus`].
+//!
+//! Programs of an ensemble leave room in the plaintext prime for sums of their replies. What the
+//! first one chose is given to the others: the last weights bring the reply to its scale.
 
 mod modulus;
 
 use scuro_program::{Operation, Weights};
 
 use super::descent::ValueState;
-use super::{Chain, LevelPlan, pattern};
+use super::{Bounds, Chain, LevelPlan, pattern};
+use crate::ensemble::{Common, CommonExact, SUM_BITS_EXACT};
 use crate::primes::PrimeSet;
 
 /// Why some steps cannot be met here.
@@ -26,13 +30,17 @@ const SCALE_START: f64 = 2.0;
 const INPUT_SCALE_MAX: u32 = 24;
 /// Largest scale of weights: quantised weights are exact in single precision.
 const WEIGHT_SCALE_MAX: f64 = 20.0;
+/// Bits of the largest integer weight, which is exact in single precision.
+const WEIGHT_BITS_MAX: f64 = 24.0;
 /// Steps of the scales of weights.
 const WEIGHT_SCALE_STEP: f64 = 0.25;
 /// Rounding may err by this many tolerances of an approximate program, a third of the spread of the
 /// outputs: it is the same for every run and shows in the clear accuracy.
 const ROUNDING_TOLERANCES: f64 = 128.0;
 /// With the largest plaintext prime it may err by this many; whether answers bear it is seen later.
-pub(super) const ROUNDING_TOLERANCES_MAX: f64 = 1024.0;
+const ROUNDING_TOLERANCES_MAX: f64 = 1024.0;
+/// The same of programs of an ensemble, which leave bits of the plaintext prime to sums.
+const ROUNDING_TOLERANCES_ENSEMBLE: f64 = 8192.0;
 /// With less error than this many there is no need for a larger plaintext prime.
 const ROUNDING_TOLERANCES_FINE: f64 = 12.0;
 /// A larger plaintext prime may take so many times the time, and encrypted weights so many times
@@ -47,7 +55,7 @@ pub(super) fn choose(chain: &Chain<'_>, mut limit: f64) -> Result<LevelPlan, f64
     let mut room = f64::INFINITY;
     for plain_bits in PLAIN_BITS {
         let tolerances = match plain_bits == *PLAIN_BITS.end() {
-            true => ROUNDING_TOLERANCES_MAX,
+            true => tolerances_max(&chain.bounds),
             false => ROUNDING_TOLERANCES,
         };
         let Some(plain) = chain.primes.plain(plain_bits, &PrimeSet::NONE) else {
@@ -82,6 +90,28 @@ pub(super) fn choose(chain: &Chain<'_>, mut limit: f64) -> Result<LevelPlan, f64
     best.ok_or(best_error)
 }
 
+/// Tolerances of an approximate program that rounding may err by at most.
+pub(super) fn tolerances_max(bounds: &Bounds) -> f64 {
+    match bounds.degree {
+        Some(_) => ROUNDING_TOLERANCES_ENSEMBLE,
+        None => ROUNDING_TOLERANCES_MAX,
+    }
+}
+
+/// The fastest plan of less than `limit` microseconds that joins an ensemble; else the error.
+pub(super) fn join(
+    chain: &Chain<'_>,
+    common: &Common,
+    exact: CommonExact,
+    limit: f64,
+) -> Result<LevelPlan, f64> {
+    let scales = Scales::joined(chain, common.input_scale, exact.unit).ok_or(f64::INFINITY)?;
+    if scales.error > tolerances_max(&chain.bounds) * chain.bounds.tolerance {
+        return Err(scales.error);
+    }
+    modulus::join(chain, common, exact.plain_bits, &scales, limit).ok_or(f64::INFINITY)
+}
+
 /// Scales and levels of all values under a plan.
 pub(super) fn states(chain: &Chain<'_>, plan: &LevelPlan) -> Vec<ValueState> {
     let weights = &plan.weight_scales;
@@ -104,8 +134,22 @@ pub(super) fn states(chain: &Chain<'_>, plan: &LevelPlan) -> Vec<ValueState> {
 /// of them are exact. What the plan's scales differ by is in the weights, and in the end a factor
 /// of the outputs.
 pub(super) fn stored_scales(chain: &Chain<'_>, plan: &LevelPlan) -> Vec<f64> {
-    let weights: Vec<f64> = plan.weight_scales.iter().map(|s| s.round()).collect();
+    let mut weights: Vec<f64> = plan.weight_scales.iter().map(|s| s.round()).collect();
+    let scales = rounding(chain, plan.input_scale, &weights).0;
+    let (Some(common), Some(last)) = (chain.common, last_weights(chain)) else {
+        return scales;
+    };
+    weights[last] += common.reply_scale - scales[chain.result];
     rounding(chain, plan.input_scale, &weights).0
+}
+
+/// The step of the last weights, after which the result's scale is theirs times that of what they
+/// multiply: no products follow.
+fn last_weights(chain: &Chain<'_>) -> Option<usize> {
+    let steps = chain.steps.iter().enumerate().rev();
+    let mut until = steps
+        .take_while(|(_, step)| !matches!(step.operation, Operation::Square | Operation::Multiply));
+    until.find_map(|(index, _)| chain.weighted[index].then_some(index))
 }
 
 /// Scales of the query, a whole power of two, and of the weights.
@@ -118,10 +162,25 @@ struct Scales {
 impl Scales {
     /// The scales with the least error whose output fits the plaintext prime.
     fn choose(chain: &Chain<'_>, plain_bits: f64) -> Option<Scales> {
-        let room = plain_bits - OUTPUT_HEADROOM - chain.magnitudes[chain.result];
+        let sums = chain.bounds.degree.map_or(0.0, |_| SUM_BITS_EXACT);
+        let room = plain_bits - OUTPUT_HEADROOM - sums - chain.magnitudes[chain.result];
         let inputs = (SCALE_START as u32..=INPUT_SCALE_MAX).map(f64::from);
         let settled = inputs.map_while(|input| Self::settled(chain, input, room));
         settled.min_by(|a, b| a.error.total_cmp(&b.error))
+    }
+
+    /// The best scales for a query and an output of given ones; none if the last weights would have
+    /// to be larger than integers may be.
+    fn joined(chain: &Chain<'_>, input: f64, output: f64) -> Option<Scales> {
+        let mut scales = Self::settled(chain, input, output)?;
+        let Some(last) = last_weights(chain) else {
+            return Some(scales);
+        };
+        scales.weights[last] += output - scales.evaluate(chain).0;
+        scales.error = scales.evaluate(chain).1;
+        let largest = chain.weight_magnitudes[last].iter().copied();
+        let bits = scales.weights[last] + largest.fold(0.0, f64::max);
+        (bits <= WEIGHT_BITS_MAX).then_some(scales)
     }
 
     /// The scales of the weights that are best for one of the query.

@@ -24,7 +24,7 @@ pub(super) const ROUNDING: f64 = 1.000_001;
 
 /// Deviations of a predicted error that its norm stays below. The slots of an error are many and
 /// its norm varies little; what varies is how well an error is predicted.
-const ESTIMATED_DEVIATIONS: f64 = 2.0;
+pub(super) const ESTIMATED_DEVIATIONS: f64 = 2.0;
 /// What a modulus may be short of the sizes of its primes.
 const SMALLER_PRIMES_BITS: f64 = 0.25;
 

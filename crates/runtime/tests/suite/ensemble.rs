@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use scuro_client::{Model, gather, scatter};
 use scuro_compiler::ensemble::{Degree, Ensemble};
-use scuro_compiler::{CompileError, Options, compile};
+use scuro_compiler::{Arithmetic, CompileError, Options, compile};
 use scuro_ensemble::{Confidence, Exponents, Rule, SoftVote, Stacking, combination};
 use scuro_fhe::AnyCiphertext;
 use scuro_nn::graph::{Graph, GraphBuilder, Op, Window};
@@ -14,6 +14,7 @@ use scuro_program::face::{self, CLASSES_NOTE, Mismatch};
 use scuro_program::{Flooding, Program, SlotValue};
 use scuro_runtime::clear;
 use scuro_runtime::encrypted::Prepared;
+use scuro_runtime::simulate::Simulator;
 
 use super::common::{Deployment, Random};
 
@@ -319,4 +320,171 @@ fn a_network_of_other_images_or_classes_does_not_join() {
         matches!(refused, CompileError::EnsembleShape { what: "output", .. }),
         "{refused}"
     );
+}
+
+/// As [`network`], with another activation: a quadratic that stands for a ReLU.
+fn rectified(random: &mut Random) -> Graph {
+    let window = Window::valid([3, 3], [2, 2]);
+    let relu = || Op::Polynomial {
+        coefficients: vec![0.119, 0.5, 0.232],
+    };
+    let mut net = GraphBuilder::new("rectified holder", [1, 9, 9]);
+    net.then(random.conv(3, 1, window, 1)).then(relu());
+    net.then(Op::Flatten)
+        .then(random.dense(12, 48))
+        .then(relu());
+    net.then(random.dense(CLASSES, 12));
+    net.finish().unwrap()
+}
+
+fn exact_options(face: Option<&Program>, flooding: Option<Flooding>) -> Options {
+    Options {
+        arithmetic: Arithmetic::ScaleInvariant,
+        flooding,
+        // Answers of random networks lie close together.
+        agreement: 0.0,
+        tolerance: 1.0 / 16.0,
+        ..options(face, Degree::Linear)
+    }
+}
+
+/// Two holders of squares and one of quadratics, exact.
+fn exact_fixture() -> Fixture {
+    let mut random = Random::new(95);
+    let images: Vec<Tensor> = (0..32).map(|_| random.tensor(&[1, 9, 9], 1.0)).collect();
+    let flooding = Some(Flooding::Statistical { bits: 20 });
+    // Room for the scores of the others.
+    let roomy = Options {
+        range_margin: 4.0,
+        ..exact_options(None, flooding)
+    };
+    let first = compile(&network(&mut random), &roomy, &images);
+    let mut programs = vec![first.unwrap().program];
+    let face = face_of(&programs[0]);
+    for graph in [rectified(&mut random), network(&mut random)] {
+        // A contract says itself what arithmetic and flooding there is.
+        let options = Options {
+            arithmetic: Arithmetic::Approximate,
+            ..exact_options(Some(&face), None)
+        };
+        let joined = compile(&graph, &options, &images);
+        programs.push(joined.unwrap().program);
+    }
+    Fixture {
+        images,
+        face,
+        programs,
+    }
+}
+
+static EXACT: LazyLock<Fixture> = LazyLock::new(exact_fixture);
+
+#[test]
+fn exact_programs_of_squares_and_of_quadratics_have_one_face() {
+    let Fixture { face, programs, .. } = &*EXACT;
+    for program in programs {
+        assert_eq!(face::compare(face, &face_of(program)), Ok(()));
+        assert_eq!(program.output.factor, face.output.factor);
+    }
+}
+
+#[test]
+fn rules_on_exact_replies_give_the_very_integers_of_the_clear_program() {
+    let Fixture {
+        images,
+        face,
+        programs,
+    } = &*EXACT;
+    let mut user = Deployment::new(face);
+    let prepared: Vec<(Model, Prepared)> = programs
+        .iter()
+        .map(|program| {
+            let model = Model::new(program.clone()).unwrap();
+            let prepared = Prepared::new(model.program(), model.scheme().clone()).unwrap();
+            (model, prepared)
+        })
+        .collect();
+    let refused = &rules(Degree::Cube, programs.len())[3..];
+    for rule in refused {
+        let found = combination::program(face, rule, programs.len());
+        assert!(matches!(found, Err(scuro_ensemble::Error::NoRoom { .. })));
+    }
+    for image in &images[..2] {
+        let query = user.encrypt(image);
+        let slots = gather(face, &[&image.data]).unwrap();
+        let (mut replies, mut clear) = (Vec::new(), SlotValue::new());
+        for (model, prepared) in &prepared {
+            let reply = prepared.evaluate(&user.keys, &query, 1, &mut |_| {});
+            replies.extend(reply.unwrap());
+            clear.extend(clear::run(model.program(), &slots).unwrap());
+        }
+        for rule in &rules(Degree::Linear, programs.len())[..3] {
+            check_exact_rule(&user, face, rule, &replies, &clear);
+        }
+    }
+}
+
+/// Encrypted, clear and simulated give the same integers; the rule gives nearly the same scores.
+fn check_exact_rule(
+    user: &Deployment,
+    face: &Program,
+    rule: &Rule,
+    replies: &[AnyCiphertext],
+    clear: &SlotValue,
+) {
+    let program = combination::program(face, rule, replies.len()).unwrap();
+    let model = Model::new(program).unwrap();
+    let program = model.program();
+    let prepared = Prepared::new(program, model.scheme().clone()).unwrap();
+    let reply = prepared.evaluate(&user.keys, replies, 1, &mut |_| {});
+    let whole = model.reply(1, &[reply.unwrap()]).unwrap();
+    let (period, precision) = (
+        combination::period(program),
+        combination::precision(program),
+    );
+    let compact = model.short_reply(&whole, period, precision).unwrap();
+    assert!(compact.to_bytes().len() < whole.to_bytes().len() / 2);
+    let client = user.client.with_model(&model).unwrap();
+    let slots = clear::run(program, clear).unwrap();
+    let simulator = Simulator::new(program, model.context().parameters()).unwrap();
+    assert_eq!(simulator.run(clear, 1).unwrap(), slots);
+    let expected = scatter(program, &slots, 1).unwrap().remove(0);
+    for bundle in [&whole, &compact] {
+        let found = client.decrypt(bundle).unwrap().remove(0);
+        assert_eq!(found.scores, expected, "{}", rule.kind());
+    }
+    let scores: Vec<Vec<f64>> = clear
+        .iter()
+        .map(|slots| {
+            scatter(face, std::slice::from_ref(slots), 1)
+                .unwrap()
+                .remove(0)
+        })
+        .collect();
+    let rounding = program.steps.iter().map(|step| step.estimate.error);
+    let stated = 2.0 * rounding.sum::<f64>() * program.output.factor + 1e-9;
+    for (found, expected) in expected.iter().zip(rule.combine(&scores).unwrap()) {
+        assert!((found - expected).abs() <= stated, "{found} for {expected}");
+    }
+}
+
+#[test]
+fn exact_ensembles_refuse_what_does_not_add_up() {
+    let Fixture { images, .. } = &*EXACT;
+    let graph = network(&mut Random::new(96));
+    let bgv = Options {
+        arithmetic: Arithmetic::Exact,
+        ..options(None, Degree::Linear)
+    };
+    let squares = Options {
+        arithmetic: Arithmetic::ScaleInvariant,
+        ..options(None, Degree::Square)
+    };
+    for options in [bgv, squares] {
+        let refused = compile(&graph, &options, images).unwrap_err();
+        assert!(
+            matches!(refused, CompileError::EnsembleOption { .. }),
+            "{refused}"
+        );
+    }
 }

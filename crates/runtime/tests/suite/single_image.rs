@@ -702,11 +702,37 @@ fn an_estimated_error_is_drowned_where_the_largest_of_any_input_is_too_large() {
         (error / 2.0..error * 2.0).contains(&after),
         "{after}, predicted {error}"
     );
-    let refused = compile(&graph, &options(estimated, Arithmetic::Exact), &images).unwrap_err();
-    assert!(
-        matches!(refused, CompileError::EstimatedExact { .. }),
-        "{refused}"
-    );
+}
+
+#[test]
+fn exact_programs_bear_noise_over_the_estimated_and_over_the_largest_error() {
+    let mut random = Random::new(77);
+    let mut net = GraphBuilder::new("a square", [24]);
+    net.then(random.dense(16, 24)).then(Op::Square);
+    net.then(random.dense(4, 16));
+    let graph = net.finish().unwrap();
+    let images: Vec<Tensor> = (0..32).map(|_| random.tensor(&[24], 1.0)).collect();
+    let exact = |flooding| {
+        let options = Options {
+            input_range: Some((-1.0, 1.0)),
+            flooding: Some(flooding),
+            arithmetic: Arithmetic::Exact,
+            ..Options::default()
+        };
+        compile(&graph, &options, &images).unwrap().program
+    };
+    let (bits, decryptions) = (20, 16);
+    let over_largest = exact(scuro_program::Flooding::Relaxed { bits, decryptions });
+    let program = exact(scuro_program::Flooding::Estimated { bits, decryptions });
+    let bound = |program: &Program| program.flood().unwrap().bound_log2;
+    assert!(bound(&program) + 4.0 < bound(&over_largest));
+    let mut deployment = Deployment::new(&program);
+    for image in &images[..2] {
+        let query = gather(&program, &[&image.data]).unwrap();
+        let clear = clear::run(&program, &query).unwrap();
+        let expected = scatter(&program, &clear, 1).unwrap().remove(0);
+        assert_eq!(deployment.scores_of_all(&[&image.data])[0], expected);
+    }
 }
 
 #[test]

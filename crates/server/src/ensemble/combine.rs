@@ -162,7 +162,7 @@ impl Combiner {
             combination::period(program),
             combination::precision(program),
         );
-        let answer = model.compact_reply(&whole, period, precision);
+        let answer = model.short_reply(&whole, period, precision);
         answer.map_err(Fault::Reply)
     }
 

@@ -227,13 +227,21 @@ fn compiled(
         if rules.is_empty() {
             continue;
         }
-        let spinner = Progress::spinner(context, "compiling");
         let options = CompileArguments {
             membership: MembershipArguments::first(degree),
             ..arguments.compile.clone()
         };
-        let members = Members::compile(&folder.networks, &options.options()?, &calibration)?;
+        let options = options.options()?;
+        if options.arithmetic.is_exact() && degree != DegreeChoice::Linear {
+            rules.iter().for_each(|rule| context.note(no_room(rule)));
+            continue;
+        }
+        let spinner = Progress::spinner(context, "compiling");
+        let members = Members::compile(&folder.networks, &options, &calibration)?;
         drop(spinner);
+        let (rules, others): (Vec<Rule>, Vec<Rule>) =
+            rules.into_iter().partition(|rule| members.has_room(rule));
+        others.iter().for_each(|rule| context.note(no_room(rule)));
         let part = run_members(context, mode, &members, &rules, examples)?;
         let whole = answers.get_or_insert_with(|| Answers {
             holders: part.holders,
@@ -245,6 +253,12 @@ fn compiled(
     let votes = combined(&Rule::Majority, &answers.holders, examples.len())?;
     answers.rules.push((RuleKind::Majority, votes));
     Ok(answers)
+}
+
+/// What is said of a rule that is left out.
+fn no_room(rule: &Rule) -> String {
+    let name = rule.kind();
+    format!("{name} is left out: replies have no room for it (exact ones are added up alone)")
 }
 
 /// Scores of all images.

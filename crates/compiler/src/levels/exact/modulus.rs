@@ -8,13 +8,17 @@
 //!
 //! Noise is that of the phase divided by t, in the canonical embedding, as in
 //! `scuro_fhe::bgv::NoiseModel`: deviations for messages that look random modulo t, which is enough
-//! where the model owner decrypts, and bounds for any message where somebody else does.
+//! where the model owner decrypts, and bounds for any message where somebody else does. A flooding
+//! over the estimated error goes by the deviations too.
+//!
+//! Replies of an ensemble are added up: their noise has room for as much as their scores have.
 
 use scuro_fhe::bgv::NoiseModel as ExactNoise;
 use scuro_fhe::noise::{Noise, NoiseModel};
 use scuro_program::{EXACT_WEIGHT_BITS_LEFT_OUT, Operation, Step, Weights};
 
 use super::{NO_SUMS, Scales};
+use crate::ensemble::{Common, SUM_BITS_EXACT};
 use crate::levels::{Chain, LIMBS_MAX, LevelPlan, PRIME_BITS_MAX, flooded, micros, pattern};
 use crate::options::Arithmetic;
 use crate::primes::PrimeSet;
@@ -44,6 +48,14 @@ const TURNS: usize = 6;
 const INVARIANT_BITS: std::ops::RangeInclusive<u32> = 36..=PRIME_BITS_MAX;
 /// How far above what a division adds these leave the noise at least, in bits.
 const INVARIANT_SLACKS: [f64; 3] = [0.0, 2.0, 5.0];
+/// The same where the primes are given, with steps in between.
+const JOINED_SLACKS: [f64; 12] = [
+    -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0,
+];
+/// Noise budget that is left of a sum of replies, in bits: enough to make it small.
+const SUM_BUDGET_BITS: f64 = 1.0;
+/// What the first program of an ensemble leaves for others whose noise is larger, in bits.
+const OTHERS_BITS: f64 = 2.0;
 /// Primes of which the first sizes are guessed.
 const GUESS: [u32; 4] = [45; 4];
 
@@ -69,6 +81,26 @@ pub(super) fn fastest(
             .total_cmp(&b.micros)
             .then(bits(a).total_cmp(&bits(b)))
     })
+}
+
+/// The fastest plan of less than `limit` microseconds with the primes of an ensemble.
+pub(super) fn join(
+    chain: &Chain<'_>,
+    common: &Common,
+    plain_bits: u32,
+    scales: &Scales,
+    limit: f64,
+) -> Option<LevelPlan> {
+    let sizes = common.primes.iter().map(|&bits| bits as u32).collect();
+    let modulus = Modulus::new(chain, plain_bits, sizes, common.special)?;
+    let plans = JOINED_SLACKS.into_iter().filter_map(|slack| {
+        let drops = modulus.given(slack, common.reply_level)?;
+        let schedule = modulus.schedule(&drops)?;
+        Some(modulus.plan(scales, schedule))
+    });
+    plans
+        .filter(|plan| plan.micros < limit)
+        .min_by(|a, b| a.micros.total_cmp(&b.micros))
 }
 
 /// Bits of the ciphertext modulus.
@@ -277,9 +309,56 @@ impl<'a> Modulus<'a> {
             Some(value)
         })?;
         sizes.truncate(result.dropped as usize);
-        let flooded = self.flooded_bits(flooded::ROUNDING * result.noise.bound);
-        sizes.extend(self.staying((self.needed(result).max(flooded) + spare).ceil()));
+        let others = self.chain.bounds.degree.map_or(0.0, |_| OTHERS_BITS);
+        sizes.extend(self.staying((self.reply_bits(result) + others + spare).ceil()));
         Some((sizes, drops))
+    }
+
+    /// How many primes are divided out after each step if there is noise for them, and at the end
+    /// what is left down to the level of the reply.
+    fn given(&self, slack: f64, reply_level: u32) -> Option<Vec<u32>> {
+        let floor = self.model.rescale();
+        let last = (self.sizes.len() as u32).checked_sub(1 + reply_level)?;
+        let drops = self.walk(|index, mut value| {
+            let may_drop = pattern::may_drop(self.chain, index);
+            let is_result = index + 1 == self.chain.result;
+            while value.dropped < last {
+                let prime = self.primes.prime(self.level(value.dropped));
+                let excess = self.ratio_bits(value.noise, floor) - slack;
+                if !is_result && (!may_drop || excess < prime.log2()) {
+                    break;
+                }
+                value = self.divided(value, prime);
+            }
+            Some(value)
+        });
+        drops.map(|(drops, _)| drops)
+    }
+
+    /// Modulus that the result takes, and what is computed of it.
+    fn reply_bits(&self, result: Value) -> f64 {
+        let flooded = self.flooded_bits(self.worst_error(result));
+        let sums = self
+            .chain
+            .bounds
+            .degree
+            .map_or(0.0, |_| SUM_BITS_EXACT + SUM_BUDGET_BITS);
+        self.needed(result).max(flooded) + sums
+    }
+
+    /// What the phase of the result over t stays below, as it is drowned.
+    fn worst_error(&self, result: Value) -> f64 {
+        flooded::ROUNDING
+            * match self.is_worst_case() {
+                true => result.noise.bound,
+                false => flooded::ESTIMATED_DEVIATIONS * result.noise.std,
+            }
+    }
+
+    /// Whether bounds count, and not deviations.
+    fn is_worst_case(&self) -> bool {
+        let flooding = self.chain.bounds.flooding;
+        flooding.is_some_and(|flooding| flooding.is_worst_case())
     }
 
     /// Sizes of the primes that stay, of `bits` together; the last one holds messages alone.
@@ -307,8 +386,8 @@ impl<'a> Modulus<'a> {
             }
             Some(value)
         })?;
-        let worst_error = flooded::ROUNDING * result.noise.bound;
-        let fits = self.flooded_bits(worst_error) <= self.modulus(result.dropped);
+        let worst_error = self.worst_error(result);
+        let fits = self.reply_bits(result) <= self.modulus(result.dropped);
         fits.then_some(Schedule { drops, worst_error })
     }
 
@@ -446,7 +525,7 @@ impl<'a> Modulus<'a> {
         products.fold(Noise::ZERO, Noise::plus).plus(switches)
     }
 
-    /// Whether a value fits the modulus left: always if somebody else decrypts, else but for
+    /// Whether a value fits the modulus left: always if the largest error is drowned, else but for
     /// messages of many deviations.
     fn fits(&self, value: Value) -> Option<()> {
         (self.needed(value) <= self.modulus(value.dropped)).then_some(())
@@ -455,18 +534,18 @@ impl<'a> Modulus<'a> {
     /// Bits of modulus that the largest coefficient of a value takes.
     fn needed(&self, value: Value) -> f64 {
         let coefficient = value.noise.std / self.model.embedding_factor();
-        let largest = match self.chain.bounds.flooding {
-            Some(_) => value.noise.bound,
-            None => DEVIATIONS * value.focus.sqrt() * coefficient,
+        let largest = match self.is_worst_case() {
+            true => value.noise.bound,
+            false => DEVIATIONS * value.focus.sqrt() * coefficient,
         };
         largest.log2() + self.room_bits()
     }
 
     /// Bits between two noises, by what has to fit.
     fn ratio_bits(&self, above: Noise, below: Noise) -> f64 {
-        match self.chain.bounds.flooding {
-            Some(_) => (above.bound / below.bound).log2(),
-            None => (above.std / below.std).log2(),
+        match self.is_worst_case() {
+            true => (above.bound / below.bound).log2(),
+            false => (above.std / below.std).log2(),
         }
     }
 
