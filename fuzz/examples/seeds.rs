@@ -22,10 +22,14 @@ use scuro_program::{
 use scuro_server::edge::frame::Content;
 use scuro_wire::inference::{Inference, InferenceBatch, Timings};
 use scuro_wire::manifest::{Decryptor, EncryptedScope};
+use scuro_wire::mask::{HolderKey, MaskSecrets, Member, Offer, Release, Subject};
 use scuro_wire::predict::{Answered, LeftOut, PredictQuery, PredictReply, Question};
 use scuro_wire::query::{QueryBatch, QueryRegistration};
+use scuro_wire::roster::Roster;
 use scuro_wire::user::UserKey;
-use scuro_wire::{Artefact, Digest, KeyId, Manifest, Name, Nonce, QueryId, Role};
+use scuro_wire::{
+    Artefact, Digest, HolderId, KeyId, Manifest, Name, Nonce, QueryId, Role, UserId,
+};
 
 /// Slots of the sample program.
 const SLOTS: usize = 1 << 11;
@@ -216,6 +220,38 @@ fn ensemble() -> Outcome {
     for (name, (head, body)) in [("query", query.to_bytes()), ("reply", reply.to_bytes())] {
         write("predict", name, &[&body[..head], &[0], &body[head..]].concat())?;
     }
+    masks(digest, user.id())
+}
+
+/// A roster of two, what the first of them offers, and a release of both.
+fn masks(digest: Digest, user: UserId) -> Outcome {
+    let identity = HolderKey::from_bytes(&HolderKey::generate()?)?;
+    let (first, second) = (Name::new("alpha")?, Name::new("beta")?);
+    let entry = |name: &Name, key| {
+        format!("[[holder]]\nname = \"{name}\"\nkey = \"{key}\"\nweight = 2\n")
+    };
+    let file = entry(&first, identity.id()) + &entry(&second, HolderId([5; 32]));
+    write("roster", "two", file.as_bytes())?;
+    let roster = Roster::from_toml(file.as_bytes())?;
+    let subject = Subject {
+        face: digest,
+        query: digest,
+        roster: roster.digest(),
+    };
+    let (_, keys) = MaskSecrets::draw(&roster, 0)?;
+    let offer = Offer::sign(&subject, first, 2, keys, &identity);
+    write("masks", "offer", &offer.to_bytes())?;
+    let other = Offer {
+        holder: second,
+        ..offer.clone()
+    };
+    let release = Release {
+        user,
+        nonce: Nonce([3; 16]),
+        query: digest,
+        members: vec![Member::of(&offer, 2), Member::of(&other, 2)],
+    };
+    write("masks", "release", &release.to_bytes())?;
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! must write back as the same bytes where the format is canonical. Formats that end in a checksum
 //! get it here, so that mutants reach the parser behind it.
 
+use std::num::NonZeroU8;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
@@ -25,10 +26,12 @@ use scuro_nn::{export, import};
 use scuro_program::Program;
 use scuro_server::edge::frame::{Content, Form, Layout, from_json, from_raw, read};
 use scuro_server::edge::sources::{StreamFormat, next_item};
-use scuro_wire::Manifest;
 use scuro_wire::inference::InferenceBatch;
+use scuro_wire::mask::{Member, Offer, Release, Subject};
 use scuro_wire::predict::{PredictQuery, PredictReply};
 use scuro_wire::query::{QueryBatch, WithdrawalBatch};
+use scuro_wire::roster::{Roster, RosterEntry};
+use scuro_wire::{HolderId, Manifest};
 
 /// Bytes of the digest that ends a program or a bundle.
 const DIGEST_BYTES: usize = 32;
@@ -91,11 +94,13 @@ pub const TARGETS: &[Target] = &[
     ("keras_h5", keras_h5),
     ("keras_zip", keras_zip),
     ("manifest", manifest),
+    ("masks", masks),
     ("onnx", onnx),
     ("picture", picture),
     ("predict", predict),
     ("program", program),
     ("queries", queries),
+    ("roster", roster),
     ("rules", rules),
     ("safetensors", safetensors),
 ];
@@ -366,6 +371,52 @@ pub fn predict(bytes: &[u8]) {
         let (head, body) = reply.to_bytes();
         let again = PredictReply::from_bytes(Some(&head.to_string()), &body);
         assert_eq!(again, Ok(reply));
+    }
+}
+
+/// Messages about masks: an offer, or a release, which is checked by a roster of its first holders.
+pub fn masks(bytes: &[u8]) {
+    if let Ok(offer) = Offer::from_bytes(bytes) {
+        assert_eq!(Offer::from_bytes(&offer.to_bytes()), Ok(offer));
+    }
+    let Ok(release) = Release::from_bytes(bytes) else {
+        return;
+    };
+    assert_eq!(Release::from_bytes(&release.to_bytes()).as_ref(), Ok(&release));
+    let entry = |(number, member): (usize, &Member)| RosterEntry {
+        name: member.holder.clone(),
+        key: HolderId([number as u8; 32]),
+        weight: NonZeroU8::new(member.weight).unwrap_or(NonZeroU8::MIN),
+    };
+    let Ok(roster) = Roster::new(release.members.iter().enumerate().map(entry).collect()) else {
+        return;
+    };
+    let digest = release.query;
+    let subject = Subject {
+        face: digest,
+        query: digest,
+        roster: roster.digest(),
+    };
+    let own = Offer {
+        holder: release.members[0].holder.clone(),
+        roster: subject.roster,
+        min_holders: 2,
+        keys: release.members[0].keys.clone(),
+        signature: release.members[0].signature,
+    };
+    let _ = release.check(&subject, &roster, &own);
+    let _ = own.check(&subject, &roster);
+}
+
+/// The file of holders that mask.
+pub fn roster(bytes: &[u8]) {
+    let Ok(roster) = Roster::from_toml(bytes) else {
+        return;
+    };
+    let again = Roster::new(roster.holders().to_vec()).expect("what was read is a roster");
+    assert_eq!(again.digest(), roster.digest());
+    for (place, entry) in roster.holders().iter().enumerate() {
+        assert_eq!(roster.place(&entry.name), Some(place));
     }
 }
 

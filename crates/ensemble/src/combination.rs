@@ -81,6 +81,24 @@ pub fn period(program: &Program) -> usize {
     program.output.elements().next_power_of_two()
 }
 
+/// The weights of a combination that adds the replies up as they are, one for each holder, none of
+/// them 0; nothing for one that computes anything else. Whatever is added to the replies and
+/// cancels in this sum is not in the result.
+pub fn sum_weights(program: &Program) -> Option<Vec<u8>> {
+    let (first, rest) = program.steps.split_first()?;
+    let Operation::ScalarLinear(matrix) = &first.operation else {
+        return None;
+    };
+    let lowers = |step: &Step| matches!(step.operation, Operation::ModDrop { .. });
+    let everybody = matrix.column.iter().copied().eq(0..matrix.columns);
+    let one_sum = matrix.row_starts == [0, matrix.columns] && matrix.weight_scale_log2 == 0.0;
+    if !(everybody && one_sum && first.inputs == [ValueId(0)] && rest.iter().all(lowers)) {
+        return None;
+    }
+    let weight = |&weight: &i32| u8::try_from(weight).ok().filter(|&weight| weight > 0);
+    matrix.weight.iter().map(weight).collect()
+}
+
 /// What the scores of a combination may be off by when its reply is made small: a share of the
 /// largest that they can be.
 pub fn precision(program: &Program) -> f64 {

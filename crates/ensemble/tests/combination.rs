@@ -248,4 +248,30 @@ fn products_of_exact_replies_and_replies_of_other_factors_are_refused() {
     other.parameters.scheme = Scheme::Bgv { plain_bits: 25 };
     let refused = combination::program(&other, &Rule::Mean, 2);
     assert!(matches!(refused, Err(Error::Reply { .. })));
+
+#[test]
+fn sums_say_their_weights_and_other_combinations_have_none() {
+    let weights = |rule: &Rule, holders| {
+        let program = combination::program(&face(), rule, holders).expect("a program");
+        combination::sum_weights(&program)
+    };
+    let expected = [
+        Some(vec![1, 1, 1]),
+        Some(vec![1, 51, 101]),
+        Some(vec![1, 51, 101]),
+        None,
+        None,
+        None,
+    ];
+    for (rule, expected) in rules(3).iter().zip(expected) {
+        assert_eq!(weights(rule, 3), expected, "{}", rule.kind());
+        let Some(all) = expected else {
+            continue;
+        };
+        // Whoever is absent changes nothing for the others.
+        let rest = rule.restricted(&[0, 2], 3).expect("two of three");
+        assert_eq!(weights(&rest, 2), Some(vec![all[0], all[2]]));
+    }
+    let silent = Rule::Weighted(Weights::new(vec![3, 0, 1]).expect("weights"));
+    assert_eq!(weights(&silent, 3), None);
 }

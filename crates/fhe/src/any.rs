@@ -11,6 +11,7 @@ use crate::compact::Compaction;
 use crate::context::Context;
 use crate::error::Error;
 use crate::key_id::KeyId;
+use crate::masking::PairMask;
 use crate::params::Digest;
 
 /// A context of approximate or exact arithmetic.
@@ -123,6 +124,28 @@ impl AnyCiphertext {
             (Self::Approximate(_), _) => Err(wrong_kind(Kind::Ciphertext, Kind::ExactCiphertext)),
             (Self::Exact(_), _) => Err(wrong_kind(Kind::ExactCiphertext, Kind::Ciphertext)),
         }
+    }
+
+    /// As [`ckks::Evaluator::mask`]; sums of exact ciphertexts are sums of the same polynomials.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn masked(
+        &self,
+        context: &AnyContext,
+        masks: &[PairMask],
+        weight: u64,
+    ) -> Result<Self, Error> {
+        let evaluator = ckks::Evaluator::new(context.core());
+        Ok(match self {
+            Self::Approximate(ciphertext) => {
+                Self::Approximate(evaluator.mask(ciphertext, masks, weight)?)
+            }
+            Self::Exact(ciphertext) => Self::Exact(bgv::Ciphertext {
+                rlwe: evaluator.mask(&ciphertext.rlwe, masks, weight)?,
+                ..ciphertext.clone()
+            }),
+        })
     }
 
     /// Level: index of its last prime.

@@ -48,6 +48,22 @@ pub enum WireError {
         /// The parser's message.
         message: String,
     },
+    /// Not TOML of the right form.
+    #[error("the {what} is not valid: {message}")]
+    Toml {
+        /// What was read.
+        what: &'static str,
+        /// The parser's message.
+        message: String,
+    },
+    /// A roster that cannot be.
+    #[error("the roster has {found}; expected {expected}")]
+    Roster {
+        /// What is wrong with it.
+        found: String,
+        /// What there should be.
+        expected: &'static str,
+    },
     /// Another spelling of the same content.
     #[error("the {what} is not in its canonical form")]
     NotCanonical {
@@ -166,6 +182,12 @@ pub enum WireError {
     /// Not a usable key of a user.
     #[error("the user's signing key cannot be used: {message}")]
     UserKey {
+        /// Why not.
+        message: String,
+    },
+    /// Not a usable identity of a holder, or no randomness for its masks.
+    #[error("the holder's identity key cannot be used: {message}")]
+    HolderKey {
         /// Why not.
         message: String,
     },

@@ -70,6 +70,10 @@ hex_bytes! {
     UserId: 32, "user id";
     /// Random bytes that make a message unlike every other.
     Nonce: 16, "nonce";
+    /// The identity of a holder that masks: the public half of an Ed25519 key pair.
+    HolderId: 32, "holder key";
+    /// The public half of an X25519 key pair that is used once.
+    MaskKey: 32, "mask key";
     /// An Ed25519 signature.
     Signature: 64, "signature";
 }

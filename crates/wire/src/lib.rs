@@ -7,6 +7,7 @@
 //! * [`results`]: decrypted answers, for users of the backend only.
 //! * [`predict`], [`ensemble`], [`user`]: encrypted queries to an ensemble in the Open Inference
 //!   Protocol, keys by digest, and users who sign both.
+//! * [`roster`], [`mask`]: holders that mask their predictions, and how they agree on masks.
 //! * [`paths`], [`limits`], [`problem`]: endpoints, bounds and the one error body.
 //! * [`tls`], [`https`]: TLS 1.3 with a certificate on both sides; a server loop and a client,
 //!   which also serve loopback without TLS.
@@ -27,6 +28,7 @@ pub mod https;
 pub mod inference;
 pub mod limits;
 pub mod manifest;
+pub mod mask;
 pub mod metrics;
 pub mod mqtt;
 pub mod name;
@@ -36,11 +38,12 @@ pub mod private;
 pub mod problem;
 pub mod query;
 pub mod results;
+pub mod roster;
 pub mod tls;
 pub mod user;
 
 pub use error::WireError;
-pub use hex::{Digest, KeyId, Nonce, QueryId, Signature, UserId};
+pub use hex::{Digest, HolderId, KeyId, MaskKey, Nonce, QueryId, Signature, UserId};
 pub use manifest::{Artefact, Manifest, Role};
 pub use name::{ModelReference, Name};
 pub use problem::Problem;

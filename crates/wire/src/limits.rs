@@ -38,6 +38,11 @@ pub const PREDICT_BYTES: usize = 64 << 20;
 pub const FACE_BYTES: usize = 16 << 20;
 /// Most holders of an ensemble.
 pub const HOLDERS: usize = 64;
+/// Most bytes of the roster of holders that mask.
+pub const ROSTER_BYTES: usize = 64 << 10;
+/// Most bytes of what a coordinator sends to have masked predictions released: of 64 holders, 63
+/// keys each, in hexadecimal.
+pub const RELEASE_BYTES: usize = 512 << 10;
 /// Time for which a signed query is good, and by which its clock may be ahead.
 pub const QUERY_WINDOW: Duration = Duration::from_secs(300);
 /// Most results in one page.

@@ -25,6 +25,11 @@ pub const ENSEMBLE: &str = "/v1/ensemble";
 pub const MODEL: &str = "/v2/models/ensemble";
 /// Holder and coordinator: an encrypted query (`POST`, [`crate::predict`]).
 pub const INFER: &str = "/v2/models/ensemble/infer";
+/// Holder that masks: the same query (`POST`); it computes, holds what it computed, and answers
+/// [`crate::mask::Offer`].
+pub const OFFER: &str = "/v1/masks/offer";
+/// Holder that masks: [`crate::mask::Release`] (`POST`); it answers with the masked prediction.
+pub const RELEASE: &str = "/v1/masks/release";
 /// Holder and coordinator: one set of evaluation keys (`PUT`), `{digest}` in hexadecimal.
 pub const KEY_SET: &str = "/v1/keys/{digest}";
 /// All: Prometheus' text.

@@ -145,6 +145,11 @@ impl PredictQuery {
         self.question.user.verify(&message, &self.signature)
     }
 
+    /// Names the query: the digest of what the user signs, however the head was spelled.
+    pub fn digest(&self) -> Digest {
+        message(&self.question, &self.bundle).digest()
+    }
+
     /// The body, and the length of its head.
     pub fn to_bytes(&self) -> (usize, Bytes) {
         let head = QueryHead::of(&self.question, Some(self.signature), self.bundle.len());

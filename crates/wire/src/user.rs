@@ -70,7 +70,7 @@ impl UserId {
     }
 }
 
-/// What a user signs.
+/// What a user signs, or a holder that masks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message(Vec<u8>);
 
@@ -87,6 +87,16 @@ impl Message {
 
     fn of(what: &[u8], digests: [&Digest; 2]) -> Self {
         Self([what, &digests[0].0, &digests[1].0].concat())
+    }
+
+    /// What a holder signs; it begins with words of its own.
+    pub(crate) fn of_holder(text: Vec<u8>) -> Self {
+        Self(text)
+    }
+
+    /// Digest of what is signed.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.0)
     }
 }
 

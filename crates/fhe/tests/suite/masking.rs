@@ -4,7 +4,9 @@ use scuro_fhe::Error;
 use scuro_fhe::ckks::Ciphertext;
 use scuro_fhe::masking::PairMask;
 use scuro_fhe::params::ParameterSpec;
+use scuro_fhe::{AnyCiphertext, AnyContext, Kernel};
 
+use crate::common::exact::{Exact, core};
 use crate::common::{Keyring, test_values};
 
 const SCALE: f64 = (1u64 << 30) as f64;
@@ -78,4 +80,39 @@ fn a_weight_of_zero_is_refused() {
     let unmasked = ring.evaluator.mask(&x, &[], 1).unwrap();
     assert_eq!(unmasked.parts()[0].words(), x.parts()[0].words());
     assert_eq!(format!("{:?}", masks(0)[0]), "PairMask { first: true, .. }");
+}
+
+#[test]
+fn exact_sums_keep_every_integer_and_nothing_less_than_the_sum_is_read() {
+    let context = core(12, &[36, 36], &[34], Kernel::detect());
+    let ring = Exact::new(&context, 17);
+    let (scheme, top) = (AnyContext::from(ring.context.clone()), ring.top());
+    let values: Vec<Vec<i64>> = (0..WEIGHTS.len())
+        .map(|party| ring.values(party as u64))
+        .collect();
+    let masked = |party: usize| {
+        let plain = AnyCiphertext::from(ring.encrypt(&values[party], top, party as u64));
+        let masked = plain
+            .masked(&scheme, &masks(party), WEIGHTS[party])
+            .unwrap();
+        let AnyCiphertext::Exact(masked) = masked else {
+            panic!("it stays of its scheme");
+        };
+        masked
+    };
+    let term = |party: usize| {
+        let weight = WEIGHTS[party] as i64;
+        ring.evaluator.mul_integer(&masked(party), weight).unwrap()
+    };
+    let add = |sum, next| ring.evaluator.add(&sum, &next).unwrap();
+    let sum = (1..WEIGHTS.len()).map(term).fold(term(0), add);
+    let expected = (0..values[0].len()).map(|slot| {
+        let terms = WEIGHTS.iter().zip(&values);
+        let total: i64 = terms.map(|(&weight, all)| weight as i64 * all[slot]).sum();
+        ring.context
+            .plain_modulus()
+            .centre(total.rem_euclid(ring.t()) as u64)
+    });
+    ring.check(&sum, &expected.collect::<Vec<i64>>());
+    assert!(ring.decryptor().noise_budget(&masked(0)).unwrap() < 1.0);
 }
