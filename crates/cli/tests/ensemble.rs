@@ -2,9 +2,12 @@
 
 mod support;
 
-use std::net::{SocketAddr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use scuro_testkit::process::Victim;
@@ -54,6 +57,49 @@ fn ask(desk: &Desk, coordinator: &str, done: impl Fn(&Value) -> bool) -> Value {
 fn answered(envelope: &Value) -> usize {
     let holders = &envelope["data"]["answered"];
     holders.as_array().map_or(0, Vec::len)
+}
+
+/// The way to a holder, which is killed when it is about to release what it has offered, if it
+/// should.
+fn deadly(holder: Weak<Mutex<Victim>>, real: String, should: Arc<AtomicBool>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let Ok(server) = TcpStream::connect(&real) else {
+                continue;
+            };
+            let ends = (client.try_clone(), server.try_clone());
+            let (Ok(client_end), Ok(server_end)) = ends else {
+                continue;
+            };
+            let (holder, should) = (Weak::clone(&holder), Arc::clone(&should));
+            std::thread::spawn(move || pass_on(server_end, client_end, |_| {}));
+            std::thread::spawn(move || {
+                pass_on(client, server, |bytes| {
+                    let release = b"POST /v1/masks/release";
+                    let asked = bytes.windows(release.len()).any(|text| text == release);
+                    let holder = holder.upgrade().filter(|_| should.load(Ordering::SeqCst));
+                    if let Some(holder) = holder.filter(|_| asked) {
+                        holder.lock().expect("not poisoned").kill();
+                    }
+                });
+            });
+        }
+    });
+    address
+}
+
+/// What one end says, to the other, until either is gone.
+fn pass_on(mut from: TcpStream, mut to: TcpStream, see: impl Fn(&[u8])) {
+    let mut bytes = vec![0; 1 << 16];
+    while let Ok(count @ 1..) = from.read(&mut bytes) {
+        see(&bytes[..count]);
+        if to.write_all(&bytes[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Both);
 }
 
 /// Compiles the network on images that need no files.
@@ -192,6 +238,96 @@ fn rules_of_an_ensemble_are_scored_in_integers_and_those_without_room_are_left_o
     let rules = data["ensembles"][0]["rules"].as_array().expect("rules");
     let names: Vec<&str> = rules.iter().filter_map(|r| r["rule"].as_str()).collect();
     assert_eq!(names, ["mean", "weighted", "log-opinion", "majority"]);
+}
+
+/// A command line, word by word.
+fn words(text: &str) -> Vec<&str> {
+    text.split_whitespace().collect()
+}
+
+/// Two programs of an ensemble, a picture, identities and their roster; what the picture shows.
+fn masked_desk(desk: &Desk, names: &[&str]) -> Value {
+    desk.write("model.onnx", NETWORK);
+    draw_seven(&desk.path("seven.png"));
+    desk.data(&[&COMPILE[..], &words("--ensemble -o a.scuro")].concat());
+    desk.data(&[&COMPILE[..], &words("--contract a.scuro -o b.scuro")].concat());
+    let mut roster = String::new();
+    for name in names {
+        let identity = format!("holder identity -o {name}.key --name {name}");
+        let made = desk.run(&words(&identity)).stdout;
+        roster.push_str(&made);
+        // The key stays what it is, and its lines can be had again.
+        assert_eq!(desk.run(&words(&identity)).stdout, made);
+        let metadata = std::fs::metadata(desk.path(&format!("{name}.key"))).expect("a key");
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o600, "{name}");
+    }
+    desk.write("roster.toml", roster.as_bytes());
+    let clear = "predict seven.png --model a.scuro --mode clear";
+    desk.data(&words(clear))["predictions"][0]["label"].clone()
+}
+
+#[test]
+fn masked_holders_answer_in_a_sum_and_the_rest_of_them_when_one_is_killed() {
+    let (desk, names) = (Desk::new(), ["alpha", "beta", "gamma"]);
+    let expected = masked_desk(&desk, &names);
+    let addresses: Vec<String> = names.iter().map(|_| address().to_string()).collect();
+    let serve = |at: usize| {
+        let (name, listen, model) = (names[at], &addresses[at], ["a", "b"][at % 2]);
+        let serve = format!("holder serve --model {model}.scuro --name {name} --listen {listen}");
+        let masks = format!("--roster roster.toml --mask-key {name}.key --min-holders 2");
+        service(&desk, &[words(&serve), words(&masks)].concat())
+    };
+    let (_alpha, _beta) = (serve(0), serve(1));
+    let gamma = Arc::new(Mutex::new(serve(2)));
+    let should = Arc::new(AtomicBool::new(false));
+    let way = (Arc::downgrade(&gamma), addresses[2].clone());
+    let deadly = deadly(way.0, way.1, Arc::clone(&should));
+    let (hub, list) = (
+        address(),
+        format!("{},{},{deadly}", addresses[0], addresses[1]),
+    );
+    let serve = format!("coordinator serve --holders {list} --listen {hub} --roster roster.toml");
+    let _coordinator = service(&desk, &words(&serve));
+
+    let reply = ask(&desk, &hub.to_string(), |envelope| answered(envelope) == 3);
+    assert_eq!(reply["data"]["label"], expected);
+    assert_eq!(reply["data"]["answered"][1]["holder"], "beta");
+    let query = |to: &str| format!("ensemble query seven.png --keys keys --coordinator {to}");
+    let alone = desk.failure(&words(&query(&addresses[0])));
+    assert_eq!(alone, (6, "masks.required".into()));
+
+    // Killed between the rounds: nothing can be read, and a query that is signed anew is answered.
+    should.store(true, Ordering::SeqCst);
+    let reply = desk.data(&words(&query(&hub.to_string())));
+    assert_eq!(reply["label"], expected);
+    assert_eq!(reply["answered"].as_array().map(Vec::len), Some(2));
+    assert_eq!(reply["left_out"][0]["holder"], "gamma");
+}
+
+#[test]
+fn who_is_not_in_the_roster_does_not_start() {
+    let (desk, names) = (Desk::new(), ["alpha", "beta"]);
+    masked_desk(&desk, &names);
+    let start = words("holder serve --model a.scuro --roster roster.toml --mask-key");
+    for (rest, exit, code) in [
+        ("alpha.key --name delta", 4, "ensemble.setting"),
+        ("beta.key --name alpha", 4, "ensemble.setting"),
+        (
+            "alpha.key --name alpha --min-holders 3",
+            4,
+            "ensemble.setting",
+        ),
+        ("none.key --name alpha", 4, "file.not-found"),
+        ("roster.toml --name alpha", 6, "keys.readable-by-others"),
+    ] {
+        let found = desk.failure(&[start.clone(), words(rest)].concat());
+        assert_eq!(found, (exit, code.into()), "{rest}");
+    }
+    desk.write("broken.toml", b"[[holder]]\nname = 3\n");
+    let broken = "coordinator serve --holders 127.0.0.1:1,127.0.0.1:2 --roster broken.toml";
+    assert_eq!(desk.failure(&words(broken)), (4, "masks.roster".into()));
+    let few = "coordinator serve --holders 127.0.0.1:1 --roster roster.toml";
+    assert_eq!(desk.failure(&words(few)), (4, "ensemble.setting".into()));
 }
 
 #[test]

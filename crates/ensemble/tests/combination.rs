@@ -248,6 +248,7 @@ fn products_of_exact_replies_and_replies_of_other_factors_are_refused() {
     other.parameters.scheme = Scheme::Bgv { plain_bits: 25 };
     let refused = combination::program(&other, &Rule::Mean, 2);
     assert!(matches!(refused, Err(Error::Reply { .. })));
+}
 
 #[test]
 fn sums_say_their_weights_and_other_combinations_have_none() {

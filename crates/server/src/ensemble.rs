@@ -10,6 +10,9 @@
 //! [`holder`] computes; [`coordinator`] asks, by way of `member`, its picture of one holder, checks
 //! what comes back and has it combined ([`combine`]).
 //!
+//! With a roster, holders hold their predictions until the coordinator has said whose are in the
+//! sum, and release them under [`masks`] that cancel in it.
+//!
 //! What each sees: public and evaluation keys, ciphertexts, who asks and when; a holder its own
 //! network. What none sees: an image, a prediction, a secret key.
 
@@ -23,6 +26,7 @@ pub mod holder;
 pub mod keys;
 mod ledger;
 mod listen;
+pub mod masks;
 mod member;
 
 pub use fault::Fault;

@@ -45,7 +45,14 @@ pub struct EnsembleStatus {
     pub classes: Vec<String>,
     /// How predictions can be combined, the usual way first; none for a holder.
     pub rules: Vec<Name>,
-    /// Fewest holders that make an answer; 1 for a holder.
+    /// Whether holders mask their predictions, so that only their sum can be read.
+    #[serde(default)]
+    pub masked: bool,
+    /// Digest of the roster of holders that mask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roster: Option<Digest>,
+    /// Fewest holders that make an answer; for a holder 1, or those in whose sum alone it releases
+    /// its masked prediction.
     pub min_holders: usize,
     /// The holders; none for a holder.
     pub holders: Vec<HolderStatus>,

@@ -374,7 +374,9 @@ impl From<ServerError> for Failure {
             ServerError::Wire(inner @ WireError::NotLoopback { .. }) => return inner.into(),
             ServerError::Setting { .. } | ServerError::InUse { .. } => Exit::BadInput,
             ServerError::Ensemble(Fault::Setting { .. } | Fault::NotAFace) => Exit::BadInput,
-            ServerError::Ensemble(Fault::Rule { .. } | Fault::NoRoom { .. }) => Exit::BadInput,
+            ServerError::Ensemble(
+                Fault::Rule { .. } | Fault::MaskedRule { .. } | Fault::NoRoom { .. },
+            ) => Exit::BadInput,
             ServerError::SpoolDamaged { .. } => Exit::Refused,
             ServerError::Panicked => return Self::internal(text),
             ServerError::Wire(WireError::Connection { .. }) => Exit::Connection,

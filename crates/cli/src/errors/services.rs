@@ -54,6 +54,17 @@ impl From<WireError> for Failure {
                 "user.key",
                 "move user.key away: a new one is made, and with it a new user",
             ),
+            E::HolderKey { .. } => (
+                Exit::BadInput,
+                "masks.key",
+                "make another: `scuro holder identity -o FILE --name NAME`, and change the roster",
+            ),
+            E::Toml { .. } | E::Roster { .. } => (
+                Exit::BadInput,
+                "masks.roster",
+                "put it together from the lines of `scuro holder identity`; see \
+                 docs/reference/ensemble.md",
+            ),
             E::Signature { .. } => (
                 Exit::Refused,
                 "user.signature",

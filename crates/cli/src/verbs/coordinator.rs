@@ -8,7 +8,7 @@ use scuro_server::ensemble::coordinator::{self, HolderAddress, Options};
 use scuro_wire::Name;
 use serde_json::json;
 
-use super::holder::identity;
+use super::holder::{identity, read_roster};
 use crate::context::Context;
 use crate::errors::Failure;
 use crate::output::Reply;
@@ -52,6 +52,9 @@ struct Serve {
     /// Fitted rules; without any there is only the mean.
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
+    /// Only the sum of predictions can be read: the holders are those of this roster, in its order.
+    #[arg(long, value_name = "FILE")]
+    roster: Option<PathBuf>,
     /// How long holders are waited for.
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = seconds)]
     deadline: f64,
@@ -94,6 +97,7 @@ fn options(serve: Serve, context: &Context) -> Result<Options, Failure> {
         identity: identity(serve.identity.as_deref())?,
         rules: serve.rules.as_deref().map(files::read).transpose()?,
         rule: serve.rule,
+        roster: serve.roster.as_deref().map(read_roster).transpose()?,
         deadline: Duration::from_secs_f64(serve.deadline),
         min_holders: serve.min_holders,
         contract: serve.contract.as_deref().map(files::read).transpose()?,

@@ -14,6 +14,7 @@ use scuro_fhe::keys::EvaluationKeys;
 use scuro_program::Program;
 use scuro_runtime::encrypted::Prepared;
 use scuro_wire::Name;
+use scuro_wire::roster::Roster;
 
 use super::fault::Fault;
 
@@ -90,7 +91,8 @@ struct Ready {
 }
 
 impl Combiner {
-    /// All rules that replies of the face have room for: the mean, and those of the file.
+    /// All rules that replies of the face have room for: the mean, and those of the file; with
+    /// masks only sums with the weights of the roster.
     ///
     /// # Errors
     /// [`Fault::Combination`] for a bad file; [`Fault::Setting`] for one of other holders or
@@ -99,6 +101,7 @@ impl Combiner {
         face: &Program,
         holders: &[&str],
         file: Option<Vec<u8>>,
+        masks: Option<&Roster>,
     ) -> Result<Self, Fault> {
         let rules = file.as_deref().map(Rules::from_bytes).transpose()?;
         if let Some(rules) = &rules {
@@ -111,9 +114,20 @@ impl Combiner {
                 continue;
             };
             match model(face, &rule, &all, holders.len()) {
+                Ok(model) if !cancels(model.program(), masks) => {
+                    tracing::info!(rule = kind.as_str(), "rule not offered: masks would stay");
+                }
                 Ok(_) => offered.push((Name::new(kind.as_str())?, rule)),
                 Err(fault) => tracing::info!(rule = kind.as_str(), %fault, "rule not offered"),
             }
+        }
+        if offered.is_empty() && masks.is_some() {
+            return Err(Fault::Setting {
+                what: "the roster",
+                found: "weights of no rule".to_string(),
+                expected: "1 for every holder (the mean), or the integers of weighted or \
+                           log-opinion in the file of rules",
+            });
         }
         if offered.is_empty() {
             return Err(Fault::Setting {
@@ -192,6 +206,16 @@ impl Combiner {
     fn lock(&self) -> MutexGuard<'_, Shelf> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether masks for the weights of a roster cancel in a combination of everybody's replies, and so
+/// in one of some: a rule that is restricted keeps the weights of the others.
+fn cancels(program: &Program, masks: Option<&Roster>) -> bool {
+    let Some(roster) = masks else {
+        return true;
+    };
+    let pinned = roster.holders().iter().map(|entry| entry.weight.get());
+    combination::sum_weights(program).is_some_and(|weights| pinned.eq(weights))
 }
 
 /// Names for people.

@@ -1,16 +1,21 @@
 //! The coordinator: asks every holder with the user's encrypted query and combines what comes back.
 //!
 //! Holders work for themselves: one that is gone, late or does not fit is left out, with the
-//! reason, and the others answer as long as they are enough.
+//! reason, and the others answer as long as they are enough. With a roster, holders are asked
+//! twice, in `rounds`.
+
+mod rounds;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
+use scuro_ensemble::RuleKind;
 use scuro_fhe::AnyCiphertext;
 use scuro_wire::ensemble::{EnsembleStatus, Role};
 use scuro_wire::predict::{Answered, LeftOut, PredictReply, Timings};
+use scuro_wire::roster::Roster;
 use scuro_wire::tls::Identity;
 use scuro_wire::{Digest, Name, limits};
 use tokio::sync::Semaphore;
@@ -61,6 +66,8 @@ pub struct Options {
     pub deadline: Duration,
     /// Fewest holders that make an answer; more than half of them if nothing is said.
     pub min_holders: Option<usize>,
+    /// Who masks predictions, one for each of the holders, in their order; without, nobody may.
+    pub roster: Option<Roster>,
     /// Bytes of the face; that of the first holder that answers, if nothing is given.
     pub contract: Option<Vec<u8>>,
     /// Threads for a combination.
@@ -74,6 +81,7 @@ struct Coordinator {
     combiner: Arc<Combiner>,
     /// Names of its rules, the usual one first.
     rules: Arc<[Name]>,
+    roster: Option<Arc<Roster>>,
     combining: Arc<Semaphore>,
     deadline: Duration,
     min_holders: usize,
@@ -91,22 +99,27 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     tokio::pin!(stop);
+    let mut options = options;
+    name_holders(&mut options)?;
     let min_holders = check(&options)?;
     let door = Door::open(options.listen, options.identity.as_ref()).await?;
     let address = door.address();
     let identity = options.identity.map(Arc::new);
-    let member = |at: HolderAddress| Arc::new(Member::new(at, identity.clone()));
+    let roster = options.roster.map(Arc::new);
+    let digest = roster.as_ref().map(|roster| roster.digest());
+    let member = |at: HolderAddress| Arc::new(Member::new(at, digest, identity.clone()));
     let members: Arc<[Arc<Member>]> = options.holders.into_iter().map(member).collect();
     let face = tokio::select! {
         face = first_face(options.contract, &members) => face?,
         () = &mut stop => return Ok(()),
     };
     let (labels, file, usual) = (members.clone(), options.rules, options.rule);
+    let masks = roster.clone();
     let opened = tokio::task::spawn_blocking(move || {
         let contract = Contract::open(face)?;
         let labels: Vec<&str> = labels.iter().map(|member| member.label()).collect();
-        let combiner = Combiner::new(contract.model().program(), &labels, file)?;
-        let rules = in_order(combiner.names(), usual)?;
+        let combiner = Combiner::new(contract.model().program(), &labels, file, masks.as_deref())?;
+        let rules = in_order(combiner.names(), usual, masks.is_some())?;
         Ok::<_, Error>((contract, combiner, rules))
     });
     let (contract, combiner, rules) = opened.await.map_err(|_| Error::Panicked)??;
@@ -116,6 +129,7 @@ pub async fn serve(
         members,
         combiner: Arc::new(combiner),
         rules: rules.into(),
+        roster,
         combining: Arc::new(Semaphore::new(COMBINATIONS_AT_ONCE)),
         deadline: options.deadline,
         min_holders,
@@ -130,6 +144,32 @@ pub async fn serve(
     door.serve(desk::router(coordinator), metrics, stop).await;
     drop(watchers);
     tracing::info!(name = %desk.name, "coordinator stopped");
+    Ok(())
+}
+
+/// Gives holders the names that the roster has for them.
+fn name_holders(options: &mut Options) -> Result<(), Fault> {
+    let Some(roster) = &options.roster else {
+        return Ok(());
+    };
+    let setting = |found| Fault::Setting {
+        what: "--holders",
+        found,
+        expected: "every holder of the roster, in its order",
+    };
+    let (count, all) = (options.holders.len(), roster.holders().len());
+    if count != all {
+        return Err(setting(format!("{count} addresses for {all} holders")));
+    }
+    for (holder, entry) in options.holders.iter_mut().zip(roster.holders()) {
+        match &holder.name {
+            Some(name) if *name != entry.name => return Err(setting(name.to_string())),
+            Some(_) => {}
+            // Without certificates a name is what people are told, and nothing else.
+            None if options.identity.is_none() => holder.name = Some(entry.name.clone()),
+            None => {}
+        }
+    }
     Ok(())
 }
 
@@ -167,18 +207,24 @@ fn check(options: &Options) -> Result<usize, Error> {
 }
 
 /// Rules with the usual one first.
-fn in_order(mut rules: Vec<Name>, usual: Option<Name>) -> Result<Vec<Name>, Fault> {
+fn in_order(mut rules: Vec<Name>, usual: Option<Name>, masked: bool) -> Result<Vec<Name>, Fault> {
     let Some(found) = usual else {
         return Ok(rules);
     };
     match rules.iter().position(|rule| *rule == found) {
         Some(place) => rules[..=place].rotate_right(1),
-        None => {
-            let known = list(&rules);
-            return Err(Fault::Rule { found, known });
-        }
+        None => return Err(no_rule(found, &rules, masked)),
     }
     Ok(rules)
+}
+
+/// Why a rule is not among those that are offered.
+fn no_rule(found: Name, rules: &[Name], masked: bool) -> Fault {
+    let known = list(rules);
+    match masked && found.as_str().parse::<RuleKind>().is_ok() {
+        true => Fault::MaskedRule { found, known },
+        false => Fault::Rule { found, known },
+    }
 }
 
 /// The face that is given, or that of the first holder that has one.
@@ -204,14 +250,16 @@ async fn first_face(given: Option<Vec<u8>>, members: &[Arc<Member>]) -> Result<B
     }
 }
 
-/// What became of asking the holders.
-#[derive(Debug, Default)]
-struct Harvest {
-    /// By the holder's place in the ensemble.
-    replies: Vec<(usize, Vec<AnyCiphertext>)>,
+/// What became of asking the holders, by their places in the ensemble.
+#[derive(Debug)]
+struct Harvest<T> {
+    answers: Vec<(usize, T)>,
     answered: Vec<(usize, Answered)>,
-    left_out: Vec<(usize, LeftOut)>,
+    lapses: Vec<(usize, Lapse)>,
 }
+
+/// Encrypted predictions of the holders at their places.
+type Replies = Vec<(usize, Vec<AnyCiphertext>)>;
 
 impl Coordinator {
     /// Looks at every holder once, if that does not take long, then whenever it is not well, until
@@ -241,64 +289,98 @@ impl Coordinator {
         };
         match self.rules.contains(asked) {
             true => Ok(asked.clone()),
-            false => Err(Fault::Rule {
-                found: asked.clone(),
-                known: list(&self.rules),
-            }),
+            false => Err(no_rule(asked.clone(), &self.rules, self.roster.is_some())),
         }
     }
 
-    /// Asks all holders at the same time; a user who hangs up ends it.
-    async fn ask_all(&self, query: &Arc<Admitted>) -> Harvest {
+    /// Asks the holders at some places at the same time; a user who hangs up ends it.
+    async fn ask<T, F>(
+        &self,
+        places: impl IntoIterator<Item = usize>,
+        deadline: Duration,
+        ask: impl Fn(usize, Arc<Member>) -> F,
+    ) -> Harvest<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Lapse>> + Send + 'static,
+    {
         let mut asks = JoinSet::new();
-        for (index, member) in self.members.iter().enumerate() {
-            let (member, desk) = (Arc::clone(member), Arc::clone(&self.desk));
-            let (query, deadline) = (Arc::clone(query), self.deadline);
+        for place in places {
+            let member = Arc::clone(&self.members[place]);
+            let asked = ask(place, Arc::clone(&member));
             asks.spawn(async move {
                 let start = Instant::now();
-                let asked = timeout(deadline, member.ask(&query, &desk)).await;
-                let asked = asked.unwrap_or_else(|_| {
+                let asked = timeout(deadline, asked).await.unwrap_or_else(|_| {
                     let lapse = Lapse::late(deadline);
                     member.learn(Some(&lapse));
                     Err(lapse)
                 });
-                (index, start.elapsed(), asked)
+                (place, start.elapsed(), asked)
             });
         }
         let mut harvest = Harvest::default();
         while let Some(asked) = asks.join_next().await {
             // A task that panicked has been reported by its hook, and is missed below.
-            if let Ok((index, took, asked)) = asked {
-                self.note(&mut harvest, index, took, asked);
+            if let Ok((place, took, asked)) = asked {
+                self.note(&mut harvest, place, took, asked);
             }
         }
         harvest.sort();
         harvest
     }
 
-    fn note(
+    /// The predictions of all holders as they are.
+    async fn replies(&self, query: &Arc<Admitted>) -> Harvest<Vec<AnyCiphertext>> {
+        let everybody = 0..self.members.len();
+        let ask = |_, member: Arc<Member>| {
+            let (query, desk) = (Arc::clone(query), Arc::clone(&self.desk));
+            async move { member.ask(&query, &desk).await }
+        };
+        self.ask(everybody, self.deadline, ask).await
+    }
+
+    fn note<T>(
         &self,
-        harvest: &mut Harvest,
-        index: usize,
+        harvest: &mut Harvest<T>,
+        place: usize,
         took: Duration,
-        asked: Result<Vec<AnyCiphertext>, Lapse>,
+        asked: Result<T, Lapse>,
     ) {
-        let (holder, metrics) = (self.members[index].label(), &self.desk.metrics);
+        let (holder, metrics) = (self.members[place].label(), &self.desk.metrics);
         let outcome = asked.as_ref().map_or_else(Lapse::code, |_| "ok");
         let labels = [("holder", holder), ("outcome", outcome)];
         metrics.add(ANSWERS, &labels, 1);
         match asked {
-            Ok(reply) => {
+            Ok(answer) => {
                 metrics.observe(HOLDER, &[("holder", holder)], took);
                 let answered = Answered {
                     holder: holder.to_string(),
-                    place: index,
+                    place,
                     took_us: took.as_micros() as u64,
                 };
-                harvest.replies.push((index, reply));
-                harvest.answered.push((index, answered));
+                harvest.answers.push((place, answer));
+                harvest.answered.push((place, answered));
             }
-            Err(lapse) => harvest.left_out.push((index, lapse.left_out(holder))),
+            Err(lapse) => harvest.lapses.push((place, lapse)),
+        }
+    }
+
+    /// Who is left out, for the user.
+    fn left_out(&self, lapses: Vec<(usize, Lapse)>) -> Vec<LeftOut> {
+        let told = |(place, lapse): (usize, Lapse)| lapse.left_out(self.members[place].label());
+        lapses.into_iter().map(told).collect()
+    }
+
+    /// That so many holders are enough.
+    fn check_quorum<T>(&self, harvest: &Harvest<T>, needed: usize) -> Result<(), Fault> {
+        let answered = harvest.answers.len();
+        match answered >= needed {
+            true => Ok(()),
+            false => Err(Fault::Quorum {
+                answered,
+                needed,
+                left_out: self.left_out(harvest.lapses.clone()),
+            }),
         }
     }
 
@@ -307,7 +389,7 @@ impl Coordinator {
         &self,
         rule: &Name,
         query: Arc<Admitted>,
-        replies: Vec<(usize, Vec<AnyCiphertext>)>,
+        replies: Replies,
     ) -> Result<Bytes, Fault> {
         let place = Arc::clone(&self.combining).acquire_owned().await;
         let place = place.map_err(|_| Fault::Panicked)?;
@@ -327,12 +409,22 @@ impl Coordinator {
     }
 }
 
-impl Harvest {
+impl<T> Default for Harvest<T> {
+    fn default() -> Self {
+        Self {
+            answers: Vec::new(),
+            answered: Vec::new(),
+            lapses: Vec::new(),
+        }
+    }
+}
+
+impl<T> Harvest<T> {
     /// By the order of the ensemble, whoever came first.
     fn sort(&mut self) {
-        self.replies.sort_by_key(|(index, _)| *index);
-        self.answered.sort_by_key(|(index, _)| *index);
-        self.left_out.sort_by_key(|(index, _)| *index);
+        self.answers.sort_by_key(|(place, _)| *place);
+        self.answered.sort_by_key(|(place, _)| *place);
+        self.lapses.sort_by_key(|(place, _)| *place);
     }
 }
 
@@ -354,6 +446,8 @@ impl Service for Coordinator {
             parameters: contract.parameters(),
             classes: contract.classes().to_vec(),
             rules: self.rules.to_vec(),
+            masked: self.roster.is_some(),
+            roster: self.roster.as_ref().map(|roster| roster.digest()),
             min_holders: self.min_holders,
             holders: self.members.iter().map(|member| member.status()).collect(),
         }
@@ -388,16 +482,16 @@ impl Service for Coordinator {
         ledger.enter(question, request, caller, clock::now_ms())?;
         let (id, query) = (question.id, Arc::new(admitted));
         let start = Instant::now();
-        let harvest = self.ask_all(&query).await;
+        let harvest = match &self.roster {
+            None => {
+                let harvest = self.replies(&query).await;
+                self.check_quorum(&harvest, self.min_holders)?;
+                harvest
+            }
+            Some(roster) => self.masked_replies(roster, &query).await?,
+        };
         let evaluate = start.elapsed();
-        let (replies, left_out) = (harvest.replies, without_index(harvest.left_out));
-        if replies.len() < self.min_holders {
-            return Err(Fault::Quorum {
-                answered: replies.len(),
-                needed: self.min_holders,
-                left_out,
-            });
-        }
+        let (replies, left_out) = (harvest.answers, self.left_out(harvest.lapses));
         let start = Instant::now();
         let bundle = self.combine(&rule, query, replies).await?;
         let combine = start.elapsed();

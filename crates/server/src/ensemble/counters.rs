@@ -12,6 +12,8 @@ pub(super) const KEY_SETS: &str = "scuro_ensemble_key_sets";
 pub(super) const KEY_BYTES: &str = "scuro_ensemble_key_bytes";
 /// Queries that were answered to the coordinator again without computing.
 pub(super) const REPEATED: &str = "scuro_ensemble_repeated_total";
+/// Requests for masked predictions, by outcome.
+pub(super) const RELEASES: &str = "scuro_ensemble_releases_total";
 /// Answers of a holder, by holder and outcome.
 pub(super) const ANSWERS: &str = "scuro_ensemble_holder_answers_total";
 /// Time until a holder's answer, by holder.

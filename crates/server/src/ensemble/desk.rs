@@ -15,17 +15,18 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use scuro_fhe::AnyCiphertext;
 use scuro_wire::ensemble::{EnsembleStatus, ModelMetadata, SIGNATURE_HEADER, USER_HEADER};
+use scuro_wire::mask::{Offer, Release};
 use scuro_wire::metrics::Metrics;
 use scuro_wire::predict::{self, HEAD_LENGTH_HEADER, PredictQuery, PredictReply};
 use scuro_wire::tls::Peer;
 use scuro_wire::user::Message;
 use scuro_wire::{
-    Digest, KeyId, Name, Problem, Signature, UserId, WireError, https, limits, paths,
+    Digest, KeyId, Name, Problem, QueryId, Signature, UserId, WireError, https, limits, paths,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::contract::{Contract, Flaw};
-use super::counters::{KEY_BYTES, KEY_SETS, QUERIES, STAGE, UPLOADS};
+use super::counters::{KEY_BYTES, KEY_SETS, QUERIES, RELEASES, STAGE, UPLOADS};
 use super::fault::Fault;
 use super::keys::{KEY_MEMORY_BYTES, KeyCache, UserKeys};
 use super::ledger::{Ledger, Repeats};
@@ -80,6 +81,27 @@ pub(super) trait Service: Clone + Send + Sync + 'static {
         admitted: Admitted,
         caller: Option<Name>,
     ) -> impl Future<Output = Result<PredictReply, Fault>> + Send;
+    /// Whether its predictions leave it masked only: offered first, then released.
+    fn masks(&self) -> bool {
+        false
+    }
+    /// Holds the prediction for a query and offers keys for its masks.
+    fn offer(
+        &self,
+        _admitted: Admitted,
+        _caller: Option<Name>,
+    ) -> impl Future<Output = Result<Offer, Fault>> + Send {
+        async { Err(Fault::Unmasked) }
+    }
+    /// Releases a prediction that it holds; `request` is the digest of the message.
+    fn release(
+        &self,
+        _release: Release,
+        _request: Digest,
+        _caller: Option<Name>,
+    ) -> impl Future<Output = Result<PredictReply, Fault>> + Send {
+        async { Err(Fault::Unmasked) }
+    }
     /// Sets the gauges.
     fn measure(&self) {}
 }
@@ -162,6 +184,8 @@ pub(super) fn router<S: Service>(service: S) -> Router {
         .route(paths::MODEL, get(model::<S>))
         .route(paths::KEY_SET, put(put_keys::<S>))
         .route(paths::INFER, post(infer::<S>))
+        .route(paths::OFFER, post(offer::<S>))
+        .route(paths::RELEASE, post(release::<S>))
         .fallback(unknown)
         .with_state(service)
 }
@@ -282,20 +306,50 @@ async fn upload(
 
 async fn infer<S: Service>(State(service): State<S>, request: Request) -> Result<Response, Fault> {
     let start = Instant::now();
-    let desk = service.desk();
-    let answered = predict(&service, request).await;
-    let outcome = answered.as_ref().map_or_else(Fault::code, |_| "ok");
+    let answered = async {
+        let (admitted, caller, _place) = admit(&service, request, false).await?;
+        service.answer(admitted, caller).await
+    };
+    let answered = answered.await;
+    note(
+        service.desk(),
+        answered.as_ref().map(|reply| reply.id),
+        start,
+    );
+    Ok(respond(&answered?))
+}
+
+async fn offer<S: Service>(State(service): State<S>, request: Request) -> Result<Response, Fault> {
+    let start = Instant::now();
+    let offered = async {
+        let (admitted, caller, _place) = admit(&service, request, true).await?;
+        let id = admitted.query.question.id;
+        Ok((id, service.offer(admitted, caller).await?))
+    };
+    let offered = offered.await;
+    note(service.desk(), offered.as_ref().map(|(id, _)| *id), start);
+    let (_, offer) = offered?;
+    let json = "application/json";
+    Ok(([(CONTENT_TYPE, json)], offer.to_bytes()).into_response())
+}
+
+/// Counts an answer and writes it to the log.
+fn note(desk: &Desk, answered: Result<QueryId, &Fault>, start: Instant) {
+    let outcome = answered.map_or_else(Fault::code, |_| "ok");
     desk.metrics.add(QUERIES, &[("outcome", outcome)], 1);
     let milliseconds = start.elapsed().as_millis() as u64;
-    match &answered {
-        Ok(reply) => {
+    match answered {
+        Ok(query) => {
             let labels = [("stage", "whole")];
             desk.metrics.observe(STAGE, &labels, start.elapsed());
-            tracing::info!(query = %reply.id, milliseconds, "answered");
+            tracing::info!(%query, milliseconds, "answered");
         }
         Err(fault) => tracing::warn!(%fault, milliseconds, "query refused"),
     }
-    let (head, body) = answered?.to_bytes();
+}
+
+fn respond(reply: &PredictReply) -> Response {
+    let (head, body) = reply.to_bytes();
     let headers = [
         (CONTENT_TYPE, predict::CONTENT_TYPE.to_string()),
         (
@@ -303,13 +357,49 @@ async fn infer<S: Service>(State(service): State<S>, request: Request) -> Result
             head.to_string(),
         ),
     ];
-    Ok((headers, body).into_response())
+    (headers, body).into_response()
 }
 
-async fn predict<S: Service>(service: &S, request: Request) -> Result<PredictReply, Fault> {
+async fn release<S: Service>(
+    State(service): State<S>,
+    request: Request,
+) -> Result<Response, Fault> {
+    let released = async {
+        let (parts, body) = request.into_parts();
+        if !service.masks() {
+            return refuse(body, Fault::Unmasked).await;
+        }
+        let what = "release of masked predictions";
+        let body = read(body, what, limits::RELEASE_BYTES).await?;
+        let (release, digest) = (Release::from_bytes(&body)?, Digest::of(&body));
+        service.release(release, digest, caller(&parts)).await
+    };
+    let released = released.await;
+    let outcome = released.as_ref().map_or_else(Fault::code, |_| "ok");
+    let metrics = &service.desk().metrics;
+    metrics.add(RELEASES, &[("outcome", outcome)], 1);
+    match &released {
+        Ok(reply) => tracing::info!(query = %reply.id, "released"),
+        Err(fault) => tracing::warn!(%fault, "not released"),
+    }
+    Ok(respond(&released?))
+}
+
+/// A query that may be answered, who brought it, and its place among those under way; `masked` if
+/// its answer is to be.
+async fn admit<S: Service>(
+    service: &S,
+    request: Request,
+    masked: bool,
+) -> Result<(Admitted, Option<Name>, SemaphorePermit<'_>), Fault> {
     let desk = service.desk();
     let (parts, body) = request.into_parts();
-    let Ok(_place) = desk.queries.try_acquire() else {
+    match (masked, service.masks()) {
+        (false, true) => return refuse(body, Fault::MasksRequired).await,
+        (true, false) => return refuse(body, Fault::Unmasked).await,
+        _ => {}
+    }
+    let Ok(place) = desk.queries.try_acquire() else {
         return refuse(body, Fault::Full { what: "queries" }).await;
     };
     let limit = desk.contract.query_bytes() + limits::PREDICT_HEAD_BYTES;
@@ -317,8 +407,12 @@ async fn predict<S: Service>(service: &S, request: Request) -> Result<PredictRep
     let head_length = text(&parts.headers, HEAD_LENGTH_HEADER).map(str::to_string);
     let reader = Arc::clone(desk);
     let admitted = blocking(move || reader.admit(head_length.as_deref(), body)).await?;
-    let caller = parts.extensions.get::<Peer>().map(|peer| peer.name.clone());
-    service.answer(admitted, caller).await
+    Ok((admitted, caller(&parts), place))
+}
+
+/// Who asks, if there is TLS.
+fn caller(parts: &axum::http::request::Parts) -> Option<Name> {
+    parts.extensions.get::<Peer>().map(|peer| peer.name.clone())
 }
 
 /// Reads the body away, so that the client sees the refusal.
@@ -367,7 +461,7 @@ impl IntoResponse for Fault {
     fn into_response(self) -> Response {
         let problem = Problem::new(self.code(), self.to_string(), self.hint());
         let mut response = (self.status(), Json(problem)).into_response();
-        if matches!(self, Self::Full { .. } | Self::Quorum { .. }) {
+        if self.is_worth_a_retry() {
             let seconds = HeaderValue::from_static(RETRY_SECONDS);
             response.headers_mut().insert(RETRY_AFTER, seconds);
         }

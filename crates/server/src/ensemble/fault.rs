@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use scuro_runtime::RuntimeError;
+use scuro_wire::mask::MaskFault;
 use scuro_wire::predict::LeftOut;
 use scuro_wire::{Digest, Name, WireError};
 
@@ -59,6 +60,50 @@ pub enum Fault {
         found: Name,
         /// The known names.
         known: String,
+    },
+
+    /// A way of combining under which masks would not cancel.
+    #[error(
+        "the rule {found} cannot be computed of masked predictions: only sums can, with the \
+         weights of the roster; there are: {known}"
+    )]
+    MaskedRule {
+        /// The name.
+        found: Name,
+        /// The names of those that can.
+        known: String,
+    },
+
+    // Masks.
+    /// A query for a prediction that leaves this holder only in a sum.
+    #[error("this holder releases its predictions masked, in a sum with others, and not otherwise")]
+    MasksRequired,
+    /// A request about masks to a service that has none.
+    #[error("this service does not mask its predictions")]
+    Unmasked,
+    /// A release of what is not held, or not any more.
+    #[error("no prediction is held for this query and caller")]
+    NotHeld,
+    /// A second release for another sum.
+    #[error("the prediction was released for another sum: a second one would tell the difference")]
+    Released,
+    /// A release for a sum that does not hide enough, or is not of the roster.
+    #[error("the prediction is not released: {0}")]
+    Release(#[from] MaskFault),
+    /// A holder that offered masks and is missing in the sum.
+    #[error(
+        "masks do not cancel in a sum without everybody in it; {}",
+        reasons(left_out)
+    )]
+    Masks {
+        /// Who is missing, and why.
+        left_out: Vec<LeftOut>,
+    },
+    /// No randomness for masks.
+    #[error("no system randomness: {message}")]
+    Randomness {
+        /// The system's message.
+        message: String,
     },
 
     // Keys.
@@ -164,6 +209,14 @@ impl Fault {
             Self::Replayed => "query.replayed",
             Self::Query(flaw) => query_code(flaw),
             Self::Rule { .. } => "query.rule",
+            Self::MaskedRule { .. } => "query.rule-masked",
+            Self::MasksRequired => "masks.required",
+            Self::Unmasked => "masks.none",
+            Self::NotHeld => "release.unknown",
+            Self::Released => "release.repeated",
+            Self::Release(fault) => release_code(fault),
+            Self::Masks { .. } => "ensemble.masks",
+            Self::Randomness { .. } => "random.unavailable",
             Self::KeysUnknown { .. } => "keys.unknown",
             Self::KeysOtherUser { .. } => "keys.other-user",
             Self::KeysDigest { .. } => "keys.digest",
@@ -195,7 +248,14 @@ impl Fault {
             Self::Stale { .. } => "set the clock right and sign the query anew",
             Self::Replayed => "sign the query anew, with another nonce",
             Self::Query(_) => "encrypt for the face that `GET /v1/ensemble/face` answers with",
-            Self::Rule { .. } => "choose one of them, or leave it out",
+            Self::Rule { .. } | Self::MaskedRule { .. } => "choose one of them, or leave it out",
+            Self::MasksRequired => "ask a coordinator that has the roster: --roster FILE",
+            Self::Unmasked => "start it with --roster FILE and --mask-key FILE",
+            Self::NotHeld => "sign the query anew: predictions are held for a time only",
+            Self::Released => "sign the query anew",
+            Self::Release(_) => "all holders and the coordinator need the same roster",
+            Self::Masks { .. } => "sign the query anew: it is answered by those that remain",
+            Self::Randomness { .. } => "nothing can be masked on this machine",
             Self::KeysUnknown { .. } => "send the keys again: they are kept for a time only",
             Self::KeysOtherUser { .. } => "make keys of your own",
             Self::KeysDigest { .. } => "the keys were altered on the way: send them again",
@@ -213,6 +273,14 @@ impl Fault {
         }
     }
 
+    /// Whether the same request may be answered a little later.
+    pub(super) fn is_worth_a_retry(&self) -> bool {
+        matches!(
+            self,
+            Self::Full { .. } | Self::Quorum { .. } | Self::Masks { .. }
+        )
+    }
+
     /// The one place that maps faults to HTTP statuses.
     pub fn status(&self) -> StatusCode {
         match self {
@@ -221,19 +289,38 @@ impl Fault {
                 StatusCode::FORBIDDEN
             }
             Self::Message(_) => StatusCode::BAD_REQUEST,
-            Self::Stale { .. } | Self::Replayed => StatusCode::CONFLICT,
-            Self::KeysUnknown { .. } => StatusCode::NOT_FOUND,
+            Self::Stale { .. } | Self::Replayed | Self::Released => StatusCode::CONFLICT,
+            Self::KeysUnknown { .. } | Self::NotHeld => StatusCode::NOT_FOUND,
             Self::Query(_)
             | Self::Rule { .. }
+            | Self::MaskedRule { .. }
+            | Self::MasksRequired
+            | Self::Unmasked
+            | Self::Release(_)
             | Self::KeysDigest { .. }
             | Self::KeysOtherEnsemble { .. }
             | Self::KeysIncomplete(_)
             | Self::KeysWithoutPublic
             | Self::KeysMalformed(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Full { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Quorum { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Quorum { .. } | Self::Masks { .. } => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }
+    }
+}
+
+fn release_code(fault: &MaskFault) -> &'static str {
+    match fault {
+        MaskFault::Unknown { .. } => "release.unknown-holder",
+        MaskFault::OtherRoster { .. } => "release.other-roster",
+        MaskFault::Order { .. } => "release.order",
+        MaskFault::Keys { .. } => "release.keys",
+        MaskFault::Signature { .. } => "release.signature",
+        MaskFault::Weight { .. } => "release.weight",
+        MaskFault::TooFew { .. } => "release.too-few",
+        MaskFault::Absent { .. } => "release.absent",
+        MaskFault::Changed { .. } => "release.changed",
+        MaskFault::Agreement { .. } => "release.agreement",
     }
 }
 

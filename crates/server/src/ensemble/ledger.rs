@@ -11,6 +11,7 @@ use scuro_wire::predict::{PredictReply, Question};
 use scuro_wire::{Digest, Name, Nonce, UserId, limits};
 
 use super::fault::Fault;
+use super::masks::Held;
 
 /// Most queries that are remembered.
 pub(super) const QUERIES: usize = 1 << 16;
@@ -20,7 +21,16 @@ const ANSWERS: usize = 64;
 const ANSWER_TIME: Duration = Duration::from_secs(150);
 
 /// Where the answer of a query goes. Whoever computes it holds the lock.
-pub(super) type Place = Arc<tokio::sync::Mutex<Option<PredictReply>>>;
+pub(super) type Place = Arc<tokio::sync::Mutex<Option<Kept>>>;
+
+/// What is remembered of a query that was computed.
+#[derive(Debug)]
+pub(super) enum Kept {
+    /// Its answer.
+    Reply(PredictReply),
+    /// Its prediction, to be released masked.
+    Held(Held),
+}
 
 /// Queries within their time.
 #[derive(Debug)]
@@ -103,7 +113,7 @@ impl Ledger {
         self.check_time(question.time_ms, now_ms)?;
         let id = (question.user, question.nonce);
         let mut pages = self.lock();
-        pages.forget(now_ms, Instant::now());
+        pages.forget(now_ms, Instant::now(), ANSWERS - 1);
         if let Some(entry) = pages.known.get(&id) {
             let same = entry.request == request && entry.caller == caller;
             let answered = same && self.repeats == Repeats::Answered;
@@ -127,6 +137,20 @@ impl Ledger {
         Ok(place)
     }
 
+    /// Where the answer of a query is that this caller brought, unless it is forgotten.
+    pub(super) fn find(
+        &self,
+        (user, nonce): (UserId, Nonce),
+        caller: Option<&Name>,
+        now_ms: u64,
+    ) -> Option<Place> {
+        let mut pages = self.lock();
+        pages.forget(now_ms, Instant::now(), ANSWERS);
+        let entry = pages.known.get(&(user, nonce))?;
+        let same = entry.caller.as_ref() == caller;
+        entry.place.clone().filter(|_| same)
+    }
+
     /// Whether no query was here.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
@@ -140,7 +164,8 @@ impl Ledger {
 }
 
 impl Pages {
-    fn forget(&mut self, now_ms: u64, now: Instant) {
+    /// Forgets queries and answers after their time, and the oldest answers above so many.
+    fn forget(&mut self, now_ms: u64, now: Instant, answers: usize) {
         while let Some((end, id)) = self.ends.first().copied() {
             if end >= now_ms {
                 break;
@@ -150,7 +175,7 @@ impl Pages {
         }
         while let Some((since, id)) = self.answers.front().copied() {
             let old = now.saturating_duration_since(since) > ANSWER_TIME;
-            if !old && self.answers.len() < ANSWERS {
+            if !old && self.answers.len() <= answers {
                 break;
             }
             self.answers.pop_front();

@@ -10,12 +10,14 @@ use axum::http::Method;
 use scuro_fhe::AnyCiphertext;
 use scuro_program::face::Mismatch;
 use scuro_wire::ensemble::{
-    HolderState, HolderStatus, head_length, predict_headers, upload_headers,
+    EnsembleStatus, HolderState, HolderStatus, head_length, predict_headers, upload_headers,
 };
 use scuro_wire::https::{Answer, Client, ClientSecurity};
+use scuro_wire::mask::{MaskFault, Offer, Subject};
 use scuro_wire::predict::{LeftOut, PredictReply};
+use scuro_wire::roster::Roster;
 use scuro_wire::tls::Identity;
-use scuro_wire::{Name, WireError, limits, paths};
+use scuro_wire::{Digest, Name, WireError, limits, paths};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
@@ -125,11 +127,53 @@ impl Lapse {
     }
 
     fn of_refusal(answer: &Answer) -> Self {
-        let code = match answer.status.as_u16() {
-            429 => "holder.busy",
+        let problem = answer.problem();
+        let code = match (problem.code.as_str(), answer.status.as_u16()) {
+            ("query.other-ensemble", _) => "holder.other-ensemble",
+            ("masks.required", _) => "holder.masked",
+            ("masks.none", _) => "holder.unmasked",
+            (_, 429) => "holder.busy",
             _ => "holder.refused",
         };
-        Self::new(code, answer.problem())
+        Self::new(code, problem)
+    }
+
+    fn of_mask(fault: &MaskFault) -> Self {
+        let code = match fault {
+            MaskFault::OtherRoster { .. } => "holder.other-roster",
+            MaskFault::Unknown { .. } => "holder.other-name",
+            MaskFault::Signature { .. } => "holder.signature",
+            _ => "holder.garbage",
+        };
+        Self::new(code, fault)
+    }
+
+    /// What a holder says of its masks is not what the coordinator needs.
+    fn of_roster(status: &EnsembleStatus, roster: Option<Digest>) -> Option<Self> {
+        match (status.masked, roster) {
+            (true, None) => {
+                let message =
+                    "it releases masked predictions only, and this coordinator has no roster";
+                Some(Self::new("holder.masked", message))
+            }
+            (false, Some(_)) => {
+                let message = "it does not mask its predictions";
+                Some(Self::new("holder.unmasked", message))
+            }
+            (_, expected) if status.roster != expected => {
+                let message = "it has another roster";
+                Some(Self::new("holder.other-roster", message))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether it is the same until the holder is started anew: its face or its status tells.
+    fn is_settled(&self) -> bool {
+        matches!(
+            self.code,
+            "holder.other-ensemble" | "holder.masked" | "holder.unmasked" | "holder.other-roster"
+        )
     }
 
     /// Bytes where a face should be.
@@ -189,6 +233,8 @@ impl Lapse {
 #[derive(Debug)]
 pub(super) struct Member {
     at: HolderAddress,
+    /// Digest of the roster that it must mask by, if it must.
+    roster: Option<Digest>,
     identity: Option<Arc<Identity>>,
     idle: Mutex<Vec<Client>>,
     health: Mutex<Health>,
@@ -206,7 +252,11 @@ struct Health {
 
 impl Member {
     /// A holder that nobody has looked at yet.
-    pub(super) fn new(at: HolderAddress, identity: Option<Arc<Identity>>) -> Self {
+    pub(super) fn new(
+        at: HolderAddress,
+        roster: Option<Digest>,
+        identity: Option<Arc<Identity>>,
+    ) -> Self {
         let health = Health {
             state: HolderState::Unwell,
             lapse: Some(Lapse::new("holder.unknown", "it was not reached yet")),
@@ -215,6 +265,7 @@ impl Member {
         };
         Self {
             at,
+            roster,
             identity,
             idle: Mutex::default(),
             health: Mutex::new(health),
@@ -242,11 +293,15 @@ impl Member {
 
     /// Its face, as it says.
     pub(super) async fn face(&self) -> Result<Bytes, Lapse> {
+        Ok(self.get(paths::FACE).await?.body)
+    }
+
+    async fn get(&self, path: &str) -> Result<Answer, Lapse> {
         let mut client = self.client(limits::FACE_BYTES, FACE_TIME)?;
-        let answer = client.send(Method::GET, paths::FACE, &[], Bytes::new());
+        let answer = client.send(Method::GET, path, &[], Bytes::new());
         let answer = answer.await.map_err(|e| Lapse::of_connection(&e))?;
         match answer.status.is_success() {
-            true => Ok(answer.body),
+            true => Ok(answer),
             false => Err(Lapse::of_refusal(&answer)),
         }
     }
@@ -263,18 +318,25 @@ impl Member {
         }
     }
 
-    /// Fetches its face and compares it.
+    /// Fetches its face and what it says of itself, and compares both.
     pub(super) async fn look(&self, contract: &Contract) {
-        let found = match self.face().await {
-            Ok(face) => contract.mismatch(&face).map_err(Lapse::garbage),
-            Err(lapse) => Err(lapse),
-        };
-        let (state, lapse) = match found {
+        let (state, lapse) = match self.misfit(contract).await {
             Ok(None) => (HolderState::Well, None),
-            Ok(Some(mismatch)) => (HolderState::Misfit, Some(Lapse::of_mismatch(&mismatch))),
+            Ok(Some(lapse)) => (HolderState::Misfit, Some(lapse)),
             Err(lapse) => (HolderState::Unwell, Some(lapse)),
         };
         self.becomes(state, lapse);
+    }
+
+    /// What does not fit, if it answers.
+    async fn misfit(&self, contract: &Contract) -> Result<Option<Lapse>, Lapse> {
+        let face = self.face().await?;
+        if let Some(mismatch) = contract.mismatch(&face).map_err(Lapse::garbage)? {
+            return Ok(Some(Lapse::of_mismatch(&mismatch)));
+        }
+        let status = self.get(paths::ENSEMBLE).await?.json();
+        let status: EnsembleStatus = status.map_err(Lapse::garbage)?;
+        Ok(Lapse::of_roster(&status, self.roster))
     }
 
     fn becomes(&self, state: HolderState, lapse: Option<Lapse>) {
@@ -297,11 +359,69 @@ impl Member {
     pub(super) async fn ask(
         &self,
         query: &Arc<Admitted>,
-        contract: &Arc<Desk>,
+        desk: &Arc<Desk>,
     ) -> Result<Vec<AnyCiphertext>, Lapse> {
-        let asked = self.predict(query, contract).await;
+        let bytes = desk.contract.reply_bytes() + limits::PREDICT_HEAD_BYTES;
+        let asked = match self.exchange(query, paths::INFER, bytes).await {
+            Ok(answer) => read(query, desk, answer).await,
+            Err(lapse) => Err(lapse),
+        };
         self.learn(asked.as_ref().err());
         asked
+    }
+
+    /// Asks it to hold its prediction; what it offers for its masks.
+    pub(super) async fn offer(
+        &self,
+        query: &Admitted,
+        subject: &Subject,
+        (roster, place): (&Roster, usize),
+    ) -> Result<Offer, Lapse> {
+        let exchanged = self.exchange(query, paths::OFFER, limits::PREDICT_HEAD_BYTES);
+        let offer = exchanged.await.and_then(|answer| {
+            let offer = Offer::from_bytes(&answer.body).map_err(Lapse::garbage)?;
+            let checked = offer.check(subject, roster);
+            checked.map_err(|fault| Lapse::of_mask(&fault))?;
+            let (found, expected) = (&offer.holder, &roster.holders()[place].name);
+            match found == expected {
+                true => Ok(offer),
+                false => Err(Lapse::new("holder.other-name", format!("it is {found}"))),
+            }
+        });
+        // Only a release makes it well: one that never comes to it must not pass for it.
+        if let Err(lapse) = &offer {
+            self.learn(Some(lapse));
+        }
+        offer
+    }
+
+    /// Has it release the masked ciphertexts of a prediction that it holds.
+    pub(super) async fn release(
+        &self,
+        query: &Arc<Admitted>,
+        desk: &Arc<Desk>,
+        release: Bytes,
+    ) -> Result<Vec<AnyCiphertext>, Lapse> {
+        let headers = [("content-type", "application/json".to_string())];
+        let bytes = desk.contract.reply_bytes() + limits::PREDICT_HEAD_BYTES;
+        let sent = self.send(Method::POST, paths::RELEASE, &headers, release, bytes);
+        let released = match sent.await {
+            Ok(answer) if answer.status.is_success() => read(query, desk, answer).await,
+            Ok(answer) => Err(Lapse::of_refusal(&answer)),
+            Err(lapse) => Err(lapse),
+        };
+        if released.is_ok() {
+            self.learn(None);
+        }
+        released
+    }
+
+    /// It offered and did not release: nobody else can be answered with it in the sum.
+    pub(super) fn dropped_out(&self, lapse: &Lapse) {
+        if self.is_well() {
+            self.becomes(HolderState::Unwell, Some(lapse.clone()));
+            self.changed.notify_one();
+        }
     }
 
     /// What an answer, or its lack, says of the holder's health.
@@ -319,46 +439,42 @@ impl Member {
             health.failures += 1;
             health.failures
         };
-        // It may have been started with another network: its face tells.
-        let now = lapse.code == "holder.other-ensemble";
-        if (now || failures >= FAILURES) && self.is_well() {
+        if (lapse.is_settled() || failures >= FAILURES) && self.is_well() {
             self.becomes(HolderState::Unwell, Some(lapse.clone()));
             self.changed.notify_one();
         }
     }
 
-    async fn predict(
+    /// Sends a query, and the keys first if it does not have them; an answer that is a success.
+    async fn exchange(
         &self,
-        query: &Arc<Admitted>,
-        desk: &Arc<Desk>,
-    ) -> Result<Vec<AnyCiphertext>, Lapse> {
+        query: &Admitted,
+        path: &str,
+        answer_bytes: usize,
+    ) -> Result<Answer, Lapse> {
         if !self.is_well() {
             let lapse = self.health().lapse.clone();
             return Err(lapse.unwrap_or_else(|| Lapse::new("holder.unwell", "it is not well")));
         }
-        let bytes = desk.contract.reply_bytes() + limits::PREDICT_HEAD_BYTES;
-        let mut answer = self.post(query, bytes).await?;
+        let headers = predict_headers(query.head);
+        let post = || {
+            self.send(
+                Method::POST,
+                path,
+                &headers,
+                query.body.clone(),
+                answer_bytes,
+            )
+        };
+        let mut answer = post().await?;
         if answer.status.as_u16() == 404 && answer.problem().code == "keys.unknown" {
             self.pass_keys_on(query).await?;
-            answer = self.post(query, bytes).await?;
+            answer = post().await?;
         }
-        if !answer.status.is_success() {
-            return Err(match answer.problem().code.as_str() {
-                "query.other-ensemble" => Lapse::new("holder.other-ensemble", answer.problem()),
-                _ => Lapse::of_refusal(&answer),
-            });
+        match answer.status.is_success() {
+            true => Ok(answer),
+            false => Err(Lapse::of_refusal(&answer)),
         }
-        let (query, desk) = (Arc::clone(query), Arc::clone(desk));
-        let read = move || Ok(open(&query, &desk.contract, &answer));
-        let read = blocking(read).await;
-        read.unwrap_or_else(|fault| Err(Lapse::garbage(fault)))
-    }
-
-    async fn post(&self, query: &Admitted, answer_bytes: usize) -> Result<Answer, Lapse> {
-        let headers = predict_headers(query.head);
-        let body = query.body.clone();
-        self.send(Method::POST, paths::INFER, &headers, body, answer_bytes)
-            .await
     }
 
     async fn pass_keys_on(&self, query: &Admitted) -> Result<(), Lapse> {
@@ -432,6 +548,17 @@ impl Member {
     fn idle(&self) -> MutexGuard<'_, Vec<Client>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// As [`open`], off the threads that serve.
+async fn read(
+    query: &Arc<Admitted>,
+    desk: &Arc<Desk>,
+    answer: Answer,
+) -> Result<Vec<AnyCiphertext>, Lapse> {
+    let (query, desk) = (Arc::clone(query), Arc::clone(desk));
+    let read = blocking(move || Ok(open(&query, &desk.contract, &answer))).await;
+    read.unwrap_or_else(|fault| Err(Lapse::garbage(fault)))
 }
 
 /// The ciphertexts of an answer that is what it should be.

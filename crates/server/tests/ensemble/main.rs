@@ -3,6 +3,8 @@
 mod bad_input;
 mod crash;
 mod end_to_end;
+mod masked;
+mod masked_misbehaviour;
 mod misbehaviour;
 #[allow(
     dead_code,

@@ -33,6 +33,11 @@ use crate::{secrets, services, units};
 
 /// File of the user's signing key.
 const USER: &str = "user.key";
+/// Code of an answer that cannot be read because a holder dropped out of a masked sum: a query that
+/// is signed anew is answered by those that remain.
+const MASKS: &str = "ensemble.masks";
+/// How often a query is signed anew.
+const TRIES: u32 = 3;
 /// The usual folder of keys.
 const KEYS: &str = "ensemble-keys";
 
@@ -65,13 +70,25 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
     let compiled = compiled::from_program(program, &Default::default()).at("the face")?;
     let image = compiled.input(&predict::read_picture(&arguments.image, &compiled)?)?;
     let user = User::open(&arguments.keys, &compiled.model, context)?;
-    let query = user.query(&compiled.model, &image, arguments.rule)?;
     let progress = Progress::spinner(context, "the holders compute on ciphertexts");
     let start = Instant::now();
-    let answered = runtime.block_on(ask(&mut caller, &user, &compiled.model, &query));
+    let mut tries = 1..=TRIES;
+    let (query, reply, rules) = loop {
+        let query = user.query(&compiled.model, &image, arguments.rule.clone())?;
+        match runtime.block_on(ask(&mut caller, &user, &compiled.model, &query)) {
+            Err(WireError::Refused { problem, .. })
+                if problem.code == MASKS && tries.next().is_some() =>
+            {
+                context.detail(format!("asked anew: {problem}"));
+            }
+            answered => {
+                let (reply, rules) = answered?;
+                break (query, reply, rules);
+            }
+        }
+    };
     let milliseconds = start.elapsed().as_secs_f64() * 1e3;
     drop(progress);
-    let (reply, rules) = answered?;
     let prediction = user.read(&query, &reply, rules.as_deref())?;
     Ok(answer(
         context,
@@ -229,12 +246,8 @@ fn make(model: &Model, secret: &Path, evaluation: &Path) -> Result<(), Failure> 
 }
 
 fn signing_key(path: &Path) -> Result<UserKey, Failure> {
-    if !path.exists() {
-        let bytes = UserKey::generate()?;
-        files::write_with(path, &bytes, Overwrite::Refuse, Access::Secret)?;
-    }
-    scuro_wire::tls::check_mode(path)?;
-    UserKey::from_bytes(&files::read_secret(path)?).at(path.display())
+    let bytes = secrets::key_file(path, UserKey::generate)?;
+    UserKey::from_bytes(&bytes).at(path.display())
 }
 
 fn random<const N: usize>() -> Result<[u8; N], Failure> {

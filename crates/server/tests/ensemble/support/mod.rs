@@ -1,6 +1,7 @@
 //! Holders with networks of one form and different weights, a coordinator, and users with keys.
 
 pub(crate) mod fake;
+pub(crate) mod masked;
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use axum::body::Bytes;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
-use scuro_client::{Bundle, Client, KeySet, Model};
+use scuro_client::{Bundle, Client, KeySet, Model, Prediction};
 use scuro_compiler::ensemble::{Degree, Ensemble};
 use scuro_compiler::{Options as CompilerOptions, compile};
 use scuro_ensemble::Rules;
@@ -189,6 +190,13 @@ impl User {
 
     /// The label in an answer that may have been made by fitted rules.
     pub(crate) fn label_by(&self, reply: &PredictReply, rules: Option<&Rules>) -> usize {
+        let prediction = self.read(reply, rules);
+        assert!(!prediction.overflowed);
+        prediction.label
+    }
+
+    /// What an answer decrypts to.
+    pub(crate) fn read(&self, reply: &PredictReply, rules: Option<&Rules>) -> Prediction {
         let bundle = Bundle::from_bytes(&reply.bundle).expect("a bundle");
         let combined = reply.rule.as_ref().map(|name| {
             let rule = combine::rule(rules, name.as_str()).expect("a rule");
@@ -199,9 +207,8 @@ impl User {
             self.client.with_model(&model).expect("a client")
         });
         let client = combined.as_ref().unwrap_or(&self.client);
-        let predictions = client.decrypt(&bundle).expect("decrypted");
-        assert!(!predictions[0].overflowed);
-        predictions[0].label
+        let mut predictions = client.decrypt(&bundle).expect("decrypted");
+        predictions.remove(0)
     }
 
     /// Asks for an image and checks its label; who did not answer, by name and code.
@@ -295,6 +302,7 @@ pub(crate) fn holder_options(number: u64, program: &Program) -> holder::Options 
         weights: None,
         listen: loopback(),
         identity: None,
+        masks: None,
         workers: 1,
         threads: 1,
     }
@@ -327,6 +335,7 @@ pub(crate) fn coordinator_options(holders: &[SocketAddr]) -> coordinator::Option
         identity: None,
         rules: None,
         rule: None,
+        roster: None,
         deadline: Duration::from_secs(60),
         min_holders: None,
         contract: None,
