@@ -139,12 +139,14 @@ impl Distribution {
         }
     }
 
-    fn sample(self, context: &Context, rng: &mut impl CryptoRng) -> WideIntegers {
+    /// Noise for `kept` coefficients of the ring's, as far apart from each other as they can be.
+    fn sample(self, context: &Context, kept: usize, rng: &mut impl CryptoRng) -> WideIntegers {
         let (n, kernel) = (context.ring().degree(), context.ring().kernel());
-        match self {
-            Self::Uniform { bits } => WideIntegers::uniform(rng, bits, n),
-            Self::Gaussian { doublings } => WideIntegers::gaussian(rng, kernel, doublings, n),
-        }
+        let noise = match self {
+            Self::Uniform { bits } => WideIntegers::uniform(rng, bits, kept),
+            Self::Gaussian { doublings } => WideIntegers::gaussian(rng, kernel, doublings, kept),
+        };
+        noise.spread(n / kept)
     }
 }
 
@@ -295,7 +297,7 @@ impl ckks::Evaluator {
             });
         }
         let mut out = self.rerandomize(ciphertext, public, rng)?;
-        let noise = distribution.sample(context, rng);
+        let noise = distribution.sample(context, model.kept(), rng);
         let noise = noise.to_poly(context.ring(), context.basis(ciphertext.level));
         let mut noise = noise.into_ntt(context.ring());
         out.parts[0].add_assign(context.ring(), &noise);

@@ -152,6 +152,17 @@ fn wide_gaussians_have_the_stated_distribution_above_and_below_a_word() {
     }
 }
 
+#[test]
+fn wide_integers_are_spread_with_zeros_between() {
+    let draw = |n| WideIntegers::uniform(&mut ChaCha20Rng::seed_from_u64(8), 60, n);
+    let close = wide_values(&draw(1 << 10), 10);
+    let apart = wide_values(&draw(1 << 10).spread(4), 12);
+    for (at, value) in apart.iter().enumerate() {
+        let expected = if at % 4 == 0 { close[at / 4] } else { 0.0 };
+        assert_eq!(*value, expected, "{at}");
+    }
+}
+
 /// Abramowitz, Stegun 7.1.26, within 2e-7.
 fn error_function(x: f64) -> f64 {
     let t = 1.0 / (1.0 + 0.327_591_1 * x.abs());

@@ -368,7 +368,7 @@ impl<A: Arithmetic> Run<'_, A> {
     ) -> Result<Vec<A::Ciphertext>, RuntimeError> {
         let (arithmetic, keys) = (self.arithmetic, self.keys);
         self.each(operand, &|i, x| match action {
-            Action::Fold(stages) => plan::fold(arithmetic, x, stages, keys),
+            Action::Fold(stages) => arithmetic.fold(x, stages, keys),
             Action::Trace(period, scale) => arithmetic.trace(x, *period, *scale),
             Action::AddConstant(constants) => arithmetic.add_constant(x, &constants[i]),
             Action::AddPrivate(constants) => arithmetic.add(x, &constants[i]),

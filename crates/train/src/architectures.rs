@@ -9,13 +9,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// Every name [`architecture`] knows.
-pub const NAMES: [&str; 6] = [
+pub const NAMES: [&str; 7] = [
     "cryptonets",
     "lenet",
     "lenet5",
     "mlp",
     "cifar10-cnn",
     "cifar10-he",
+    "cifar10-shallow",
 ];
 
 /// The activation function between layers.
@@ -132,6 +133,7 @@ fn build(
         "lenet" => lenet,
         "lenet5" => lenet5,
         "mlp" => mlp,
+        "cifar10-shallow" => shallow,
         "cifar10-cnn" => {
             let usual = [Activation::Relu, Activation::MODIFIED_SQUARE];
             let activations = activation.map_or(usual, |same| [same; 2]);
@@ -241,6 +243,24 @@ fn mlp(activation: Option<Activation>, seed: u64) -> Result<Architecture> {
         .dense(128, 64)
         .act(activation)
         .dense(64, 10);
+    net.finish()
+}
+
+/// Photographs through two activations, as in LoLa (Brutzkus et al. 2019): 3 x 32 x 32 -> 32 maps of
+/// 16 x 16 -> 64 maps of 8 x 8 -> 10. Strides instead of pooling layers and the classifier right
+/// behind the second activation make it three products deep, so that flooded replies leave it
+/// enough precision.
+fn shallow(activation: Option<Activation>, seed: u64) -> Result<Architecture> {
+    let activation = activation.unwrap_or(Activation::Quadratic);
+    let mut net = Builder::new("cifar10-shallow", &[3, 32, 32], seed);
+    let window = Window {
+        kernel: [6, 6],
+        stride: [2, 2],
+        padding: around(2),
+    };
+    net.conv(3, 32, window).norm(32).act(activation);
+    net.conv(32, 64, window).norm(64).act(activation);
+    net.flatten().drop(0.2).dense(4096, 10);
     net.finish()
 }
 

@@ -99,6 +99,7 @@ pub fn recipe_for(name: &str, input: Option<&[usize]>, seed: u64) -> Result<Reci
             let photographs = input.is_none_or(|shape| shape[0] > 1);
             keras_cnn(config, photographs, name == "cifar10-he")
         }
+        "cifar10-shallow" => keras_cnn(config, true, true),
         _ => config,
     };
     let architecture = name.into();
@@ -199,7 +200,7 @@ fn he_friendly(config: TrainConfig, epochs: usize, learning_rate: f32) -> TrainC
     }
 }
 
-/// The settings of both variants of the Keras network. The polynomial one keeps what enters its
+/// The settings of the Keras network and of the one for photographs that is shallower. The polynomial one keeps what enters its
 /// activations small, since CKKS will evaluate it: squares blow up photographs of strong contrast,
 /// so it sees stronger ones than there are.
 fn keras_cnn(config: TrainConfig, photographs: bool, friendly: bool) -> TrainConfig {

@@ -2,7 +2,7 @@
 //! beyond them.
 // tidy: catalogue
 
-mod edge;
+pub(super) mod edge;
 mod measure;
 mod published;
 mod score;

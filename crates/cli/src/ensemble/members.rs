@@ -21,6 +21,7 @@ use crate::scoring::without_softmax;
 use crate::secrets;
 
 /// One network compiled for each holder, all with one face.
+#[derive(Debug)]
 pub(crate) struct Members {
     /// What the user has.
     pub(crate) face: Model,

@@ -1,9 +1,9 @@
 //! `scuro ensemble ...`: networks of several holders, and what their predictions become together.
 
 mod contract;
-mod evaluate;
-mod query;
-mod train;
+pub(crate) mod evaluate;
+pub(crate) mod query;
+pub(crate) mod train;
 
 use crate::context::Context;
 use crate::errors::Failure;

@@ -209,17 +209,17 @@ impl Evaluator {
             .collect())
     }
 
-    /// Σ of several rotations of one ciphertext.
+    /// Sums of rotations, stage after stage.
     ///
     /// # Errors
     /// As [`bgv::Evaluator::rotate`].
-    pub fn rotate_sum(
+    pub fn fold(
         &self,
         ciphertext: &Ciphertext,
-        steps: &[usize],
+        stages: &[Vec<usize>],
         keys: &EvaluationKeys,
     ) -> Result<Ciphertext, Error> {
-        wrap(self.core.rotate_sum(&ciphertext.exact, steps, keys))
+        wrap(self.core.fold(&ciphertext.exact, stages, keys))
     }
 
     /// Exchanges the two rows of the standard ring.

@@ -1,6 +1,5 @@
 //! Computations built from the evaluator's operations.
 
-pub mod fold;
 pub mod linear;
 pub mod polynomial;
 pub mod slotwise;

@@ -197,7 +197,7 @@ fn rotations_and_row_swaps_move_slots() {
             ring.check(found, &exact.rotated(&a, step), noise);
         }
         let sum = exact.zip(&a, &exact.rotated(&a, 5), |a, b| a + b);
-        let found = evaluator.rotate_sum(&x, &[0, 5], keys).unwrap();
+        let found = evaluator.fold(&x, &[vec![0, 5]], keys).unwrap();
         ring.check(&found, &sum, noise.plus(noise));
         match evaluator.swap_rows(&x, keys) {
             Ok(found) => ring.check(&found, &exact.swapped(&a), noise),

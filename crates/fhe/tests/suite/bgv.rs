@@ -149,7 +149,7 @@ fn rotations_turn_the_rows_and_swaps_exchange_them() {
         for (found, step) in hoisted.iter().zip([0, 5, 1]) {
             ring.check(found, &ring.rotated(&a, step));
         }
-        let found = evaluator.rotate_sum(&x, &[0, 5, 1], &ring.keys).unwrap();
+        let found = evaluator.fold(&x, &[vec![0, 5, 1]], &ring.keys).unwrap();
         let sum = ring.zip(&a, &ring.rotated(&a, 5), |a, b| a + b);
         ring.check(&found, &ring.zip(&sum, &ring.rotated(&a, 1), |a, b| a + b));
         let found = evaluator.swap_rows(&x, &ring.keys);

@@ -1,7 +1,6 @@
 //! Linear transforms and folds against the same sums in clear.
 
 use crate::common::{Keyring, assert_close, test_values};
-use scuro_fhe::circuits::fold;
 use scuro_fhe::circuits::linear::{Diagonal, LinearTransform, SlotValues};
 use scuro_fhe::params::ParameterSpec;
 use scuro_fhe::{Error, RingKind};
@@ -176,17 +175,27 @@ fn runs_are_placed_at_their_slots_and_equal_places_are_added() {
 
 #[test]
 fn folds_add_up_rotations() {
-    let ring = Keyring::new(ParameterSpec::new(12, &[36, 32], &[37]), &[16, 32, 48, 64]);
+    let steps = [16, 32, 48, 64, 128, 192];
+    let ring = Keyring::new(ParameterSpec::new(12, &[36, 32], &[37]), &steps);
     let values = test_values(ring.encoder.slots(), 1);
     let x = ring.encrypt(&values, 1, SCALE, 2);
     let slots = values.len();
-    let sum = |p: usize, count: usize| (0..count).map(|j| values[(p + 16 * j) % slots]).sum();
-    let found = fold::fold(&ring.evaluator, &x, &[16, 32, 64], &ring.keys).unwrap();
-    let expected: Vec<f64> = (0..slots).map(|p| sum(p, 8)).collect();
-    assert_close(&ring.decrypt(&found), &expected, 1e-3);
-    let found = fold::fold_radix4(&ring.evaluator, &x, 16, &ring.keys).unwrap();
-    let expected: Vec<f64> = (0..slots).map(|p| sum(p, 4)).collect();
-    assert_close(&ring.decrypt(&found), &expected, 1e-3);
+    let check = |stages: &[Vec<usize>], expected: &[usize]| {
+        let found = ring.evaluator.fold(&x, stages, &ring.keys).unwrap();
+        let sum = |p| expected.iter().map(|by| values[(p + by) % slots]).sum();
+        let expected: Vec<f64> = (0..slots).map(sum).collect();
+        assert_close(&ring.decrypt(&found), &expected, 1e-3);
+    };
+    let windows: Vec<usize> = (0..16).map(|j| 16 * j).collect();
+    check(&[], &[0]);
+    check(&[vec![0, 16]], &windows[..2]);
+    check(&[vec![0, 16], vec![0, 32], vec![0, 64]], &windows[..8]);
+    check(&[vec![0, 16, 32, 48], vec![0, 64, 128, 192]], &windows);
+    // Stages without the ciphertext itself, and with it more than once.
+    check(&[vec![16, 64]], &[16, 64]);
+    check(&[vec![0, 0, 32], vec![64]], &[64, 64, 96]);
+    let missing = ring.evaluator.fold(&x, &[vec![0, 16], vec![5]], &ring.keys);
+    assert_eq!(missing, Err(Error::MissingRotationKey { step: 5 }));
 }
 
 #[test]

@@ -115,6 +115,9 @@ fn a_flooded_trace_tells_nothing_but_the_mean() {
             .flooded(noise, flooding);
         let found = read(&ring, &flooded, period);
         assert_close(&found, &vec![1.0; slots], 8.0 * predicted.std / SCALE);
+        let squares = found.iter().map(|mean| ((mean - 1.0) * SCALE).powi(2));
+        let deviation = (squares.sum::<f64>() / slots as f64).sqrt();
+        assert!(deviation > 0.3 * predicted.std, "{deviation} of noise");
         // Whoever decrypts all of it finds noise of the size of the modulus.
         let whole = ring.decrypt(&flooded);
         let largest = whole.iter().fold(0.0f64, |max, slot| max.max(slot.abs()));

@@ -81,7 +81,21 @@ impl WideIntegers {
         GAUSSIAN_SIGMA * ((4f64.powf(count) - 1.0) / 3.0).sqrt()
     }
 
-    /// The polynomial with these coefficients.
+    /// The same integers `stride` coefficients apart, with zeros between; panics for a stride of 0.
+    pub fn spread(self, stride: usize) -> Self {
+        assert!(stride > 0, "integers no coefficient apart");
+        let apart = |digit: Zeroizing<Vec<i64>>| {
+            let mut spread = Zeroizing::new(vec![0; digit.len() * stride]);
+            let places = spread.iter_mut().step_by(stride);
+            places.zip(digit.iter()).for_each(|(out, &x)| *out = x);
+            spread
+        };
+        Self {
+            digits: self.digits.into_iter().map(apart).collect(),
+        }
+    }
+
+    /// The polynomial with these coefficients; panics unless there are N.
     pub fn to_poly(&self, ring: &Ring, basis: Basis) -> Poly<Coeff> {
         let mut poly = Poly::recycled(ring, basis);
         let mut low = Zeroizing::new(vec![0; ring.degree()]);

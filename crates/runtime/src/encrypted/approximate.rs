@@ -160,6 +160,12 @@ impl Arithmetic for Approximate {
         let inputs = transform.align(inputs)?;
         let inputs: Vec<&Ciphertext> = inputs.iter().map(AsRef::as_ref).collect();
         let (map, evaluator) = (&transform.map, &self.evaluator);
+        if map.outputs() == 1 {
+            return Ok(match rescale {
+                true => map.apply_rescaled(evaluator, &inputs, keys)?,
+                false => map.apply(evaluator, &inputs, keys)?,
+            });
+        }
         let operands = map.operands(evaluator, &inputs, keys)?;
         workers.map(map.outputs(), |output| {
             Ok(map.output(evaluator, &operands, output, keys, rescale)?)
@@ -222,13 +228,13 @@ impl Arithmetic for Approximate {
         self.evaluator.rotate_hoisted(x, steps, keys)
     }
 
-    fn rotate_sum(
+    fn fold(
         &self,
         x: &Ciphertext,
-        steps: &[usize],
+        stages: &[Vec<usize>],
         keys: &EvaluationKeys,
     ) -> Result<Ciphertext, Error> {
-        self.evaluator.rotate_sum(x, steps, keys)
+        self.evaluator.fold(x, stages, keys)
     }
 
     fn add(&self, x: &Ciphertext, y: &Ciphertext) -> Result<Ciphertext, Error> {

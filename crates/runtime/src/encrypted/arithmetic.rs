@@ -142,11 +142,11 @@ pub(crate) trait Arithmetic: Send + Sync {
         steps: &[usize],
         keys: &EvaluationKeys,
     ) -> Result<Vec<Self::Ciphertext>, scuro_fhe::Error>;
-    /// The sum of several rotations of one ciphertext.
-    fn rotate_sum(
+    /// Sums of rotations of one ciphertext, stage after stage.
+    fn fold(
         &self,
         x: &Self::Ciphertext,
-        steps: &[usize],
+        stages: &[Vec<usize>],
         keys: &EvaluationKeys,
     ) -> Result<Self::Ciphertext, scuro_fhe::Error>;
     /// Sum.

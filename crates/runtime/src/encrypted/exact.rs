@@ -223,13 +223,13 @@ impl Arithmetic for Exact {
         self.evaluator.rotate_hoisted(x, steps, keys)
     }
 
-    fn rotate_sum(
+    fn fold(
         &self,
         x: &Ciphertext,
-        steps: &[usize],
+        stages: &[Vec<usize>],
         keys: &EvaluationKeys,
     ) -> Result<Ciphertext, Error> {
-        self.evaluator.rotate_sum(x, steps, keys)
+        self.evaluator.fold(x, stages, keys)
     }
 
     fn add(&self, x: &Ciphertext, y: &Ciphertext) -> Result<Ciphertext, Error> {

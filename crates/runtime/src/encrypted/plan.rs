@@ -79,21 +79,6 @@ impl<A: Arithmetic> Action<A> {
     }
 }
 
-/// Sums rotations stage by stage.
-pub(super) fn fold<A: Arithmetic>(
-    arithmetic: &A,
-    ciphertext: &A::Ciphertext,
-    stages: &[Vec<usize>],
-    keys: &scuro_fhe::keys::EvaluationKeys,
-) -> Result<A::Ciphertext, scuro_fhe::Error> {
-    let mut stages = stages.iter();
-    let Some(first) = stages.next() else {
-        return Ok(ciphertext.clone());
-    };
-    let sum = arithmetic.rotate_sum(ciphertext, first, keys)?;
-    stages.try_fold(sum, |sum, steps| arithmetic.rotate_sum(&sum, steps, keys))
-}
-
 /// All tasks of a program; `weights` are the ciphertexts of one whose weights are withheld.
 pub(super) fn tasks<A: Arithmetic>(
     program: &Program,

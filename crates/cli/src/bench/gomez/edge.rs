@@ -3,7 +3,7 @@
 
 mod ledger;
 mod load;
-mod site;
+pub(in crate::bench) mod site;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};

@@ -55,7 +55,7 @@ pub(crate) struct EvaluateArguments {
 
 /// How networks and rules are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-enum Mode {
+pub(crate) enum Mode {
     /// The plain networks, and rules on plain numbers.
     #[default]
     Clear,
@@ -98,11 +98,50 @@ struct Answers {
     rules: Vec<(RuleKind, Scores)>,
 }
 
-/// Scores all ensembles.
+impl EvaluateArguments {
+    /// Ensembles on the test part of a data set.
+    pub(crate) fn of(ensembles: Vec<PathBuf>, data: &str, mode: Mode) -> Self {
+        Self {
+            ensembles,
+            data: format!("{data}:test"),
+            limit: None,
+            mode,
+            input: InputArguments::default(),
+            compile: CompileArguments::standard(128),
+            out: None,
+            svg: None,
+        }
+    }
+
+    /// The first images only.
+    pub(crate) fn limited(self, limit: Option<usize>) -> Self {
+        Self { limit, ..self }
+    }
+}
+
+/// Scores all ensembles and tells of it.
 pub(crate) fn run(arguments: &EvaluateArguments, context: &Context) -> Result<Reply, Failure> {
     for path in [&arguments.out, &arguments.svg].into_iter().flatten() {
         files::check_writable(path)?;
     }
+    let evaluation = scored(arguments, context)?;
+    let data = json!(evaluation);
+    if let Some(path) = &arguments.out {
+        files::write(path, format!("{data:#}\n").as_bytes())?;
+    }
+    if let Some(path) = &arguments.svg {
+        files::write(path, figure::svg(&evaluation).as_bytes())?;
+    }
+    let members = evaluation.ensembles.iter();
+    let rows: Vec<Value> = members.map(|member| json!(member)).collect();
+    Ok(Reply::new(data, table(context, &evaluation)).with_rows(rows))
+}
+
+/// Scores all ensembles.
+pub(crate) fn scored(
+    arguments: &EvaluateArguments,
+    context: &Context,
+) -> Result<Evaluation, Failure> {
     if arguments.compile.membership.is_member() {
         let message = "--ensemble and --contract: the networks make an ensemble of their own";
         return Err(Failure::bad_input("ensemble.options", message).hint("leave them out"));
@@ -125,7 +164,7 @@ pub(crate) fn run(arguments: &EvaluateArguments, context: &Context) -> Result<Re
         context.note(line(&member));
         ensembles.push(member);
     }
-    let evaluation = Evaluation {
+    Ok(Evaluation {
         kind: EVALUATION_KIND.to_string(),
         machine: Machine::detect(),
         data: arguments.data.clone(),
@@ -134,20 +173,7 @@ pub(crate) fn run(arguments: &EvaluateArguments, context: &Context) -> Result<Re
         seconds: start.elapsed().as_secs_f64(),
         splits: Summary::of(&ensembles),
         ensembles,
-    };
-    let data = json!(evaluation);
-    if let Some(path) = &arguments.out {
-        files::write(path, format!("{data:#}\n").as_bytes())?;
-    }
-    if let Some(path) = &arguments.svg {
-        files::write(path, figure::svg(&evaluation).as_bytes())?;
-    }
-    let rows: Vec<Value> = evaluation
-        .ensembles
-        .iter()
-        .map(|member| json!(member))
-        .collect();
-    Ok(Reply::new(data, table(context, &evaluation)).with_rows(rows))
+    })
 }
 
 /// The images as all networks of the ensemble take them.

@@ -100,13 +100,16 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
 }
 
 /// A connection to the coordinator.
-fn caller(address: &HolderAddress, identity: Option<&Identity>) -> Result<Caller, Failure> {
+pub(crate) fn caller(
+    address: &HolderAddress,
+    identity: Option<&Identity>,
+) -> Result<Caller, Failure> {
     Ok(Caller::new(address.client(identity)?))
 }
 
 /// Asks, and sends the keys first if they are not there; the answer, and the rules that it was made
 /// by if they have parameters.
-async fn ask(
+pub(crate) async fn ask(
     caller: &mut Caller,
     user: &User,
     model: &Model,
@@ -130,7 +133,7 @@ async fn ask(
 }
 
 /// The keys of a user.
-struct User {
+pub(crate) struct User {
     client: Client,
     key_id: KeyId,
     evaluation: Vec<u8>,
@@ -139,7 +142,7 @@ struct User {
 
 impl User {
     /// The keys in a folder, made if they are not there.
-    fn open(folder: &Path, model: &Model, context: &Context) -> Result<Self, Failure> {
+    pub(crate) fn open(folder: &Path, model: &Model, context: &Context) -> Result<Self, Failure> {
         let [secret, evaluation] = [keygen::SECRET, keygen::EVALUATION].map(|f| folder.join(f));
         if !secret.exists() {
             let spinner = Progress::spinner(context, "making keys");
@@ -160,7 +163,8 @@ impl User {
         })
     }
 
-    fn query(
+    /// A picture, encrypted and signed.
+    pub(crate) fn query(
         &self,
         model: &Model,
         image: &[f32],
@@ -182,7 +186,7 @@ impl User {
     }
 
     /// Decrypts the answer to a query.
-    fn read(
+    pub(crate) fn read(
         &self,
         query: &PredictQuery,
         reply: &PredictReply,

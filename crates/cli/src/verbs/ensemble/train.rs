@@ -20,11 +20,16 @@ use crate::table::Table;
 use crate::verbs::train::{Listener, activation, load};
 use crate::{files, units};
 
+/// The usual number of holders, their network, and the share of examples that none of them has.
+const HOLDERS: u64 = 5;
+const ARCHITECTURE: &str = "cryptonets";
+const HELD_OUT: f32 = 0.05;
+
 /// Arguments of `scuro ensemble train`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct TrainArguments {
     /// Number of holders, each with a network of its own.
-    #[arg(long, value_name = "M", default_value_t = 5)]
+    #[arg(long, value_name = "M", default_value_t = HOLDERS)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=HOLDERS_MAX as u64))]
     holders: u64,
     /// How examples are dealt out: iid, label-skew:ALPHA, disjoint-classes, size-skew:POWER.
@@ -35,7 +40,7 @@ pub(crate) struct TrainArguments {
     #[arg(default_value = "mnist")]
     data: Vec<String>,
     /// Architecture of every holder.
-    #[arg(long, default_value = "cryptonets")]
+    #[arg(long, default_value = ARCHITECTURE)]
     #[arg(value_parser = clap::builder::PossibleValuesParser::new(NAMES))]
     architecture: String,
     /// Activation function instead of the architecture's own, as `scuro train` takes it.
@@ -49,7 +54,7 @@ pub(crate) struct TrainArguments {
     #[arg(long, value_name = "COUNT")]
     limit: Option<usize>,
     /// Share of the data that no holder is given: the rules are fitted on it.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
+    #[arg(long, value_name = "SHARE", default_value_t = HELD_OUT)]
     held_out: f32,
     /// Train without distorting the images.
     #[arg(long)]
@@ -66,6 +71,33 @@ pub(crate) struct TrainArguments {
     /// Folder for the networks, rules.json and ensemble.json.
     #[arg(long, short, value_name = "DIR")]
     out: PathBuf,
+}
+
+impl TrainArguments {
+    /// Networks of the usual kind for the holders of a split, from a data set.
+    pub(crate) fn of(
+        split: &str,
+        seed: u64,
+        data: &str,
+        epochs: usize,
+        out: PathBuf,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            holders: HOLDERS,
+            split: split.parse()?,
+            data: vec![data.into()],
+            architecture: ARCHITECTURE.into(),
+            activation: None,
+            epochs: Some(epochs),
+            limit: None,
+            held_out: HELD_OUT,
+            no_augmentation: false,
+            plain: false,
+            seed,
+            input: InputArguments::default(),
+            out,
+        })
+    }
 }
 
 fn partition(text: &str) -> Result<Partition, String> {

@@ -70,17 +70,17 @@ impl Evaluator {
             .collect())
     }
 
-    /// Σ of several rotations of one ciphertext: one decomposition, one division by P.
+    /// Sums of rotations, stage after stage; see [`crate::ckks::Evaluator::fold`].
     ///
     /// # Errors
     /// As [`Evaluator::rotate`].
-    pub fn rotate_sum(
+    pub fn fold(
         &self,
         ciphertext: &Ciphertext,
-        steps: &[usize],
+        stages: &[Vec<usize>],
         keys: &EvaluationKeys,
     ) -> Result<Ciphertext, Error> {
-        self.keep_factor(ciphertext, |rlwe| self.core.rotate_sum(rlwe, steps, keys))
+        self.keep_factor(ciphertext, |rlwe| self.core.fold(rlwe, stages, keys))
     }
 
     /// Exchanges the two rows, with the conjugation key.

@@ -1,13 +1,13 @@
 //! Evaluation of a prepared linear map.
 
-use scuro_polyring::{AlignedBuffer, RowPairs};
+use scuro_polyring::{AlignedBuffer, Ntt, Poly, RowPairs};
 
 use super::{Group, Operand, PreparedTransform};
 use crate::ckks::{Ciphertext, Evaluator, check_scales};
 use crate::context::Context;
 use crate::error::Error;
 use crate::key_id::KeyId;
-use crate::keys::EvaluationKeys;
+use crate::keys::{EvaluationKeys, GaloisKey};
 use crate::rlwe::{Streamed, division};
 
 /// Bytes of rotated inputs that one pass over the groups keeps in the second-level cache.
@@ -79,10 +79,40 @@ impl PreparedTransform {
         keys: &EvaluationKeys,
         rescale: bool,
     ) -> Result<Vec<Ciphertext>, Error> {
+        if let ([input], [groups]) = (inputs, &self.outputs[..]) {
+            let output = self.only_output(evaluator, input, groups, keys, rescale)?;
+            return Ok(vec![output]);
+        }
         let operands = self.operands(evaluator, inputs, keys)?;
         (0..self.outputs.len())
             .map(|output| self.output(evaluator, &operands, output, keys, rescale))
             .collect()
+    }
+
+    /// The output of a transform with one input: row by row, so that rotations are read from the
+    /// cache that they were written to.
+    fn only_output(
+        &self,
+        evaluator: &Evaluator,
+        input: &Ciphertext,
+        groups: &[Group],
+        keys: &EvaluationKeys,
+        rescale: bool,
+    ) -> Result<Ciphertext, Error> {
+        self.check(evaluator, &[input], keys)?;
+        self.check_rescale(rescale)?;
+        let context = &**evaluator.context();
+        let n = context.ring().degree();
+        let mut rotations = self.rotations(context, input, (0, &self.operands), keys)?;
+        let mut pairs = RowPairs::recycled(1, n, self.operands.len());
+        let mut sums = self.empty_sums(context, groups);
+        for row in 0..self.rows(context) {
+            rotations.fill(evaluator, row, &mut pairs, 0);
+            self.sum_row(context, (&pairs, 0), row, groups, &mut sums);
+        }
+        let total = self.rotate_and_add(context, groups, sums, keys)?;
+        let scale = input.scale() * self.scale;
+        Ok(self.divided(context, groups, total, (scale, input.key_id()), rescale))
     }
 
     /// First half of [`PreparedTransform::apply`]: the baby rotations.
@@ -103,7 +133,9 @@ impl PreparedTransform {
         // Operands are sorted by input.
         for operands in self.operands.chunk_by(|a, b| a.input == b.input) {
             let input = inputs[operands[0].input];
-            self.rotate_input(evaluator, input, first_operand, operands, keys, &mut pairs)?;
+            let operands_of = (first_operand, operands);
+            let mut rotations = self.rotations(context, input, operands_of, keys)?;
+            (0..rows).for_each(|row| rotations.fill(evaluator, row, &mut pairs, row));
             first_operand += operands.len();
         }
         Ok(Operands {
@@ -113,47 +145,37 @@ impl PreparedTransform {
         })
     }
 
-    /// All rotations of one input, operands from number `first` on. Row by row, so that the digits
-    /// of a row are lifted once and read from the cache for every key.
-    fn rotate_input(
+    /// The rotations of one input, which are operands from number `first` on.
+    fn rotations<'a>(
         &self,
-        evaluator: &Evaluator,
-        input: &Ciphertext,
-        first: usize,
-        operands: &[Operand],
-        keys: &EvaluationKeys,
-        pairs: &mut RowPairs,
-    ) -> Result<(), Error> {
-        let context = &**evaluator.context();
-        let mut rotated = Vec::with_capacity(operands.len());
-        for (at, operand) in (first..).zip(operands) {
-            match operand.baby {
-                0 => self.unrotated(context, input, at, pairs),
-                baby => rotated.push((keys.rotation_key(baby, self.level)?, at)),
-            }
-        }
-        if rotated.is_empty() {
-            return Ok(());
-        }
+        context: &Context,
+        input: &'a Ciphertext,
+        (first, operands): (usize, &[Operand]),
+        keys: &'a EvaluationKeys,
+    ) -> Result<Rotations<'a>, Error> {
         let [body, mask] = input.parts() else {
             return Err(Error::PartCount {
                 found: input.parts().len(),
                 expected: 2,
             });
         };
-        let mut digits = Streamed::new(context, mask.words(), self.level);
-        let n = context.ring().degree();
-        let mut sums = AlignedBuffer::recycled(2 * n);
-        for row in 0..self.rows(context) {
-            for &(key, at) in &rotated {
-                let (sum_body, sum_mask) = sums.split_at_mut(n);
-                evaluator.switched_row(body, &mut digits, key, row, [sum_body, sum_mask]);
-                for (half, sum) in sums.chunks_exact(n).enumerate() {
-                    pairs.set_image(row, at, half, sum, &key.permutation);
-                }
+        let (mut still, mut rotated) = (Vec::new(), Vec::with_capacity(operands.len()));
+        for (at, operand) in (first..).zip(operands) {
+            match operand.baby {
+                0 => still.push(at),
+                baby => rotated.push((keys.rotation_key(baby, self.level)?, at)),
             }
         }
-        Ok(())
+        let digits = || Streamed::new(context, mask.words(), self.level);
+        Ok(Rotations {
+            parts: [body, mask],
+            level: self.level,
+            extended: self.extended,
+            still,
+            digits: (!rotated.is_empty()).then(digits),
+            rotated,
+            work: AlignedBuffer::recycled(2 * context.ring().degree()),
+        })
     }
 
     /// Second half of [`PreparedTransform::apply`]: one output, rescaled if asked.
@@ -174,13 +196,35 @@ impl PreparedTransform {
             found: output,
             bound,
         })?;
-        if rescale && self.level == 0 {
-            return Err(Error::NoLevelLeft);
+        self.check_rescale(rescale)?;
+        let context = &**evaluator.context();
+        let mut sums = self.empty_sums(context, groups);
+        for row in 0..self.rows(context) {
+            self.sum_row(context, (&operands.pairs, row), row, groups, &mut sums);
         }
-        let (context, level) = (&**evaluator.context(), self.level);
-        let sums = self.group_sums(context, operands, groups);
+        let total = self.rotate_and_add(context, groups, sums, keys)?;
+        let scale = operands.scale * self.scale;
+        Ok(self.divided(context, groups, total, (scale, operands.key_id), rescale))
+    }
+
+    fn check_rescale(&self, rescale: bool) -> Result<(), Error> {
+        match rescale && self.level == 0 {
+            true => Err(Error::NoLevelLeft),
+            false => Ok(()),
+        }
+    }
+
+    /// The sum of all groups as a ciphertext, rescaled if asked.
+    fn divided(
+        &self,
+        context: &Context,
+        groups: &[Group],
+        mut total: AlignedBuffer,
+        (scale, key_id): (f64, KeyId),
+        rescale: bool,
+    ) -> Ciphertext {
+        let level = self.level;
         let rotates = self.extended || groups.iter().any(|group| group.giant != 0);
-        let mut total = self.rotate_and_add(context, groups, sums, keys)?;
         let part_len = total.len() / 2;
         let parts = total
             .chunks_exact_mut(part_len)
@@ -195,15 +239,15 @@ impl PreparedTransform {
         let mut ciphertext = Ciphertext {
             parts: parts.collect(),
             level,
-            scale: operands.scale * self.scale,
-            key_id: operands.key_id,
+            scale,
+            key_id,
             digest: self.digest,
         };
         if rescale {
             ciphertext.level -= 1;
             ciphertext.scale /= context.parameters().q()[level] as f64;
         }
-        Ok(ciphertext)
+        ciphertext
     }
 
     fn check<'a>(
@@ -262,47 +306,35 @@ impl PreparedTransform {
         self.rows(context) * context.ring().degree()
     }
 
-    /// Operand `at`, the input itself: times P over QP if other operands are rotated.
-    fn unrotated(&self, context: &Context, input: &Ciphertext, at: usize, pairs: &mut RowPairs) {
-        let n = context.ring().degree();
-        let mut lifted = AlignedBuffer::recycled(self.part_len(context));
-        for (half, part) in input.parts().iter().enumerate() {
-            if self.extended {
-                lift(context, part.words(), self.level, &mut lifted);
-            } else {
-                lifted.copy_from_slice(part.words());
-            }
-            for (row, values) in lifted.chunks_exact(n).enumerate() {
-                pairs.set(row, at, half, values);
-            }
-        }
+    /// Room for the sums of all groups, [groups][2][rows][n].
+    fn empty_sums(&self, context: &Context, groups: &[Group]) -> AlignedBuffer {
+        AlignedBuffer::recycled(groups.len() * 2 * self.part_len(context))
     }
 
-    /// Σ diagonal * operand for every group, [groups][2][rows][n], in blocks of coefficients so
-    /// that the operands of a block are read from memory once for all groups.
-    fn group_sums(
+    /// Σ diagonal * operand for every group in one row, in blocks of coefficients so that the
+    /// operands of a block are read from memory once for all groups. Row `at` of `pairs` holds
+    /// the operands.
+    fn sum_row(
         &self,
         context: &Context,
-        operands: &Operands,
+        (pairs, at): (&RowPairs, usize),
+        row: usize,
         groups: &[Group],
-    ) -> AlignedBuffer {
+        sums: &mut [u64],
+    ) {
         let (n, part_len) = (context.ring().degree(), self.part_len(context));
-        let mut sums = AlignedBuffer::recycled(groups.len() * 2 * part_len);
         let block = block_len(n, self.operands.len());
-        for row in 0..self.rows(context) {
-            let prime = context.ring().prime(context.modulus_index(row, self.level));
-            for start in (0..n).step_by(block) {
-                let pairs = operands.pairs.block(row, start, block);
-                for (group, sum) in groups.iter().zip(sums.chunks_exact_mut(2 * part_len)) {
-                    let (body, mask) = sum.split_at_mut(part_len);
-                    let range = row * n + start..row * n + start + block;
-                    let outs = [&mut body[range.clone()], &mut mask[range]];
-                    let factors = group.factors.block(row, start, block);
-                    prime.dot_row_factors(outs, factors, pairs, &group.operands);
-                }
+        let prime = context.ring().prime(context.modulus_index(row, self.level));
+        for start in (0..n).step_by(block) {
+            let pairs = pairs.block(at, start, block);
+            for (group, sum) in groups.iter().zip(sums.chunks_exact_mut(2 * part_len)) {
+                let (body, mask) = sum.split_at_mut(part_len);
+                let range = row * n + start..row * n + start + block;
+                let outs = [&mut body[range.clone()], &mut mask[range]];
+                let factors = group.factors.block(row, start, block);
+                prime.dot_row_factors(outs, factors, pairs, &group.operands);
             }
         }
-        sums
     }
 
     /// Σ_g rot_g(sum_g), [2][rows][n]: over QP times P, or over Q if nothing rotates.
@@ -402,19 +434,61 @@ fn part_rows(pair: &mut [u64], n: usize) -> impl Iterator<Item = [&mut [u64]; 2]
         .map(|(body, mask)| [body, mask])
 }
 
-/// out = P * part over QP.
-fn lift(context: &Context, part: &[u64], level: usize, out: &mut [u64]) {
-    let n = context.ring().degree();
-    let (live, special) = out.split_at_mut((level + 1) * n);
-    for (row, (out, part)) in live
-        .chunks_exact_mut(n)
-        .zip(part.chunks_exact(n))
-        .enumerate()
-    {
-        context
-            .ring()
-            .prime(row)
-            .mul_scalar(out, part, context.special_residue(row));
+/// The rotations of one input that a transform multiplies, made row by row.
+struct Rotations<'a> {
+    parts: [&'a Poly<Ntt>; 2],
+    level: usize,
+    /// Whether operands are times P over QP, as they are where any is rotated.
+    extended: bool,
+    /// Operands that are the input itself.
+    still: Vec<usize>,
+    /// The others with their keys.
+    rotated: Vec<(&'a GaloisKey, usize)>,
+    digits: Option<Streamed<'a>>,
+    work: AlignedBuffer,
+}
+
+impl Rotations<'_> {
+    /// Puts row `row` of all operands in row `at` of `pairs`: the digits of a row are lifted once
+    /// and read from the cache for every key.
+    fn fill(&mut self, evaluator: &Evaluator, row: usize, pairs: &mut RowPairs, at: usize) {
+        let context = &**evaluator.context();
+        let n = context.ring().degree();
+        if !self.still.is_empty() {
+            self.fill_still(context, row, pairs, at);
+        }
+        let Some(digits) = &mut self.digits else {
+            return;
+        };
+        for &(key, operand) in &self.rotated {
+            let (sum_body, sum_mask) = self.work.split_at_mut(n);
+            evaluator.switched_row(self.parts[0], digits, key, row, [sum_body, sum_mask]);
+            for (half, sum) in self.work.chunks_exact(n).enumerate() {
+                pairs.set_image(at, operand, half, sum, &key.permutation);
+            }
+        }
     }
-    special.fill(0);
+
+    /// The same for operands that are not rotated.
+    fn fill_still(&mut self, context: &Context, row: usize, pairs: &mut RowPairs, at: usize) {
+        let n = context.ring().degree();
+        for (half, part) in self.parts.iter().enumerate() {
+            let out = &mut self.work[..n];
+            match (self.extended, row <= self.level) {
+                (true, true) => {
+                    let special = context.special_residue(row);
+                    context
+                        .ring()
+                        .prime(row)
+                        .mul_scalar(out, part.limb(row), special);
+                }
+                // P times anything is 0 modulo the special primes.
+                (true, false) => out.fill(0),
+                (false, _) => out.copy_from_slice(part.limb(row)),
+            }
+            self.still
+                .iter()
+                .for_each(|&operand| pairs.set(at, operand, half, out));
+        }
+    }
 }

@@ -1,12 +1,12 @@
 //! Operations that need an evaluation key: relinearise, rotate, conjugate.
 
-use scuro_polyring::{AlignedBuffer, Ntt, Poly};
+use scuro_polyring::{Ntt, Poly};
 
 use super::Evaluator;
 use crate::ckks::Ciphertext;
 use crate::error::Error;
 use crate::keys::{EvaluationKeys, GaloisKey};
-use crate::rlwe::{Finish, Streamed, SwitchingKey, division, hoisted};
+use crate::rlwe::{Finish, Streamed, SwitchingKey, hoisted};
 
 impl Evaluator {
     /// Three parts to two; a two-part ciphertext is returned as it is.
@@ -126,71 +126,6 @@ impl Evaluator {
         Ok(rotated)
     }
 
-    /// Σ of several rotations of one ciphertext: one decomposition, one division by P.
-    ///
-    /// Level, scale: unchanged     Noise: one key switch per rotation, one rounding
-    ///
-    /// # Errors
-    /// As [`Evaluator::rotate`].
-    pub fn rotate_sum(
-        &self,
-        ciphertext: &Ciphertext,
-        steps: &[usize],
-        keys: &EvaluationKeys,
-    ) -> Result<Ciphertext, Error> {
-        let galois = self.galois_keys(ciphertext, steps, keys)?;
-        let (context, level) = (&*self.context, ciphertext.level);
-        let (ring, n) = (context.ring(), context.ring().degree());
-        let rows = level + 1 + context.special_count();
-        let still = galois.iter().filter(|key| key.is_none()).count() as u64;
-        let mut total = self.times_special(ciphertext, still);
-        let mut digits = Streamed::new(context, ciphertext.parts[1].words(), level);
-        let mut sums = AlignedBuffer::recycled(2 * n);
-        let (sum_body, sum_mask) = sums.split_at_mut(n);
-        let galois: Vec<&GaloisKey> = galois.into_iter().flatten().collect();
-        let (body, mask) = total.split_at_mut(rows * n);
-        let totals = body.chunks_exact_mut(n).zip(mask.chunks_exact_mut(n));
-        for (row, (body, mask)) in totals.enumerate() {
-            let q = ring.prime(context.modulus_index(row, level)).modulus();
-            for key in &galois {
-                let sums = [&mut *sum_body, &mut *sum_mask];
-                self.switched_row(&ciphertext.parts[0], &mut digits, key, row, sums);
-                key.permutation.add_image(q, body, sum_body);
-                key.permutation.add_image(q, mask, sum_mask);
-            }
-        }
-        let parts = total.chunks_exact_mut(rows * n).map(|part| {
-            division::in_place(context, part, level, false);
-            context.poly(part, level)
-        });
-        Ok(Ciphertext {
-            parts: parts.collect(),
-            ..*ciphertext
-        })
-    }
-
-    /// factor * P * (c_0, c_1) over Q_level P: [2][rows][n].
-    fn times_special(&self, ciphertext: &Ciphertext, factor: u64) -> AlignedBuffer {
-        let (context, level) = (&*self.context, ciphertext.level);
-        let (ring, n) = (context.ring(), context.ring().degree());
-        let rows = level + 1 + context.special_count();
-        let mut out = AlignedBuffer::recycled(2 * rows * n);
-        for (part, out) in ciphertext.parts.iter().zip(out.chunks_exact_mut(rows * n)) {
-            for (row, out) in out.chunks_exact_mut(n).enumerate() {
-                if row > level {
-                    out.fill(0);
-                    continue;
-                }
-                let prime = ring.prime(row);
-                let special = context.special_residue(row).value();
-                let modulus = prime.modulus();
-                let factor = prime.multiplier(modulus.mul(special, modulus.reduce(factor)));
-                prime.mul_scalar(out, part.limb(row), factor);
-            }
-        }
-        out
-    }
-
     /// Complex conjugation of the slots (standard ring; the identity in the conjugate-invariant
     /// ring).
     ///
@@ -212,7 +147,7 @@ impl Evaluator {
     }
 
     /// The key of each step, `None` for step 0.
-    fn galois_keys<'k>(
+    pub(super) fn galois_keys<'k>(
         &self,
         ciphertext: &Ciphertext,
         steps: &[usize],

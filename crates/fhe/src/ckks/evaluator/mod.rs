@@ -1,5 +1,6 @@
 //! Operations on ciphertexts that need no secret key.
 
+mod fold;
 mod keyed;
 mod linear;
 mod merged;

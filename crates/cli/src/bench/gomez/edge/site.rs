@@ -82,13 +82,18 @@ impl Site {
     }
 
     fn start(&self, words: &[&str]) -> io::Result<Service> {
-        let mut log = File::options();
-        let log = log.create(true).append(true).open(self.folder.join(LOG))?;
-        let mut command = Command::new(&self.binary);
-        command.args(words).current_dir(&self.folder).stderr(log);
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        Ok(Service(command.spawn()?))
+        start(&self.binary, &self.folder, words)
     }
+}
+
+/// Starts the binary in a folder; what it says goes to the log there.
+pub(crate) fn start(binary: &Path, folder: &Path, words: &[&str]) -> io::Result<Service> {
+    let mut log = File::options();
+    let log = log.create(true).append(true).open(folder.join(LOG))?;
+    let mut command = Command::new(binary);
+    command.args(words).current_dir(folder).stderr(log);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    Ok(Service(command.spawn()?))
 }
 
 /// An address on loopback that was free a moment ago.
