@@ -305,6 +305,41 @@ fn masked_holders_answer_in_a_sum_and_the_rest_of_them_when_one_is_killed() {
 }
 
 #[test]
+fn a_majority_is_counted_by_the_user_who_is_told_that_votes_are_revealed() {
+    let desk = Desk::new();
+    let expected = masked_desk(&desk, &[]);
+    let addresses: Vec<String> = (0..3).map(|_| address().to_string()).collect();
+    let serve = |(listen, model): (&String, &&str)| {
+        let serve = format!("holder serve --model {model}.scuro --listen {listen}");
+        service(&desk, &words(&serve))
+    };
+    let models = ["a", "b", "a"];
+    let _holders: Vec<Victim> = addresses.iter().zip(&models).map(serve).collect();
+    let (hub, list) = (address().to_string(), addresses.join(","));
+    let serve = format!("coordinator serve --holders {list} --listen {hub} --reveal-votes");
+    let _coordinator = service(&desk, &words(&serve));
+    ask(&desk, &hub, |envelope| answered(envelope) == 3);
+    let query = "ensemble query seven.png --keys keys --rule majority --coordinator";
+    let query = [words(query), vec![&hub]].concat();
+    let reply = desk.data(&query);
+    assert_eq!(
+        (&reply["label"], &reply["rule"]),
+        (&expected, &json!("majority"))
+    );
+    let vote = |at: usize| (&reply["votes"][at]["holder"], &reply["votes"][at]["label"]);
+    for (at, holder) in addresses.iter().enumerate() {
+        assert_eq!(vote(at), (&json!(holder), &expected));
+    }
+    let told = desk.run(&query).stdout;
+    assert!(
+        told.contains("single votes, revealed by this rule"),
+        "{told}"
+    );
+    let both = "coordinator serve --holders 127.0.0.1:1,127.0.0.1:2 --reveal-votes --roster";
+    assert_eq!(desk.failure(&words(both)).0, 4);
+}
+
+#[test]
 fn who_is_not_in_the_roster_does_not_start() {
     let (desk, names) = (Desk::new(), ["alpha", "beta"]);
     masked_desk(&desk, &names);

@@ -246,8 +246,8 @@ fn mlp(activation: Option<Activation>, seed: u64) -> Result<Architecture> {
     net.finish()
 }
 
-/// Photographs through two activations, as in LoLa (Brutzkus et al. 2019): 3 x 32 x 32 -> 32 maps of
-/// 16 x 16 -> 64 maps of 8 x 8 -> 10. Strides instead of pooling layers and the classifier right
+/// Photographs through two activations, as in LoLa (Brutzkus et al. 2019): 3 x 32 x 32 -> 32 maps
+/// of 16 x 16 -> 64 maps of 8 x 8 -> 10. Strides instead of pooling layers and the classifier right
 /// behind the second activation make it three products deep, so that flooded replies leave it
 /// enough precision.
 fn shallow(activation: Option<Activation>, seed: u64) -> Result<Architecture> {

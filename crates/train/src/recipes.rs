@@ -200,9 +200,9 @@ fn he_friendly(config: TrainConfig, epochs: usize, learning_rate: f32) -> TrainC
     }
 }
 
-/// The settings of the Keras network and of the one for photographs that is shallower. The polynomial one keeps what enters its
-/// activations small, since CKKS will evaluate it: squares blow up photographs of strong contrast,
-/// so it sees stronger ones than there are.
+/// The settings of both variants of the Keras network, and of the shallower one for photographs.
+/// The polynomial ones keep what enters their activations small, since CKKS will evaluate them:
+/// squares blow up photographs of strong contrast, so they see stronger ones than there are.
 fn keras_cnn(config: TrainConfig, photographs: bool, friendly: bool) -> TrainConfig {
     let augmentation = match (photographs, friendly) {
         (true, true) => Augmentation {

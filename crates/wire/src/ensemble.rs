@@ -45,6 +45,9 @@ pub struct EnsembleStatus {
     pub classes: Vec<String>,
     /// How predictions can be combined, the usual way first; none for a holder.
     pub rules: Vec<Name>,
+    /// Those of them under which a user decrypts every single prediction.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reveals: Vec<Name>,
     /// Whether holders mask their predictions, so that only their sum can be read.
     #[serde(default)]
     pub masked: bool,

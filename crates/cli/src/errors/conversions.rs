@@ -377,7 +377,9 @@ impl From<ServerError> for Failure {
             ServerError::Ensemble(
                 Fault::Rule { .. } | Fault::MaskedRule { .. } | Fault::NoRoom { .. },
             ) => Exit::BadInput,
-            ServerError::SpoolDamaged { .. } => Exit::Refused,
+            ServerError::SpoolDamaged { .. } | ServerError::Ensemble(Fault::Votes { .. }) => {
+                Exit::Refused
+            }
             ServerError::Panicked => return Self::internal(text),
             ServerError::Wire(WireError::Connection { .. }) => Exit::Connection,
             ServerError::Wire(_) => Exit::BadInput,

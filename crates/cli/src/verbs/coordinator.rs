@@ -55,6 +55,9 @@ struct Serve {
     /// Only the sum of predictions can be read: the holders are those of this roster, in its order.
     #[arg(long, value_name = "FILE")]
     roster: Option<PathBuf>,
+    /// Offer the majority too: users who ask for it decrypt every single prediction.
+    #[arg(long)]
+    reveal_votes: bool,
     /// How long holders are waited for.
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = seconds)]
     deadline: f64,
@@ -98,6 +101,7 @@ fn options(serve: Serve, context: &Context) -> Result<Options, Failure> {
         rules: serve.rules.as_deref().map(files::read).transpose()?,
         rule: serve.rule,
         roster: serve.roster.as_deref().map(read_roster).transpose()?,
+        reveal_votes: serve.reveal_votes,
         deadline: Duration::from_secs_f64(serve.deadline),
         min_holders: serve.min_holders,
         contract: serve.contract.as_deref().map(files::read).transpose()?,

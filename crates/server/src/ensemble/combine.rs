@@ -3,11 +3,11 @@
 //! A user who knows the face, the rules and whose predictions are in an answer makes the same
 //! program as the coordinator, and reads the answer by it: its digest is in the answer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::Bytes;
-use scuro_client::{Bundle, Model};
+use scuro_client::{Bundle, Model, Prediction};
 use scuro_ensemble::{Rule, RuleKind, Rules, combination};
 use scuro_fhe::AnyCiphertext;
 use scuro_fhe::keys::EvaluationKeys;
@@ -56,6 +56,39 @@ pub fn rule(rules: Option<&Rules>, name: &str) -> Result<Rule, Fault> {
     }
 }
 
+/// What the majority of `holders` holders says, whose predictions were decrypted from a bundle;
+/// confidence is the share of its votes.
+///
+/// # Errors
+/// [`Fault::Votes`] unless there is one prediction, in a ciphertext of its own, of each of them;
+/// [`Fault::Combination`] for scores that are no numbers.
+pub fn majority(
+    bundle: &Bundle,
+    predictions: &[Prediction],
+    holders: usize,
+) -> Result<Prediction, Fault> {
+    let distinct: HashSet<&Vec<u8>> = bundle.ciphertexts.iter().collect();
+    let found = predictions.len().min(distinct.len());
+    if found != holders || predictions.len() != holders {
+        return Err(Fault::Votes { found, holders });
+    }
+    let scores: Vec<Vec<f64>> = predictions.iter().map(|p| p.scores.clone()).collect();
+    let mut whole = Prediction::from_scores(Rule::Majority.combine(&scores)?);
+    let votes = predictions.iter().filter(|p| p.label == whole.label);
+    whole.confidence = votes.count() as f64 / holders as f64;
+    whole.overflowed = predictions.iter().any(|p| p.overflowed);
+    Ok(whole)
+}
+
+/// The model whose replies are single votes: each is the mean of one holder, so it is as small as
+/// any other answer.
+///
+/// # Errors
+/// As [`model`].
+pub fn vote_model(face: &Program) -> Result<Model, Fault> {
+    model(face, &Rule::Mean, &[0], 1)
+}
+
 /// What there is to combine.
 #[derive(Debug)]
 pub(super) struct Predictions<'a> {
@@ -88,6 +121,20 @@ type Shelf = HashMap<(Name, Vec<usize>), Arc<Ready>>;
 struct Ready {
     model: Model,
     prepared: Prepared,
+}
+
+impl Ready {
+    /// The answer with these results, compact if it can be.
+    fn answer(&self, images: u32, results: &[Vec<AnyCiphertext>]) -> Result<Bundle, Fault> {
+        let (model, program) = (&self.model, self.model.program());
+        let whole = model.reply(images, results).map_err(Fault::Reply)?;
+        let (period, precision) = (
+            combination::period(program),
+            combination::precision(program),
+        );
+        let answer = model.short_reply(&whole, period, precision);
+        answer.map_err(Fault::Reply)
+    }
 }
 
 impl Combiner {
@@ -169,15 +216,23 @@ impl Combiner {
         let reply = ready
             .prepared
             .evaluate(keys, &query, threads, &mut |_| {})?;
-        let (model, program) = (&ready.model, ready.model.program());
-        let whole = model.reply(predictions.images, &[reply]);
-        let whole = whole.map_err(Fault::Reply)?;
-        let (period, precision) = (
-            combination::period(program),
-            combination::precision(program),
-        );
-        let answer = model.short_reply(&whole, period, precision);
-        answer.map_err(Fault::Reply)
+        ready.answer(predictions.images, &[reply])
+    }
+
+    /// Every prediction as it is, in one answer of [`vote_model`]: for as many images as there are
+    /// holders.
+    pub(super) fn votes(&self, predictions: Predictions<'_>) -> Result<Bundle, Fault> {
+        let model = vote_model(&self.face)?;
+        let prepared = Prepared::new(model.program(), model.scheme().clone())?;
+        let ready = Ready { model, prepared };
+        let (keys, threads) = (predictions.keys, predictions.threads);
+        let vote = |(_, reply): &(usize, Vec<AnyCiphertext>)| {
+            let prepared = &ready.prepared;
+            prepared.evaluate(keys, reply, threads, &mut |_| {})
+        };
+        let votes: Result<Vec<_>, _> = predictions.replies.iter().map(vote).collect();
+        let votes = votes?;
+        ready.answer(votes.len() as u32, &votes)
     }
 
     fn ready(&self, name: &Name, present: Vec<usize>) -> Result<Arc<Ready>, Fault> {

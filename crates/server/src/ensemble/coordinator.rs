@@ -68,6 +68,8 @@ pub struct Options {
     pub min_holders: Option<usize>,
     /// Who masks predictions, one for each of the holders, in their order; without, nobody may.
     pub roster: Option<Roster>,
+    /// Whether users may ask for a majority, for which they decrypt every single prediction.
+    pub reveal_votes: bool,
     /// Bytes of the face; that of the first holder that answers, if nothing is given.
     pub contract: Option<Vec<u8>>,
     /// Threads for a combination.
@@ -114,12 +116,16 @@ pub async fn serve(
         () = &mut stop => return Ok(()),
     };
     let (labels, file, usual) = (members.clone(), options.rules, options.rule);
-    let masks = roster.clone();
+    let (masks, reveal_votes) = (roster.clone(), options.reveal_votes);
     let opened = tokio::task::spawn_blocking(move || {
         let contract = Contract::open(face)?;
         let labels: Vec<&str> = labels.iter().map(|member| member.label()).collect();
         let combiner = Combiner::new(contract.model().program(), &labels, file, masks.as_deref())?;
-        let rules = in_order(combiner.names(), usual, masks.is_some())?;
+        let mut rules = combiner.names();
+        if reveal_votes {
+            rules.push(majority()?);
+        }
+        let rules = in_order(rules, usual, masks.is_some())?;
         Ok::<_, Error>((contract, combiner, rules))
     });
     let (contract, combiner, rules) = opened.await.map_err(|_| Error::Panicked)??;
@@ -198,6 +204,10 @@ fn check(options: &Options) -> Result<usize, Error> {
         let found = format!("{} s", options.deadline.as_secs_f64());
         return Err(setting("--deadline", found, "more than 0, at most 110 s").into());
     }
+    if options.reveal_votes && options.roster.is_some() {
+        let found = "together with --roster".to_string();
+        return Err(setting("--reveal-votes", found, "one of them: masks hide votes").into());
+    }
     let min_holders = options.min_holders.unwrap_or(count / 2 + 1);
     if !(1..=count).contains(&min_holders) {
         let found = min_holders.to_string();
@@ -216,6 +226,16 @@ fn in_order(mut rules: Vec<Name>, usual: Option<Name>, masked: bool) -> Result<V
         None => return Err(no_rule(found, &rules, masked)),
     }
     Ok(rules)
+}
+
+/// The rule under which users decrypt every single prediction.
+fn majority() -> Result<Name, Fault> {
+    Ok(Name::new(RuleKind::Majority.as_str())?)
+}
+
+/// Whether it is that.
+fn reveals(rule: &Name) -> bool {
+    rule.as_str() == RuleKind::Majority.as_str()
 }
 
 /// Why a rule is not among those that are offered.
@@ -402,7 +422,10 @@ impl Coordinator {
                 replies,
                 threads: coordinator.threads,
             };
-            let combined = coordinator.combiner.combine(&rule, predictions)?;
+            let combined = match reveals(&rule) {
+                true => coordinator.combiner.votes(predictions)?,
+                false => coordinator.combiner.combine(&rule, predictions)?,
+            };
             Ok(combined.to_bytes().into())
         })
         .await
@@ -446,6 +469,12 @@ impl Service for Coordinator {
             parameters: contract.parameters(),
             classes: contract.classes().to_vec(),
             rules: self.rules.to_vec(),
+            reveals: self
+                .rules
+                .iter()
+                .filter(|rule| reveals(rule))
+                .cloned()
+                .collect(),
             masked: self.roster.is_some(),
             roster: self.roster.as_ref().map(|roster| roster.digest()),
             min_holders: self.min_holders,

@@ -99,6 +99,14 @@ pub enum Fault {
         /// Who is missing, and why.
         left_out: Vec<LeftOut>,
     },
+    /// Votes that are not those of the holders that are named.
+    #[error("the answer has {found} different predictions; {holders} holders answered")]
+    Votes {
+        /// Different predictions.
+        found: usize,
+        /// Holders that should have one each.
+        holders: usize,
+    },
     /// No randomness for masks.
     #[error("no system randomness: {message}")]
     Randomness {
@@ -216,6 +224,7 @@ impl Fault {
             Self::Released => "release.repeated",
             Self::Release(fault) => release_code(fault),
             Self::Masks { .. } => "ensemble.masks",
+            Self::Votes { .. } => "ensemble.votes",
             Self::Randomness { .. } => "random.unavailable",
             Self::KeysUnknown { .. } => "keys.unknown",
             Self::KeysOtherUser { .. } => "keys.other-user",
@@ -255,6 +264,7 @@ impl Fault {
             Self::Released => "sign the query anew",
             Self::Release(_) => "all holders and the coordinator need the same roster",
             Self::Masks { .. } => "sign the query anew: it is answered by those that remain",
+            Self::Votes { .. } => "ask again; if it stays so, the coordinator is not to be trusted",
             Self::Randomness { .. } => "nothing can be masked on this machine",
             Self::KeysUnknown { .. } => "send the keys again: they are kept for a time only",
             Self::KeysOtherUser { .. } => "make keys of your own",

@@ -211,6 +211,7 @@ impl Service for Holder {
             parameters: contract.parameters(),
             classes: contract.classes().to_vec(),
             rules: Vec::new(),
+            reveals: Vec::new(),
             masked: masking.is_some(),
             roster: masking.map(|masking| masking.digest()),
             min_holders: masking.map_or(1, |masking| masking.min_holders()),

@@ -13,3 +13,4 @@ mod misbehaviour;
 #[path = "../edge/support/pki.rs"]
 mod pki;
 mod support;
+mod votes;

@@ -61,7 +61,7 @@ pub(super) fn latency(settings: &Settings<'_>, share: f64) -> Result<Sampling, F
     let last = run.latencies_ms.len().saturating_sub(1);
     let value = run.latencies_ms[(last as f64 * share).round() as usize];
     let note = format!(
-        "{} queries one after the other, wall time from pixels to scores, {HOLDERS} holders on {} threads",
+        "{} queries one after the other, wall time from pixels to scores; {} threads for all",
         run.latencies_ms.len(),
         settings.threads,
     );
@@ -257,7 +257,7 @@ impl<'a> Network<'a> {
         after: Duration,
     ) -> Result<Kills, Failure> {
         let (query, reply) = self.ask(asker, council)?;
-        let before = asker.user.read(&query, &reply, None)?.label;
+        let before = asker.user.read(&query, &reply, None)?.prediction.label;
         let victims = self.holders.split_off(HOLDERS - KILLED);
         let (query, reply) = std::thread::scope(|scope| {
             let killer = scope.spawn(move || {
@@ -270,7 +270,7 @@ impl<'a> Network<'a> {
                 _ => Err(Failure::internal("a holder cannot be killed".to_string())),
             }
         })?;
-        let label = asker.user.read(&query, &reply, None)?.label;
+        let label = asker.user.read(&query, &reply, None)?.prediction.label;
         for holder in self.holders.drain(..FURTHER) {
             holder
                 .kill()

@@ -89,14 +89,15 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
     };
     let milliseconds = start.elapsed().as_secs_f64() * 1e3;
     drop(progress);
-    let prediction = user.read(&query, &reply, rules.as_deref())?;
-    Ok(answer(
-        context,
-        &compiled,
-        &reply,
-        &prediction,
-        milliseconds,
-    ))
+    let opened = user.read(&query, &reply, rules.as_deref())?;
+    Ok(answer(context, &compiled, &reply, &opened, milliseconds))
+}
+
+/// What an answer says.
+pub(crate) struct Opened {
+    pub(crate) prediction: Prediction,
+    /// What each holder that answered says, if that could be decrypted.
+    votes: Option<Vec<Prediction>>,
 }
 
 /// A connection to the coordinator.
@@ -124,7 +125,7 @@ pub(crate) async fn ask(
         }
         answered => answered?,
     };
-    let fitted = |rule: &Name| rule.as_str() != RuleKind::Mean.as_str();
+    let fitted = |rule: &Name| rule.as_str().parse().is_ok_and(RuleKind::is_fitted);
     let rules = match reply.rule.as_ref().is_some_and(fitted) {
         true => caller.rules().await?,
         false => None,
@@ -191,17 +192,33 @@ impl User {
         query: &PredictQuery,
         reply: &PredictReply,
         rules: Option<&[u8]>,
-    ) -> Result<Prediction, Failure> {
+    ) -> Result<Opened, Failure> {
         let asked = &query.question.rule;
         if reply.id != query.question.id || asked.is_some() && *asked != reply.rule {
             return Err(refuse("the answer is to another query"));
         }
         let bundle = Bundle::from_bytes(&reply.bundle).at("the answer")?;
+        let majority = |rule: &Name| rule.as_str() == RuleKind::Majority.as_str();
+        if reply.rule.as_ref().is_some_and(majority) {
+            let model = combine::vote_model(self.client.model().program());
+            let client = self
+                .client
+                .with_model(&model.map_err(scuro_server::Error::from)?)?;
+            let votes = client.decrypt(&bundle).at("the answer")?;
+            let prediction = combine::majority(&bundle, &votes, reply.answered.len());
+            return Ok(Opened {
+                prediction: prediction.map_err(scuro_server::Error::from)?,
+                votes: Some(votes),
+            });
+        }
         let combined = self.combined(reply, rules)?;
         let client = combined.as_ref().unwrap_or(&self.client);
         let mut predictions = client.decrypt(&bundle).at("the answer")?;
         match (predictions.pop(), predictions.is_empty()) {
-            (Some(prediction), true) => Ok(prediction),
+            (Some(prediction), true) => Ok(Opened {
+                prediction,
+                votes: None,
+            }),
             _ => Err(refuse("the answer is not for one image")),
         }
     }
@@ -270,10 +287,10 @@ fn answer(
     context: &Context,
     compiled: &Compiled,
     reply: &PredictReply,
-    prediction: &Prediction,
+    opened: &Opened,
     milliseconds: f64,
 ) -> Reply {
-    let classes = compiled.model.program().classes();
+    let (prediction, classes) = (&opened.prediction, compiled.model.program().classes());
     let class = classes.get(prediction.label).copied();
     let mut data = decrypt::row(0, prediction);
     data["class"] = json!(class);
@@ -293,9 +310,39 @@ fn answer(
     if prediction.overflowed {
         human.push_str("The answer means nothing: values grew beyond the modulus.\n");
     }
+    if let Some(votes) = &opened.votes {
+        let cast: Vec<(&str, &Prediction)> = reply
+            .answered
+            .iter()
+            .map(|answered| answered.holder.as_str())
+            .zip(votes)
+            .collect();
+        let vote = |(holder, vote): &(&str, &Prediction)| {
+            let class = classes.get(vote.label).copied();
+            json!({ "holder": holder, "label": vote.label, "class": class })
+        };
+        data["votes"] = cast.iter().map(vote).collect();
+        human.push_str(&ballot(&cast, &classes));
+    }
     human.push_str(&who(&reply.answered, &reply.left_out));
     let rows: Vec<Value> = vec![data.clone()];
     Reply::new(data, human).with_rows(rows)
+}
+
+/// Who voted for what, for people.
+fn ballot(cast: &[(&str, &Prediction)], classes: &[&str]) -> String {
+    let vote = |(holder, vote): &(&str, &Prediction)| {
+        let label = vote.label.to_string();
+        format!(
+            "{holder} {}",
+            classes.get(vote.label).unwrap_or(&label.as_str())
+        )
+    };
+    let votes: Vec<String> = cast.iter().map(vote).collect();
+    format!(
+        "single votes, revealed by this rule: {}\n",
+        votes.join(", ")
+    )
 }
 
 /// Who answered and who did not, for people.

@@ -336,6 +336,7 @@ pub(crate) fn coordinator_options(holders: &[SocketAddr]) -> coordinator::Option
         rules: None,
         rule: None,
         roster: None,
+        reveal_votes: false,
         deadline: Duration::from_secs(60),
         min_holders: None,
         contract: None,
