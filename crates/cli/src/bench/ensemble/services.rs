@@ -14,6 +14,7 @@ use tokio::runtime::Runtime;
 use super::council::{Council, HOLDERS};
 use crate::bench::case::{Sampling, Settings};
 use crate::bench::gomez::edge::site::{self, Service};
+use crate::context::Context;
 use crate::errors::Failure;
 use crate::verbs::ensemble::query::{self, User};
 use crate::workspace::Workspace;
@@ -29,6 +30,8 @@ const KILLED: usize = 2;
 const FURTHER: usize = 4;
 /// Longest wait for all processes to be up.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// What users are told below the quorum.
+const QUORUM: &str = "ensemble.quorum";
 const KILOBYTE: f64 = 1e3;
 
 /// What one run of the processes gave; every case reads its figure from it.
@@ -61,37 +64,43 @@ pub(super) fn latency(settings: &Settings<'_>, share: f64) -> Result<Sampling, F
     let last = run.latencies_ms.len().saturating_sub(1);
     let value = run.latencies_ms[(last as f64 * share).round() as usize];
     let note = format!(
-        "{} queries one after the other, wall time from pixels to scores; {} threads for all",
+        "{} queries one after the other, wall time from pixels to scores; {}",
         run.latencies_ms.len(),
-        settings.threads,
+        cores()
     );
     Ok(Sampling::single(value, settings.threads).note(note))
 }
 
+/// What the processes share.
+fn cores() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{HOLDERS} holders of one thread each on {cores} cores")
+}
+
 /// Kilobytes of a query.
 pub(super) fn up(settings: &Settings<'_>) -> Result<Sampling, Failure> {
-    Ok(Sampling::single(
-        shared(settings)?.up as f64 / KILOBYTE,
-        settings.threads,
-    ))
+    Ok(kilobytes(settings, shared(settings)?.up))
 }
 
 /// Kilobytes of an answer.
 pub(super) fn down(settings: &Settings<'_>) -> Result<Sampling, Failure> {
-    Ok(Sampling::single(
-        shared(settings)?.down as f64 / KILOBYTE,
-        settings.threads,
-    ))
+    Ok(kilobytes(settings, shared(settings)?.down))
+}
+
+fn kilobytes(settings: &Settings<'_>, bytes: usize) -> Sampling {
+    Sampling::single(bytes as f64 / KILOBYTE, settings.threads)
 }
 
 /// Answers a second while several users ask.
 pub(super) fn rate(settings: &Settings<'_>) -> Result<Sampling, Failure> {
     let run = shared(settings)?;
-    let note = format!("{USERS} users with keys of their own, {QUERIES_EACH} queries each");
+    let each = format!("{USERS} users with keys of their own, {QUERIES_EACH} queries each");
+    let note = format!("{each}; {}", cores());
     Ok(Sampling::single(run.rate, settings.threads).note(note))
 }
 
-/// Holders in the answer to a query during which some were killed.
+/// Holders in the answer to a query during which some were killed; 0 if the answer does not say so,
+/// if it is another, or if there is one below the quorum.
 pub(super) fn killed(settings: &Settings<'_>) -> Result<Sampling, Failure> {
     let kills = shared(settings)?.kills;
     let as_before = match kills.same_label {
@@ -103,7 +112,12 @@ pub(super) fn killed(settings: &Settings<'_>) -> Result<Sampling, Failure> {
         kills.left_out.join(", "),
         kills.quorum
     );
-    Ok(Sampling::single(kills.answered as f64, settings.threads).note(note))
+    let told = kills.left_out.len() == KILLED && kills.quorum == QUORUM;
+    let answered = match told && kills.same_label {
+        true => kills.answered,
+        false => 0,
+    };
+    Ok(Sampling::single(answered as f64, settings.threads).note(note))
 }
 
 /// The run that all cases share.
@@ -196,8 +210,12 @@ impl<'a> Network<'a> {
     fn asker(&self, council: &Council, index: usize) -> Result<Asker, Failure> {
         let folder = self.workspace.path(&format!("user-{index}"));
         std::fs::create_dir_all(&folder).map_err(|e| Failure::io("create", &folder, &e))?;
+        let quiet = Context {
+            quiet: true,
+            ..self.settings.context.clone()
+        };
         Ok(Asker {
-            user: User::open(&folder, &council.members.face, self.settings.context)?,
+            user: User::open(&folder, &council.members.face, &quiet)?,
             caller: query::caller(&self.coordinator, None)?,
         })
     }
