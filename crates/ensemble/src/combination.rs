@@ -81,10 +81,22 @@ pub fn period(program: &Program) -> usize {
     program.output.elements().next_power_of_two()
 }
 
-/// The weights of a combination that adds the replies up as they are, one for each holder, none of
-/// them 0; nothing for one that computes anything else. Whatever is added to the replies and
-/// cancels in this sum is not in the result.
-pub fn sum_weights(program: &Program) -> Option<Vec<u8>> {
+/// The weights of a rule that adds the replies of `holders` holders up as they are, one for each
+/// of them, none of them 0, and the same whoever is absent; nothing for any other rule. Whatever is
+/// added to the replies and cancels in this sum is not in the result.
+///
+/// Weights of exact replies are rounded by what those that are there leave room for: a rule whose
+/// sum over everybody is rounded has other weights without somebody.
+pub fn fixed_weights(face: &Program, rule: &Rule, holders: usize) -> Option<Vec<u8>> {
+    let of = |rule: &Rule, count| sum_weights(&program(face, rule, count).ok()?);
+    let all = of(rule, holders)?;
+    let alone = |at: usize| of(&rule.restricted(&[at], holders).ok()?, 1);
+    let same = |at: usize| alone(at).is_some_and(|own| own == all[at..=at]);
+    (0..holders).all(same).then_some(all)
+}
+
+/// The weights of a program that adds its query's ciphertexts up.
+fn sum_weights(program: &Program) -> Option<Vec<u8>> {
     let (first, rest) = program.steps.split_first()?;
     let Operation::ScalarLinear(matrix) = &first.operation else {
         return None;

@@ -252,10 +252,7 @@ fn products_of_exact_replies_and_replies_of_other_factors_are_refused() {
 
 #[test]
 fn sums_say_their_weights_and_other_combinations_have_none() {
-    let weights = |rule: &Rule, holders| {
-        let program = combination::program(&face(), rule, holders).expect("a program");
-        combination::sum_weights(&program)
-    };
+    let weights = |rule: &Rule, holders| combination::fixed_weights(&face(), rule, holders);
     let expected = [
         Some(vec![1, 1, 1]),
         Some(vec![1, 51, 101]),
@@ -275,4 +272,18 @@ fn sums_say_their_weights_and_other_combinations_have_none() {
     }
     let silent = Rule::Weighted(Weights::new(vec![3, 0, 1]).expect("weights"));
     assert_eq!(weights(&silent, 3), None);
+}
+
+#[test]
+fn weights_that_depend_on_who_is_there_are_not_fixed() {
+    let face = exact_face();
+    let weighted = |weights: Vec<u8>| Rule::Weighted(Weights::new(weights).expect("weights"));
+    let found = combination::fixed_weights(&face, &weighted(vec![1, 20, 100]), 3);
+    assert_eq!(found, Some(vec![1, 20, 100]));
+    // 447 does not fit: all three are rounded, two of them less.
+    let large = weighted(vec![255, 128, 64]);
+    assert!(combination::program(&face, &large, 3).is_ok());
+    assert_eq!(combination::fixed_weights(&face, &large, 3), None);
+    let mean = combination::fixed_weights(&face, &Rule::Mean, 64);
+    assert_eq!(mean, Some(vec![1; 64]));
 }

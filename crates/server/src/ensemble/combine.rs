@@ -161,7 +161,7 @@ impl Combiner {
                 continue;
             };
             match model(face, &rule, &all, holders.len()) {
-                Ok(model) if !cancels(model.program(), masks) => {
+                Ok(_) if !cancels(face, &rule, masks) => {
                     tracing::info!(rule = kind.as_str(), "rule not offered: masks would stay");
                 }
                 Ok(_) => offered.push((Name::new(kind.as_str())?, rule)),
@@ -263,14 +263,14 @@ impl Combiner {
     }
 }
 
-/// Whether masks for the weights of a roster cancel in a combination of everybody's replies, and so
-/// in one of some: a rule that is restricted keeps the weights of the others.
-fn cancels(program: &Program, masks: Option<&Roster>) -> bool {
+/// Whether masks with the roster's weights cancel in what the rule computes, whoever is absent.
+fn cancels(face: &Program, rule: &Rule, masks: Option<&Roster>) -> bool {
     let Some(roster) = masks else {
         return true;
     };
     let pinned = roster.holders().iter().map(|entry| entry.weight.get());
-    combination::sum_weights(program).is_some_and(|weights| pinned.eq(weights))
+    combination::fixed_weights(face, rule, roster.holders().len())
+        .is_some_and(|weights| pinned.eq(weights))
 }
 
 /// Names for people.
