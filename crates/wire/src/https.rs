@@ -218,10 +218,10 @@ fn handshake_fault(error: &std::io::Error) -> &'static str {
     }
 }
 
-/// Reads the rest of a body away, up to the largest that there is, before a refusal: a client that
+/// Reads the rest of a body away, up to [`limits::DRAINED_BYTES`], before a refusal: a client that
 /// is still writing would see a broken connection instead of the answer.
 pub async fn drain(body: Body) {
-    let mut body = Limited::new(body, limits::INFERENCE_BATCH_BYTES);
+    let mut body = Limited::new(body, limits::DRAINED_BYTES);
     while let Some(Ok(_)) = body.frame().await {}
 }
 

@@ -30,6 +30,10 @@ pub const INFERENCE_BATCH_BYTES: usize = 96 << 20;
 pub const ANSWER_BYTES: usize = 16 << 20;
 /// Most bytes of a set of evaluation keys, as it travels: masks as seeds.
 pub const KEY_SET_BYTES: usize = 128 << 20;
+/// Most bytes that are read away before a refusal: a body of twice the largest limit still gets an
+/// answer instead of a broken connection.
+pub const DRAINED_BYTES: usize = 2 * KEY_SET_BYTES;
+const _: () = assert!(DRAINED_BYTES >= 2 * INFERENCE_BATCH_BYTES);
 /// Most bytes of the JSON head of a query to an ensemble, or of its answer.
 pub const PREDICT_HEAD_BYTES: usize = 64 << 10;
 /// Most bytes of the ciphertexts of a query to an ensemble, or of its answer.
