@@ -242,6 +242,20 @@ impl CompileArguments {
         }
     }
 
+    /// That an ensemble's users have nothing to run in clear.
+    fn check_layers(&self) -> Result<(), Failure> {
+        match self.encrypt {
+            Some(EncryptChoice::Last | EncryptChoice::Classifier)
+                if self.membership.is_member() =>
+            {
+                let message = "layers that run in clear: users of an ensemble encrypt images";
+                Err(Failure::bad_input("ensemble.network", message)
+                    .hint("encrypt every weight with --encrypt all"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The same for the compiler.
     ///
     /// # Errors
@@ -450,6 +464,7 @@ pub(crate) fn compile(
     // What is written of the network notes what holds, not what its file did.
     graph.preprocess = Some(preprocess.clone());
     let images = calibration_images(context, data, &graph, &preprocess, arguments.calibration)?;
+    arguments.check_layers()?;
     let (features, graph) = match arguments.encrypt {
         Some(choice) => choice.split(&graph)?,
         None => (None, graph),

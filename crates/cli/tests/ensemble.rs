@@ -150,11 +150,12 @@ fn a_picture_is_predicted_by_holders_that_see_nothing_and_by_the_rest_when_some_
     );
     assert_eq!(
         desk.names("keys"),
-        ["evaluation.keys", "secret.key", "user.key"]
+        ["evaluation.keys", "public.key", "secret.key", "user.key"]
     );
     for name in desk.names("keys") {
         let metadata = std::fs::metadata(desk.path("keys").join(&name)).expect("a file");
-        assert_eq!(metadata.permissions().mode() & 0o777, 0o600, "{name}");
+        let others = metadata.permissions().mode() & 0o077;
+        assert_eq!(others == 0, name != "public.key", "{name}: {others:o}");
     }
     let keys = desk.read("keys/secret.key");
 
@@ -173,6 +174,39 @@ fn a_picture_is_predicted_by_holders_that_see_nothing_and_by_the_rest_when_some_
         message.contains(&addresses[1]) && message.contains(&addresses[2]),
         "{message}"
     );
+}
+
+#[test]
+fn a_holder_that_cannot_read_its_weights_answers_the_user_that_they_are_for() {
+    let desk = Desk::new();
+    desk.write("model.onnx", NETWORK);
+    draw_seven(&desk.path("seven.png"));
+    let first = words("--ensemble --encrypt all -o a.scuro");
+    desk.data(&[&COMPILE[..], &first].concat());
+    desk.data(&words("ensemble contract a.scuro -o contract.scuro"));
+    desk.data(&words("keygen contract.scuro --out keys"));
+    let protect = [&["protect"], &COMPILE[1..], &words("-o protected")].concat();
+    let member = [&protect[..], &words("--contract contract.scuro")].concat();
+    assert_eq!(desk.failure(&member), (4, "ensemble.user".into()));
+    let user = words("--public-key keys/public.key");
+    let in_clear = [&member[..], &user, &words("--encrypt last")].concat();
+    assert_eq!(desk.failure(&in_clear), (4, "ensemble.network".into()));
+    desk.data(&[&member[..], &user].concat());
+    let found = ["device", "owner"].map(|folder| desk.names(&format!("protected/{folder}")));
+    assert_eq!(found[0], ["program.scuro", "weights.ct"]);
+    assert_eq!(found[1], ["private.scuro"]);
+
+    let clear = words("predict seven.png --mode clear --model protected/owner/private.scuro");
+    let expected = desk.data(&clear)["predictions"][0]["label"].clone();
+    let listen = address().to_string();
+    let serve = format!("holder serve --model protected/device/program.scuro --listen {listen}");
+    let weights = words("--weights protected/device/weights.ct");
+    let _holder = service(&desk, &[&words(&serve)[..], &weights].concat());
+    let reply = ask(&desk, &listen, |envelope| envelope["status"] == "ok");
+    assert_eq!(reply["data"]["label"], expected);
+    let query = format!("ensemble query seven.png --keys other --coordinator {listen}");
+    let (exit, code) = desk.failure(&words(&query));
+    assert_eq!((exit, &*code), (6, "keys.other-weights"));
 }
 
 /// Arguments that make integers of the network quickly: what answers are worth is tested elsewhere.

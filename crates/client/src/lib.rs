@@ -27,6 +27,6 @@ pub use encoding::{gather, scatter};
 pub use error::{BundleError, Error};
 pub use model::{Model, parameter_spec};
 pub use prediction::Prediction;
-pub use protect::Protected;
+pub use protect::{Protected, protect_for_user};
 pub use public::PublicClient;
 pub use session::{Client, KeySet};

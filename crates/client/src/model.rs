@@ -162,6 +162,19 @@ impl Model {
         Ok(bundle.ciphertexts.into_iter().map(decode))
     }
 
+    /// The evaluator's side: the key that encrypted weights are under, all that the program has.
+    ///
+    /// # Errors
+    /// As [`Model::check_weights`]; [`Error::CiphertextCount`] for none.
+    pub fn weights_key(&self, bundle: &Bundle) -> Result<KeyId, Error> {
+        let expected = bundle.ciphertexts.len().max(1);
+        let first = bundle.ciphertexts.first();
+        let first = first.ok_or(Error::CiphertextCount { found: 0, expected })?;
+        let key = AnyCiphertext::from_bytes(first, &self.scheme)?.key_id();
+        self.check_weights(bundle, key)?;
+        Ok(key)
+    }
+
     /// The owner's side: that encrypted weights are those of this program, all of them, and under
     /// `key`. One at a time: all together are gigabytes.
     ///

@@ -1,9 +1,11 @@
-//! The model owner: makes the keys of a private model and encrypts its weights.
+//! The model owner: encrypts the weights of a private model, under keys made for it or for the
+//! user of an ensemble, who has keys.
 
 use std::sync::Arc;
 
 use rand_core::CryptoRng;
 use scuro_fhe::AnyContext;
+use scuro_fhe::keys::PublicKey;
 use scuro_fhe::owner::SecretKey;
 use scuro_program::{EXACT_WEIGHT_BITS_LEFT_OUT, Program, Weights};
 
@@ -11,7 +13,7 @@ use crate::bundle::{Bundle, BundleKind};
 use crate::error::Error;
 use crate::model::Model;
 use crate::owner;
-use crate::scheme::{self, Encoder};
+use crate::scheme::{self, Encoder, Plaintext};
 use crate::session::KeySet;
 
 /// A private model, ready for machines that must not learn it.
@@ -44,6 +46,25 @@ impl Protected {
     }
 }
 
+/// A program of an ensemble without its weights, and those under the public key of a user who
+/// decrypts what is computed with them. Twice the size of [`Protected::weights`]: nothing of them
+/// is a seed.
+///
+/// # Errors
+/// As [`Protected::new`]; [`Error::Fhe`] also for a key of other parameters.
+pub fn protect_for_user(
+    program: &Program,
+    public: &PublicKey,
+    rng: &mut impl CryptoRng,
+) -> Result<(Model, Bundle), Error> {
+    let model = Model::new(program.published_to_ensemble())?;
+    let scheme = model.scheme();
+    let weights = seal_weights(program, &model, |plain| {
+        Ok(plain.encrypt(scheme, public, rng)?.to_bytes(scheme)?)
+    })?;
+    Ok((model, weights))
+}
+
 /// The weights of `program`, of which `model` is the published copy, under `secret`.
 fn encrypt_weights(
     program: &Program,
@@ -51,14 +72,25 @@ fn encrypt_weights(
     secret: &Arc<SecretKey>,
     rng: &mut impl CryptoRng,
 ) -> Result<Bundle, Error> {
-    if program.weights != Weights::Private {
-        return Err(Error::NotPrivate);
-    }
     let scheme = model.scheme();
     let left_out = match scheme {
         AnyContext::Approximate(_) => 0,
         AnyContext::Exact(_) => EXACT_WEIGHT_BITS_LEFT_OUT,
     };
+    let seal = |plain: &Plaintext| owner::seal(plain, left_out, scheme, secret, rng);
+    seal_weights(program, model, seal)
+}
+
+/// The weights of `program`, of which `model` is the published copy, each encrypted by `seal`.
+fn seal_weights(
+    program: &Program,
+    model: &Model,
+    mut seal: impl FnMut(&Plaintext) -> Result<Vec<u8>, Error>,
+) -> Result<Bundle, Error> {
+    if program.weights != Weights::Private {
+        return Err(Error::NotPrivate);
+    }
+    let scheme = model.scheme();
     let encoder = Encoder::new(scheme);
     let primes = model.context().parameters().q();
     let places = program.weight_places(primes, scheme::plain_modulus(scheme))?;
@@ -66,7 +98,7 @@ fn encrypt_weights(
     for place in &places {
         let slots = program.weight_slots(place);
         let plain = encoder.encode(&slots, place.level as usize, place.scale, place.factor)?;
-        ciphertexts.push(owner::seal(&plain, left_out, scheme, secret, rng)?);
+        ciphertexts.push(seal(&plain)?);
     }
     Ok(Bundle {
         kind: BundleKind::Weights,

@@ -78,8 +78,8 @@ pub fn compile(
     calibration: &[Tensor],
 ) -> Result<Compilation, CompileError> {
     check::images_per_query(options)?;
-    check::weights(options)?;
     let options = &ensemble::settled(options)?;
+    check::weights(options)?;
     ensemble::check_input(options, graph.input_shape())?;
     let prepared = prepare(graph, options, calibration)?;
     ensemble::check_output(options, &prepared.network.output_shape)?;

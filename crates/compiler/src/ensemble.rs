@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use scuro_program::face::{common_scale, compare};
 use scuro_program::{
     GaloisStep, Gather, KeyManifest, NO_ELEMENT, Operation, Packing, Program, Scheme, Step,
-    ValueShape, Weights,
+    ValueShape,
 };
 
 use crate::compile::dimensions;
@@ -113,7 +113,6 @@ pub(crate) fn settled(options: &Options) -> Result<Options, CompileError> {
     let without = [
         ("batch packing", options.packing == Packing::Batch),
         ("several images a query", options.images_per_query > 1),
-        ("encrypted weights", options.weights != Weights::Plain),
         (
             "the factors of BGV, which differ from reply to reply: those of BFV do not",
             arithmetic == Arithmetic::Exact,

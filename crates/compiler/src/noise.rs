@@ -41,6 +41,15 @@ impl NoiseModel {
         }
     }
 
+    /// Variance of an encrypted weight: where replies are flooded somebody else than the owner of
+    /// the weights decrypts, and they may be encrypted under that user's public key.
+    pub(crate) fn weight(&self, flooded: bool) -> f64 {
+        match flooded {
+            true => self.fresh_public(),
+            false => self.fresh(),
+        }
+    }
+
     /// Variance of rounding a plaintext to integers.
     pub(crate) fn encoding(&self) -> f64 {
         self.embedding / 12.0

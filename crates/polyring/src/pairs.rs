@@ -7,6 +7,8 @@
 //! That stream comes from memory, so rows that are written once and read often are packed: a
 //! residue takes as many bytes as its prime.
 
+use std::borrow::Cow;
+
 use crate::automorphism::Permutation;
 use crate::kernel::AlignedBuffer;
 
@@ -30,29 +32,41 @@ struct Rows {
     degree: usize,
     /// Values of each position.
     depth: usize,
+    /// Base-two logarithm of how many neighbouring places share their tiles, which are there once.
+    log_shared: u32,
 }
 
 impl Rows {
     fn new(widths: Vec<usize>, degree: usize, depth: usize) -> Self {
+        Self::shared(widths, degree, depth, 0)
+    }
+
+    fn shared(widths: Vec<usize>, degree: usize, depth: usize, log_shared: u32) -> Self {
         let mut starts = vec![0];
         for width in &widths {
-            starts.push(starts[starts.len() - 1] + degree * depth * width / WHOLE);
+            let values = (degree >> log_shared) * depth;
+            starts.push(starts[starts.len() - 1] + values * width / WHOLE);
         }
         Self {
             widths,
             starts,
             degree,
             depth,
+            log_shared,
         }
     }
 
     /// One row for each prime, with values of its size; the tiles of short rows stay whole.
     fn packed(bits: impl IntoIterator<Item = u32>, degree: usize, depth: usize) -> Self {
+        Self::new(Self::widths(bits, degree), degree, depth)
+    }
+
+    fn widths(bits: impl IntoIterator<Item = u32>, degree: usize) -> Vec<usize> {
         let width = |bits: u32| match degree.is_multiple_of(PAIR_TILE) {
             true => (bits.div_ceil(8) as usize).min(WHOLE),
             false => WHOLE,
         };
-        Self::new(bits.into_iter().map(width).collect(), degree, depth)
+        bits.into_iter().map(width).collect()
     }
 
     fn words(&self) -> usize {
@@ -72,13 +86,20 @@ impl Rows {
             start + len,
             self.degree
         );
-        let place = |at| self.starts[row] + at * self.depth * width / WHOLE;
+        let run = tile << self.log_shared;
+        assert!(
+            start.is_multiple_of(run) || start % run + len <= run,
+            "positions {start} to {} begin within one run of {run} and end in another",
+            start + len
+        );
+        let place = |at| self.starts[row] + at * self.depth * tile * width / WHOLE;
         Tiles {
-            words: &words[place(start)..place(start + len) + SLACK],
+            words: &words[place(start / run)..place((start + len).div_ceil(run)) + SLACK],
             width,
             tile,
             depth: self.depth,
             count: len / tile,
+            log_shared: self.log_shared,
         }
     }
 
@@ -92,6 +113,7 @@ impl Rows {
         assert_eq!(values.len(), self.degree, "one value per coefficient");
         self.check(at);
         let (width, tile) = (self.widths[row], self.tile());
+        let values = &*self.first_of_runs(values);
         let words = &mut words[self.starts[row]..self.starts[row + 1]];
         if width == WHOLE {
             return scatter(&mut words[at * tile..], tile, self.depth, values);
@@ -101,6 +123,21 @@ impl Rows {
         for (out, values) in tiles.zip(values.chunks_exact(tile)) {
             pack(out, values, width);
         }
+    }
+
+    /// One tile for all places that share it.
+    fn first_of_runs<'a>(&self, values: &'a [u64]) -> Cow<'a, [u64]> {
+        if self.log_shared == 0 {
+            return Cow::Borrowed(values);
+        }
+        let tile = self.tile();
+        let first = |run: &'a [u64]| {
+            let (first, mut others) = (&run[..tile], run.chunks_exact(tile));
+            assert!(others.all(|tile| tile == first), "a run of unequal tiles");
+            first
+        };
+        let runs = values.chunks_exact(tile << self.log_shared);
+        Cow::Owned(runs.flat_map(first).copied().collect())
     }
 
     /// Value `at` of every position.
@@ -123,6 +160,7 @@ pub(crate) struct Tiles<'a> {
     pub(crate) tile: usize,
     pub(crate) depth: usize,
     pub(crate) count: usize,
+    log_shared: u32,
 }
 
 impl<'a> Tiles<'a> {
@@ -135,10 +173,11 @@ impl<'a> Tiles<'a> {
     /// The `depth` tiles of one place, and the words behind them up to the end.
     #[inline]
     pub(crate) fn place(self, place: usize) -> &'a [u64] {
+        let place = place >> self.log_shared;
         &self.words[place * self.depth * self.tile * self.width / WHOLE..]
     }
 
-    /// The words of all whole tiles.
+    /// The words of all whole tiles, which no places share.
     #[inline]
     pub(crate) fn words(self) -> &'a [u64] {
         &self.words[..self.words.len() - SLACK]
@@ -287,7 +326,9 @@ pub struct PairProducts<'a> {
 
 /// For every row of a basis one factor per term of a sum, packed.
 ///
-/// Shape: `[rows][N / tile][terms][tile]`, tiles as in [`RowPairs`]
+/// Shape: `[rows][N / run][terms][tile]`, tiles as in [`RowPairs`]; a run is a tile, or a multiple
+///     if the tiles of a run are equal, as they are for elements of a subring
+///     Z_q\[X^run\]/(X^N + 1)
 #[derive(Clone)]
 pub struct RowFactors {
     words: AlignedBuffer,
@@ -301,10 +342,21 @@ pub struct FactorRow<'a> {
 }
 
 impl RowFactors {
-    /// As [`RowPairs::packed`].
-    pub fn packed(bits: impl IntoIterator<Item = u32>, degree: usize, terms: usize) -> Self {
+    /// As [`RowPairs::packed`]; of every `run` neighbouring positions, a power of two, all have the
+    /// same factor. Runs that are shorter than a tile are not made use of.
+    pub fn packed(
+        bits: impl IntoIterator<Item = u32>,
+        degree: usize,
+        terms: usize,
+        run: usize,
+    ) -> Self {
         assert!(terms > 0, "factors of no terms");
-        let rows = Rows::packed(bits, degree, terms);
+        assert!(
+            run.is_power_of_two() && degree.is_multiple_of(run),
+            "runs of {run} positions in {degree}"
+        );
+        let log_shared = (run / degree.min(PAIR_TILE)).max(1).ilog2();
+        let rows = Rows::shared(Rows::widths(bits, degree), degree, terms, log_shared);
         Self {
             words: AlignedBuffer::recycled(rows.words()),
             rows,
@@ -316,12 +368,14 @@ impl RowFactors {
         &self.words[..self.words.len() - SLACK]
     }
 
-    /// Puts `values` in as the factor of term `term` in row `row`.
+    /// Puts `values` in as the factor of term `term` in row `row`; panics if they differ within a
+    /// run.
     pub fn set(&mut self, row: usize, term: usize, values: &[u64]) {
         self.rows.set(&mut self.words, row, term, values);
     }
 
-    /// The factors of the positions from `start` on, `len` of them; both are multiples of the tile.
+    /// The factors of the positions from `start` on, `len` of them; both are multiples of the tile,
+    /// and what begins within a run ends there.
     pub fn block(&self, row: usize, start: usize, len: usize) -> FactorRow<'_> {
         FactorRow {
             tiles: self.rows.block(&self.words, row, start, len),
@@ -411,6 +465,19 @@ mod tests {
     }
 
     #[test]
+    #[should_panic(expected = "a run of unequal tiles")]
+    fn runs_are_of_equal_values() {
+        let values: Vec<u64> = (0..128).map(|at| at / 32).collect();
+        RowFactors::packed([50], 128, 1, 64).set(0, 0, &values);
+    }
+
+    #[test]
+    #[should_panic(expected = "begin within one run of 64")]
+    fn blocks_do_not_straddle_runs() {
+        RowFactors::packed([50], 128, 1, 64).block(0, 32, 64);
+    }
+
+    #[test]
     #[should_panic(expected = "value 6 of 6")]
     fn a_term_that_is_not_there_is_not_read() {
         RowPairs::packed([50, 40], 64, 3).get(0, 3, 0, &mut [0; 64]);
@@ -419,6 +486,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "value 3 of 3")]
     fn a_factor_that_is_not_there_is_not_set() {
-        RowFactors::packed([50, 40], 64, 3).set(0, 3, &[0; 64]);
+        RowFactors::packed([50, 40], 64, 3, 1).set(0, 3, &[0; 64]);
     }
 }

@@ -501,20 +501,16 @@ fn check_sums(ring: &PrimeRing, rows: &[Vec<u64>], terms: usize) {
     };
     check_switches(ring, [used, &d], &keys, [switched(&b), switched(&c)]);
     let [pairs, _] = &keys;
-    let mut factors = RowFactors::packed([bits], n, terms);
-    a.iter()
-        .enumerate()
-        .for_each(|(term, row)| factors.set(0, term, row));
     // Operands in another order than terms.
     let operands: Vec<usize> = (0..terms).rev().collect();
     let [b_back, c_back, d_back]: [Vec<&[u64]>; 3] =
         [&b, &c, &d].map(|x| x.iter().rev().copied().collect());
-    let (first, second) = (factors.block(0, 0, n), pairs.block(0, 0, n));
-    ring.dot_row_factors([out_0, out_1], first, second, &operands);
-    assert_eq!(
-        [&*out_0, &*out_1],
-        [&narrow(sum(&a, &b_back)), &narrow(sum(&a, &c_back))]
-    );
+    for run in [1, n / 4, n] {
+        let even: Vec<Vec<u64>> = a.iter().map(|row| in_runs(row, run)).collect();
+        let even: Vec<&[u64]> = even.iter().map(Vec::as_slice).collect();
+        let expected = [&b_back, &c_back].map(|back| narrow(sum(&even, back)));
+        check_factors(ring, (&even, run), (pairs, &operands), &expected);
+    }
     let left: Vec<[&[u64]; 2]> = a.iter().zip(&b).map(|(&a, &b)| [a, b]).collect();
     let right: Vec<[&[u64]; 2]> = c.iter().zip(&d).map(|(&c, &d)| [c, d]).collect();
     ring.tensor([out_0, out_1, out_2], &left, &right);
@@ -533,6 +529,38 @@ fn check_sums(ring: &PrimeRing, rows: &[Vec<u64>], terms: usize) {
         let (first, second) = (weights.block(0, 0, n), pairs.block(0, 0, n));
         ring.tensor_row_pairs([out_0, out_1, out_2], first, second, &operands);
         assert_eq!(outs, expected, "packed to {bits:?} bits");
+    }
+}
+
+/// The first value of every run, all along it.
+fn in_runs(row: &[u64], run: usize) -> Vec<u64> {
+    let run = run.max(1);
+    (0..row.len()).map(|at| row[at / run * run]).collect()
+}
+
+/// Factors that are the same along every run, in one block and in several.
+fn check_factors(
+    ring: &PrimeRing,
+    (rows, run): (&[&[u64]], usize),
+    (pairs, operands): (&RowPairs, &[usize]),
+    expected: &[Vec<u64>; 2],
+) {
+    let n = rows[0].len();
+    let mut factors = RowFactors::packed([ring.modulus().bits()], n, rows.len(), run.max(1));
+    for (term, row) in rows.iter().enumerate() {
+        factors.set(0, term, row);
+    }
+    for block in [n, n / 2, n / 8] {
+        if block == 0 || !block.is_multiple_of(n.min(32)) {
+            continue;
+        }
+        for start in (0..n).step_by(block) {
+            let (mut out_0, mut out_1) = (vec![1; block], vec![2; block]);
+            let (first, second) = (factors.block(0, start, block), pairs.block(0, start, block));
+            ring.dot_row_factors([&mut out_0, &mut out_1], first, second, operands);
+            let expected = expected.each_ref().map(|row| &row[start..start + block]);
+            assert_eq!([&out_0[..], &out_1[..]], expected, "runs of {run}");
+        }
     }
 }
 

@@ -186,10 +186,12 @@ impl<'a> Simulator<'a> {
         })
     }
 
-    /// Deviation of an encoded or encrypted weight.
+    /// Deviation of an encoded or encrypted weight, which may be under the public key where replies
+    /// are flooded.
     fn weight_noise(&self) -> f64 {
         match self.program.weights {
             Weights::Plain => self.noise.encoding().std,
+            _ if self.program.flood().is_some() => self.noise.fresh_public().std,
             _ => self.noise.fresh_secret().std,
         }
     }

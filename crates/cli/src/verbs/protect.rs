@@ -1,9 +1,10 @@
 //! `scuro protect model.onnx --encrypt classifier -o protected/`: a network whose weights nobody
-//! but its owner can read.
+//! but its owner can read, nor, in an ensemble, the machine that holds them.
 
 use std::path::{Path, PathBuf};
 
-use scuro_client::Protected;
+use scuro_client::{Protected, protect_for_user};
+use scuro_fhe::keys::PublicKey;
 use scuro_vault::Vault;
 use scuro_vault::registry::{ModelRecord, NewModel};
 use scuro_wire::Name;
@@ -12,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::compiled::{self, CompileArguments, Compiled, EncryptChoice, ModelArguments};
 use crate::context::Context;
-use crate::errors::Failure;
+use crate::errors::{At, Failure};
 use crate::files::{self, Access, Overwrite};
 use crate::inputs::InputArguments;
 use crate::output::Reply;
@@ -68,6 +69,15 @@ pub(crate) struct Arguments {
     /// Replace what is there already: with the old key, old replies cannot be read any more.
     #[arg(long, requires = "out")]
     force: bool,
+    /// Encrypt the weights for this user of an ensemble, who decrypts what holders compute with
+    /// them: `public.key` of `scuro keygen CONTRACT`. No keys are made.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "contract",
+        conflicts_with = "vault"
+    )]
+    public_key: Option<PathBuf>,
     /// Vault that takes model and keys as the next version of `--name`.
     #[arg(long, value_name = "DIR", requires = "name")]
     vault: Option<PathBuf>,
@@ -114,7 +124,11 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
         false => Overwrite::Refuse,
     };
     if let Some(out) = &arguments.out {
-        files::refuse_existing(&out.join(OWNER).join(keygen::SECRET), overwrite)?;
+        let last = match arguments.public_key {
+            Some(_) => PRIVATE,
+            None => keygen::SECRET,
+        };
+        files::refuse_existing(&out.join(OWNER).join(last), overwrite)?;
     }
     // Asked before the work, not after.
     let vault = match &arguments.vault {
@@ -122,7 +136,8 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
         None => None,
     };
     let expires = arguments.recipe.expires;
-    let (compiled, files) = arguments.recipe.carry_out(context)?;
+    let user = arguments.public_key.as_deref();
+    let (compiled, files) = arguments.recipe.carry_out(context, user)?;
     let mut reply = reply(context, arguments.out.as_deref(), &compiled, &files);
     if let Some(out) = &arguments.out {
         write_all(out, &files, overwrite)?;
@@ -149,7 +164,7 @@ pub(crate) fn rotate(arguments: RotateArguments, context: &Context) -> Result<Re
         false => arguments.labels,
     };
     let expires = arguments.recipe.expires;
-    let (compiled, files) = arguments.recipe.carry_out(context)?;
+    let (compiled, files) = arguments.recipe.carry_out(context, None)?;
     let mut reply = reply(context, None, &compiled, &files);
     let record = store(&vault, name, labels, &files, expires)?;
     say_stored(&mut reply, &record);
@@ -157,9 +172,25 @@ pub(crate) fn rotate(arguments: RotateArguments, context: &Context) -> Result<Re
 }
 
 impl Recipe {
-    /// Compiles, makes keys, encrypts.
-    fn carry_out(mut self, context: &Context) -> Result<(Compiled, Vec<File>), Failure> {
-        let choice = self.compile.encrypt.unwrap_or(EncryptChoice::Classifier);
+    /// Compiles and encrypts, under new keys or for the user of an ensemble.
+    fn carry_out(
+        mut self,
+        context: &Context,
+        user: Option<&Path>,
+    ) -> Result<(Compiled, Vec<File>), Failure> {
+        let is_member = self.compile.membership.is_member();
+        if is_member && user.is_none() {
+            let message = "an ensemble's weights are encrypted for its user, who has keys";
+            return Err(Failure::bad_input("ensemble.user", message).hint(
+                "make the contract first (`scuro compile --ensemble --encrypt all`, `scuro \
+                 ensemble contract`), then pass --contract FILE --public-key FILE",
+            ));
+        }
+        let usual = match is_member {
+            true => EncryptChoice::All,
+            false => EncryptChoice::Classifier,
+        };
+        let choice = self.compile.encrypt.unwrap_or(usual);
         self.compile.encrypt = Some(choice);
         let compiled = compiled::open(
             context,
@@ -168,7 +199,10 @@ impl Recipe {
             &self.input,
             &self.compile,
         )?;
-        let files = protected_files(context, &compiled)?;
+        let files = match user {
+            Some(key) => files_for_user(context, &compiled, key)?,
+            None => protected_files(context, &compiled)?,
+        };
         Ok((compiled, files))
     }
 }
@@ -217,18 +251,6 @@ pub(crate) fn protected_files(
     let protected = Protected::new(private, &mut secrets::generator()?)?;
     drop(spinner);
     let (model, keys) = (&protected.model, &protected.keys);
-    let shared = |name, bytes, meaning| File {
-        place: [DEVICE, name],
-        bytes: Zeroizing::new(bytes),
-        access: Access::Shared,
-        meaning,
-    };
-    let secret = |name, bytes, meaning| File {
-        place: [OWNER, name],
-        bytes,
-        access: Access::Secret,
-        meaning,
-    };
     let mut files = Vec::new();
     if let Some(features) = &compiled.features {
         let bytes = scuro_nn::export::onnx(features)?;
@@ -250,8 +272,47 @@ pub(crate) fn protected_files(
     Ok(files)
 }
 
+/// Encrypts the weights for the user of an ensemble.
+fn files_for_user(
+    context: &Context,
+    compiled: &Compiled,
+    key: &Path,
+) -> Result<Vec<File>, Failure> {
+    let private = compiled.model.program();
+    let public = PublicKey::from_bytes(&files::read(key)?, compiled.model.context());
+    let public = public.at(key.display())?;
+    let spinner = Progress::spinner(context, "encrypting the weights");
+    let (model, weights) = protect_for_user(private, &public, &mut secrets::generator()?)?;
+    drop(spinner);
+    let program = model.program().to_bytes();
+    let private = Zeroizing::new(private.to_bytes());
+    Ok(vec![
+        shared(PROGRAM, program, "steps, layouts and parameters"),
+        shared(WEIGHTS, weights.to_bytes(), "encrypted weights"),
+        secret(PRIVATE, private, "weights in clear: keep it"),
+    ])
+}
+
+fn shared(name: &'static str, bytes: Vec<u8>, meaning: &'static str) -> File {
+    File {
+        place: [DEVICE, name],
+        bytes: Zeroizing::new(bytes),
+        access: Access::Shared,
+        meaning,
+    }
+}
+
+fn secret(name: &'static str, bytes: Zeroizing<Vec<u8>>, meaning: &'static str) -> File {
+    File {
+        place: [OWNER, name],
+        bytes,
+        access: Access::Secret,
+        meaning,
+    }
+}
+
 fn write_all(folder: &Path, files: &[File], overwrite: Overwrite) -> Result<(), Failure> {
-    // The key comes last: a folder with a key is whole.
+    // The key, or where there is none the weights in clear, comes last: a folder with it is whole.
     for file in files {
         let path = folder.join(file.place[0]).join(file.place[1]);
         files::write_with(&path, &file.bytes, overwrite, file.access)?;

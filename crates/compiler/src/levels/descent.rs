@@ -432,11 +432,16 @@ impl Place<'_> {
 
     fn linear(&self) -> f64 {
         let (noise, gain) = (&self.chain.noise, &self.chain.gains[self.index]);
-        let private = self.chain.bounds.weights != Weights::Plain;
+        let bounds = &self.chain.bounds;
+        let private = bounds.weights != Weights::Plain;
         // Encrypted weights multiply rotated operands as ciphertexts, each rounded by itself; they
         // bring the error of an encryption; and their sums are relinearised too.
         let (turned, weight, switches) = match private {
-            true => (self.switching + noise.rounding(), noise.fresh(), 2.0),
+            true => (
+                self.switching + noise.rounding(),
+                noise.weight(bounds.flooding.is_some()),
+                2.0,
+            ),
             false => (self.switching, noise.encoding(), 1.0),
         };
         let mut variance = 0.0;

@@ -173,11 +173,12 @@ impl<'a> WorstErrors<'a> {
         products + switches * switch * (-scale).exp2()
     }
 
-    /// An encoded or encrypted weight.
+    /// An encoded or encrypted weight: under the public key of whoever decrypts, as the owner of
+    /// the weights is somebody else.
     fn weight(&self) -> Noise {
         match self.chain.bounds.weights {
             Weights::Plain => self.model.encoding(),
-            _ => self.model.fresh_secret(),
+            _ => self.model.fresh_public(),
         }
     }
 

@@ -40,9 +40,26 @@ struct Case {
 
 impl Case {
     fn all() -> impl Iterator<Item = Self> {
-        settings().into_iter().map(|ring| {
+        Self::with_diagonals(|values, _| values)
+    }
+
+    /// Diagonals that repeat in each row of slots, after 32 slots or at once.
+    fn repeating() -> impl Iterator<Item = Self> {
+        Self::with_diagonals(|values, row_len| {
+            let rows = values.chunks_exact(row_len);
+            let repeated = |(row, values): (usize, &[i64])| {
+                let values = values[..32 >> (5 * row)].iter().copied();
+                values.cycle().take(row_len).collect::<Vec<_>>()
+            };
+            rows.enumerate().flat_map(repeated).collect()
+        })
+    }
+
+    fn with_diagonals(change: impl Fn(Vec<i64>, usize) -> Vec<i64>) -> impl Iterator<Item = Self> {
+        settings().into_iter().map(move |ring| {
             let inputs = [ring.values(1), ring.values(2)];
-            let diagonals = (0..PLACES.len() as u64).map(|i| ring.values(100 + i));
+            let row_len = ring.encoder.slots() / ring.context.rows();
+            let diagonals = (0..PLACES.len() as u64).map(|i| change(ring.values(100 + i), row_len));
             let diagonals: Vec<Vec<i64>> = diagonals.collect();
             let mut expected = [0; 2].map(|_| vec![0; ring.encoder.slots()]);
             for (&(output, input, giant, baby), values) in PLACES.iter().zip(&diagonals) {
@@ -93,7 +110,7 @@ impl Case {
 
 #[test]
 fn plain_diagonals_are_exact_in_every_row() {
-    for case in Case::all() {
+    for case in Case::all().chain(Case::repeating()) {
         let place = |(&(output, input, giant, baby), values): (&Place, &Vec<i64>)| Diagonal {
             output,
             input,

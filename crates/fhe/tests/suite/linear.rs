@@ -131,6 +131,37 @@ fn several_inputs_and_outputs_share_rotations() {
 }
 
 #[test]
+fn diagonals_that_repeat_are_kept_once() {
+    for spec in specs() {
+        for period in [1, 16, 1 << 10] {
+            let map = |slots: usize, repeat: bool| {
+                let diagonal = |i: usize| {
+                    let values = test_values(if repeat { period } else { slots }, i as u64);
+                    Diagonal {
+                        output: i / 6,
+                        input: i % 2,
+                        giant: [0, 16, 32][i / 2 % 3],
+                        baby: 3 * (i / 6),
+                        values: SlotValues::Dense(values.into_iter().cycle().take(slots).collect()),
+                    }
+                };
+                transform(2, 2, (0..12).map(diagonal).collect())
+            };
+            check(&spec, |slots| map(slots, true));
+            let ring = Keyring::new(spec.clone(), &[]);
+            let slots = ring.context.parameters().slots();
+            let bytes = |repeat| {
+                let map = map(slots, repeat).prepare(&ring.encoder, 1);
+                map.unwrap().memory_bytes()
+            };
+            let (whole, kept) = (bytes(false), bytes(true));
+            // Of every run of equal positions a tile of 32.
+            assert_eq!(kept * slots, whole * (32 * period).min(slots));
+        }
+    }
+}
+
+#[test]
 fn maps_without_babies_or_without_rotations_work() {
     for spec in specs() {
         for giants in [vec![0, 32], vec![32], vec![0]] {

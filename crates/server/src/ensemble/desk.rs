@@ -49,6 +49,8 @@ pub(super) struct Desk {
     passes_on: bool,
     queries: Semaphore,
     uploads: Semaphore,
+    /// The key that this service's weights are encrypted under: it cannot compute under others.
+    weights_key: Option<scuro_fhe::KeyId>,
 }
 
 /// A query that may be answered.
@@ -118,6 +120,15 @@ impl Desk {
             passes_on: repeats == Repeats::Refused,
             queries: Semaphore::new(queries),
             uploads: Semaphore::new(UPLOADS_AT_ONCE),
+            weights_key: None,
+        }
+    }
+
+    /// One that serves the user alone under whose key its weights are encrypted, if they are.
+    pub(super) fn with_weights_key(self, weights_key: Option<scuro_fhe::KeyId>) -> Self {
+        Self {
+            weights_key,
+            ..self
         }
     }
 
@@ -165,6 +176,10 @@ impl Desk {
     /// Opens and keeps a set of keys.
     fn keep(&self, upload: &Ticket, bytes: Bytes) -> Result<(), Fault> {
         let set = UserKeys::open(&self.contract, upload.digest, upload.user, &bytes)?;
+        let found = set.keys().key_id();
+        if let Some(expected) = self.weights_key.filter(|key| *key != found) {
+            return Err(Fault::KeysOtherWeights { found, expected });
+        }
         self.keys.put(match self.passes_on {
             true => set.with_upload(bytes, upload.signature),
             false => set,

@@ -147,6 +147,16 @@ pub enum Fault {
         /// Digest of the ensemble's.
         expected: Digest,
     },
+    /// Keys that the weights of this holder are not encrypted under.
+    #[error(
+        "the weights of this holder are encrypted under key {expected}; the keys are of {found}"
+    )]
+    KeysOtherWeights {
+        /// The secret key that the keys belong to.
+        found: scuro_fhe::KeyId,
+        /// The one that the weights belong to.
+        expected: scuro_fhe::KeyId,
+    },
     /// Keys that lack some.
     #[error("the key set is not complete: {0}")]
     KeysIncomplete(RuntimeError),
@@ -230,6 +240,7 @@ impl Fault {
             Self::KeysOtherUser { .. } => "keys.other-user",
             Self::KeysDigest { .. } => "keys.digest",
             Self::KeysOtherEnsemble { .. } => "keys.other-ensemble",
+            Self::KeysOtherWeights { .. } => "keys.other-weights",
             Self::KeysIncomplete(_) => "keys.incomplete",
             Self::KeysWithoutPublic => "keys.no-public-key",
             Self::KeysMalformed(_) => "keys.malformed",
@@ -269,6 +280,9 @@ impl Fault {
             Self::KeysUnknown { .. } => "send the keys again: they are kept for a time only",
             Self::KeysOtherUser { .. } => "make keys of your own",
             Self::KeysDigest { .. } => "the keys were altered on the way: send them again",
+            Self::KeysOtherWeights { .. } => {
+                "the holder serves one user: `scuro protect --public-key` for this one"
+            }
             Self::KeysOtherEnsemble { .. }
             | Self::KeysIncomplete(_)
             | Self::KeysWithoutPublic
@@ -295,9 +309,9 @@ impl Fault {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Message(WireError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Message(WireError::Signature { .. }) | Self::KeysOtherUser { .. } => {
-                StatusCode::FORBIDDEN
-            }
+            Self::Message(WireError::Signature { .. })
+            | Self::KeysOtherUser { .. }
+            | Self::KeysOtherWeights { .. } => StatusCode::FORBIDDEN,
             Self::Message(_) => StatusCode::BAD_REQUEST,
             Self::Stale { .. } | Self::Replayed | Self::Released => StatusCode::CONFLICT,
             Self::KeysUnknown { .. } | Self::NotHeld => StatusCode::NOT_FOUND,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use scuro_client::{Bundle, Model};
+use scuro_fhe::KeyId;
 use scuro_program::Program;
 use scuro_runtime::encrypted::Prepared;
 use scuro_wire::ensemble::{EnsembleStatus, Role};
@@ -92,9 +93,10 @@ impl Holder {
         let program = Program::from_bytes(&options.program);
         let program = program.map_err(scuro_client::Error::from)?;
         let contract = Contract::of(&program)?;
-        let prepared = prepare(program, options.weights.as_deref())?;
+        let (prepared, weights_key) = prepare(program, options.weights.as_deref())?;
         let workers = options.workers.max(1);
         let desk = Desk::new(options.name, contract, workers + QUEUE, Repeats::Answered);
+        let desk = desk.with_weights_key(weights_key);
         Ok(Self {
             desk: Arc::new(desk),
             prepared: Arc::new(prepared),
@@ -284,15 +286,20 @@ impl Service for Holder {
     }
 }
 
-fn prepare(program: Program, weights: Option<&[u8]>) -> Result<Prepared, Error> {
+/// The program with its weights, and the key that those are encrypted under, if they are.
+fn prepare(program: Program, weights: Option<&[u8]>) -> Result<(Prepared, Option<KeyId>), Error> {
     let model = Model::new(program)?;
     let scheme = model.scheme().clone();
     let Some(bytes) = weights else {
-        return Ok(Prepared::new(model.program(), scheme)?);
+        return Ok((Prepared::new(model.program(), scheme)?, None));
     };
     let bundle = Bundle::from_bytes(bytes).map_err(scuro_client::Error::from)?;
+    let key = model.weights_key(&bundle)?;
     let weights = model.open_weights(bundle)?;
-    Ok(Prepared::with_weights(model.program(), scheme, weights)?)
+    Ok((
+        Prepared::with_weights(model.program(), scheme, weights)?,
+        Some(key),
+    ))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod crash;
+mod encrypted_weights;
 mod end_to_end;
 mod masked;
 mod masked_misbehaviour;

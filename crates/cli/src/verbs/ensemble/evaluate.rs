@@ -41,6 +41,9 @@ pub(crate) struct EvaluateArguments {
     /// How networks and rules are run.
     #[arg(long, value_enum, default_value_t)]
     mode: Mode,
+    /// Only these rules [default: all that are fitted].
+    #[arg(long, value_name = "RULE", value_delimiter = ',')]
+    rules: Vec<RuleKind>,
     #[command(flatten)]
     input: InputArguments,
     #[command(flatten)]
@@ -106,6 +109,7 @@ impl EvaluateArguments {
             data: format!("{data}:test"),
             limit: None,
             mode,
+            rules: Vec::new(),
             input: InputArguments::default(),
             compile: CompileArguments::standard(128),
             out: None,
@@ -116,6 +120,41 @@ impl EvaluateArguments {
     /// The first images only.
     pub(crate) fn limited(self, limit: Option<usize>) -> Self {
         Self { limit, ..self }
+    }
+
+    /// The rules that are scored, in the order of tables.
+    fn rules(&self, folder: &Folder) -> Result<Vec<Rule>, Failure> {
+        let kinds = RuleKind::ALL.into_iter();
+        if self.rules.is_empty() {
+            let fitted = kinds.filter_map(|kind| folder.rules.rule(kind).ok());
+            return Ok(fitted.collect());
+        }
+        let wanted = kinds.filter(|kind| self.rules.contains(kind));
+        let rules = wanted.map(|kind| folder.rules.rule(kind));
+        Ok(rules.collect::<Result<_, _>>()?)
+    }
+
+    /// What holders are compiled for, and the rules that are run on their replies: all of them with
+    /// `--ensemble`, else those of a degree under a contract of that degree.
+    fn contracts(&self, rules: &[Rule]) -> Vec<(DegreeChoice, Vec<Rule>)> {
+        let of = |kinds: &[RuleKind]| -> Vec<Rule> {
+            let these = rules.iter().filter(|rule| kinds.contains(&rule.kind()));
+            these.cloned().collect()
+        };
+        if let Some(degree) = self.compile.membership.ensemble {
+            let kinds = BY_DEGREE.map(|(_, kinds)| kinds).concat();
+            return vec![(degree, of(&kinds))];
+        }
+        let mut contracts: Vec<_> = BY_DEGREE
+            .iter()
+            .map(|(degree, kinds)| (*degree, of(kinds)))
+            .collect();
+        match contracts.iter().all(|(_, rules)| rules.is_empty()) {
+            // The majority takes replies, whatever they have room for.
+            true => contracts.truncate(1),
+            false => contracts.retain(|(_, rules)| !rules.is_empty()),
+        }
+        contracts
     }
 }
 
@@ -142,9 +181,9 @@ pub(crate) fn scored(
     arguments: &EvaluateArguments,
     context: &Context,
 ) -> Result<Evaluation, Failure> {
-    if arguments.compile.membership.is_member() {
-        let message = "--ensemble and --contract: the networks make an ensemble of their own";
-        return Err(Failure::bad_input("ensemble.options", message).hint("leave them out"));
+    if arguments.compile.membership.contract.is_some() {
+        let message = "--contract: the networks make an ensemble of their own";
+        return Err(Failure::bad_input("ensemble.options", message).hint("leave it out"));
     }
     let start = Instant::now();
     let data = inputs::load(context, &arguments.data, arguments.limit)?;
@@ -153,11 +192,13 @@ pub(crate) fn scored(
     for path in &arguments.ensembles {
         let folder = Folder::open(path)?;
         let examples = examples(arguments, &folder, data.clone())?;
-        let clear = clear(&folder, &examples).at(path.display())?;
+        let rules = arguments.rules(&folder).at(path.display())?;
+        let clear = clear(&folder, &rules, &examples).at(path.display())?;
         let found = match arguments.mode {
             Mode::Clear => None,
             mode => {
-                Some(compiled(context, arguments, mode, &folder, &examples).at(path.display())?)
+                let compiled = compiled(context, (arguments, mode), &folder, &rules, &examples);
+                Some(compiled.at(path.display())?)
             }
         };
         let member = member(&folder, &examples, &clear, found.as_ref());
@@ -214,15 +255,13 @@ fn examples(
 }
 
 /// The reference executor, and rules on plain numbers.
-fn clear(folder: &Folder, examples: &Examples) -> Result<Answers, Failure> {
+fn clear(folder: &Folder, rules: &[Rule], examples: &Examples) -> Result<Answers, Failure> {
     let networks = folder.networks.iter();
     let scores = |graph| scoring::reference(&scoring::without_softmax(graph), examples);
     let holders: Vec<Scores> = networks.map(scores).collect::<Result<_, _>>()?;
-    let kinds = RuleKind::ALL.into_iter();
-    let fitted = kinds.filter_map(|kind| Some((kind, folder.rules.rule(kind).ok()?)));
     let count = examples.len();
-    let combine = |(kind, rule): (RuleKind, Rule)| Ok((kind, combined(&rule, &holders, count)?));
-    let rules = fitted.map(combine).collect::<Result<_, Failure>>()?;
+    let combine = |rule: &Rule| Ok((rule.kind(), combined(rule, &holders, count)?));
+    let rules = rules.iter().map(combine).collect::<Result<_, Failure>>()?;
     Ok(Answers { holders, rules })
 }
 
@@ -238,21 +277,14 @@ fn combined(rule: &Rule, holders: &[Scores], images: usize) -> Result<Scores, Fa
 /// The programs of holders and coordinator, simulated or on ciphertexts.
 fn compiled(
     context: &Context,
-    arguments: &EvaluateArguments,
-    mode: Mode,
+    (arguments, mode): (&EvaluateArguments, Mode),
     folder: &Folder,
+    wanted: &[Rule],
     examples: &Examples,
 ) -> Result<Answers, Failure> {
     let calibration = calibration(context, arguments, folder)?;
     let mut answers: Option<Answers> = None;
-    for (degree, kinds) in BY_DEGREE {
-        let rules = kinds
-            .iter()
-            .filter_map(|kind| folder.rules.rule(*kind).ok());
-        let rules: Vec<Rule> = rules.collect();
-        if rules.is_empty() {
-            continue;
-        }
+    for (degree, rules) in arguments.contracts(wanted) {
         let options = CompileArguments {
             membership: MembershipArguments::first(degree),
             ..arguments.compile.clone()
@@ -276,8 +308,10 @@ fn compiled(
         whole.rules.extend(part.rules);
     }
     let mut answers = answers.ok_or_else(|| Failure::internal("no rule is fitted".to_string()))?;
-    let votes = combined(&Rule::Majority, &answers.holders, examples.len())?;
-    answers.rules.push((RuleKind::Majority, votes));
+    if wanted.contains(&Rule::Majority) {
+        let votes = combined(&Rule::Majority, &answers.holders, examples.len())?;
+        answers.rules.push((RuleKind::Majority, votes));
+    }
     Ok(answers)
 }
 

@@ -52,7 +52,7 @@ pub(crate) struct Arguments {
     /// How predictions are combined [default: as the coordinator does].
     #[arg(long)]
     rule: Option<Name>,
-    /// Folder of secret.key, evaluation.keys and user.key; made if they are not there.
+    /// Folder of secret.key, evaluation.keys, public.key and user.key; made if they are not there.
     #[arg(long, value_name = "DIR", default_value = KEYS)]
     keys: PathBuf,
     /// Certificates of this user, from `scuro vault enroll`; mutual TLS from then on.
@@ -147,7 +147,7 @@ impl User {
         let [secret, evaluation] = [keygen::SECRET, keygen::EVALUATION].map(|f| folder.join(f));
         if !secret.exists() {
             let spinner = Progress::spinner(context, "making keys");
-            make(model, &secret, &evaluation)?;
+            make(folder, model)?;
             drop(spinner);
             context.note(format!("made keys in {}", folder.display()));
         }
@@ -251,19 +251,31 @@ fn refuse(message: &str) -> Failure {
     failure.hint("ask again; if it stays so, the coordinator is not to be trusted")
 }
 
-/// Makes keys and writes both files or none.
-fn make(model: &Model, secret: &Path, evaluation: &Path) -> Result<(), Failure> {
-    files::refuse_existing(evaluation, Overwrite::Refuse)?;
-    let keys = KeySet::generate(model, &mut secrets::generator()?)?;
-    let set = keys.evaluation.with_public_key(keys.public)?;
-    let bytes = set.to_bytes(model.context());
-    files::write_with(evaluation, &bytes, Overwrite::Refuse, Access::Secret)?;
-    let bytes = keys.secret.to_bytes();
-    let written = files::write_with(secret, &bytes, Overwrite::Refuse, Access::Secret);
-    if written.is_err() {
-        let _ = std::fs::remove_file(evaluation);
+/// Makes keys and writes all files or none.
+fn make(folder: &Path, model: &Model) -> Result<(), Failure> {
+    let paths = [keygen::PUBLIC, keygen::EVALUATION, keygen::SECRET].map(|f| folder.join(f));
+    for path in &paths {
+        files::refuse_existing(path, Overwrite::Refuse)?;
     }
-    written
+    let keys = KeySet::generate(model, &mut secrets::generator()?)?;
+    let public = keys.public.to_bytes(model.context());
+    let set = keys.evaluation.with_public_key(keys.public)?;
+    let contents = [
+        (public, Access::Shared),
+        (set.to_bytes(model.context()), Access::Secret),
+    ];
+    let secret = keys.secret.to_bytes();
+    let contents = contents.iter().map(|(bytes, access)| (&bytes[..], *access));
+    let contents = contents.chain([(&secret[..], Access::Secret)]);
+    for (index, (path, (bytes, access))) in paths.iter().zip(contents).enumerate() {
+        if let Err(failure) = files::write_with(path, bytes, Overwrite::Refuse, access) {
+            for written in &paths[..index] {
+                let _ = std::fs::remove_file(written);
+            }
+            return Err(failure);
+        }
+    }
+    Ok(())
 }
 
 fn signing_key(path: &Path) -> Result<UserKey, Failure> {

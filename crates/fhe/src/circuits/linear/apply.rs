@@ -474,21 +474,23 @@ impl Rotations<'_> {
         let n = context.ring().degree();
         for (half, part) in self.parts.iter().enumerate() {
             let out = &mut self.work[..n];
-            match (self.extended, row <= self.level) {
+            let values = match (self.extended, row <= self.level) {
                 (true, true) => {
-                    let special = context.special_residue(row);
-                    context
-                        .ring()
-                        .prime(row)
-                        .mul_scalar(out, part.limb(row), special);
+                    let (prime, special) =
+                        (context.ring().prime(row), context.special_residue(row));
+                    prime.mul_scalar(out, part.limb(row), special);
+                    &*out
                 }
                 // P times anything is 0 modulo the special primes.
-                (true, false) => out.fill(0),
-                (false, _) => out.copy_from_slice(part.limb(row)),
-            }
+                (true, false) => {
+                    out.fill(0);
+                    &*out
+                }
+                (false, _) => part.limb(row),
+            };
             self.still
                 .iter()
-                .for_each(|&operand| pairs.set(at, operand, half, out));
+                .for_each(|&operand| pairs.set(at, operand, half, values));
         }
     }
 }

@@ -24,7 +24,7 @@ pub(super) struct Source<'a, T> {
     pub(super) diagonals: &'a [Diagonal<T>],
 }
 
-impl<T: Copy + Default> Source<'_, T> {
+impl<T: Copy + Default + PartialEq> Source<'_, T> {
     /// Encodes the diagonals at `level`, those of one place summed by `add`.
     pub(super) fn prepare(
         &self,
@@ -45,10 +45,11 @@ impl<T: Copy + Default> Source<'_, T> {
         let places: Vec<(Place, Vec<T>)> = places.into_iter().collect();
         for terms in places.chunk_by(|(a, _), (b, _)| (a.output, a.giant) == (b.output, b.giant)) {
             let (place, degree) = (terms[0].0, context.ring().degree());
+            let (bits, run) = (context.bits(&basis), self.run(terms));
             let mut group = Group {
                 giant: place.giant,
                 operands: Vec::with_capacity(terms.len()),
-                factors: RowFactors::packed(context.bits(&basis), degree, terms.len()),
+                factors: RowFactors::packed(bits, degree, terms.len(), run),
             };
             for (term, (place, values)) in terms.iter().enumerate() {
                 let operand = operands.partition_point(|operand| *operand < place.operand);
@@ -71,6 +72,18 @@ impl<T: Copy + Default> Source<'_, T> {
             operands,
             extended,
         })
+    }
+
+    /// How many neighbouring positions of the encoded diagonals have equal values.
+    ///
+    /// Slots that repeat every p are fixed by the rotation by p: a polynomial in X^(S/p) for S
+    /// slots a row, whose transform in bit-reversed order is constant along S/p positions.
+    fn run(&self, terms: &[(Place, Vec<T>)]) -> usize {
+        let row_len = self.context.parameters().slots();
+        let rows = terms
+            .iter()
+            .flat_map(|(_, values)| values.chunks_exact(row_len));
+        rows.map(|row| row_len / period(row)).min().unwrap_or(1)
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -157,6 +170,15 @@ impl<T> SlotValues<T> {
                 .try_for_each(|(start, values)| checked(*start, values)),
         }
     }
+}
+
+/// The smallest power of two after which values repeat; their number is one.
+fn period<T: PartialEq>(values: &[T]) -> usize {
+    let mut period = values.len();
+    while period > 1 && values[..period / 2] == values[period / 2..period] {
+        period /= 2;
+    }
+    period
 }
 
 fn basis(context: &Context, level: usize, extended: bool) -> Basis {

@@ -261,13 +261,13 @@ impl Reader {
     }
 }
 
-/// Asks for the next tiles of so many words.
+/// Asks for tiles of so many words that are `ahead` of these.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn prefetch_words(words: &[u64], count: usize) {
+fn prefetch_words(words: &[u64], ahead: usize, count: usize) {
     for line in (0..count).step_by(LANES) {
         // A hint: it may name any address, also one beyond the row.
-        let address = words.as_ptr().wrapping_add(PAIRS_AHEAD + line);
+        let address = words.as_ptr().wrapping_add(ahead + line);
         _mm_prefetch::<_MM_HINT_T0>(address.cast());
     }
 }
@@ -312,9 +312,13 @@ fn dot_pairs<const PACKED: bool>(
     for place in 0..out_0.len() / PAIR_TILE {
         let (at, mut sums) = (place * PAIR_TILE, [Sums::zero(); 2]);
         for PairProducts { shared, pairs } in products {
-            let mut words = pairs.tiles().place(place);
+            let tiles = pairs.tiles();
+            let (mut words, pair) = (tiles.place(place), 2 * reader.tile_words());
+            // As many pairs that are used ahead, whatever lies between them.
+            let places = PAIRS_AHEAD.div_ceil((pair * shared.len()).max(1));
+            let ahead = places * tiles.depth * reader.tile_words();
             for shared in *shared {
-                prefetch_words(words, 2 * reader.tile_words());
+                prefetch_words(words, ahead, pair);
                 let shared = whole_tile(&shared[at..]);
                 let second = &words[reader.tile_words()..];
                 sums[0].add(&shared, &reader.tile::<PACKED>(words));
@@ -361,7 +365,7 @@ fn dot_factors<const PACKED: bool>(
         let (at, mut sums) = (place * PAIR_TILE, [Sums::zero(); 2]);
         let mut words = factors.place(place);
         for &operand in operands {
-            prefetch_words(words, reader.tile_words());
+            prefetch_words(words, PAIRS_AHEAD, reader.tile_words());
             let factor = reader.tile::<PACKED>(words);
             words = &words[reader.tile_words()..];
             let (first, second) = pairs[2 * PAIR_TILE * operand..].split_at(PAIR_TILE);
@@ -487,7 +491,7 @@ fn tensor_sums<const PACKED: bool>(
     let (pairs, _) = pairs.as_chunks::<{ 2 * PAIR_TILE }>();
     for &operand in operands {
         let pair = &pairs[operand];
-        prefetch_words(weights, 2 * reader.tile_words());
+        prefetch_words(weights, PAIRS_AHEAD, 2 * reader.tile_words());
         let second = &weights[reader.tile_words()..];
         for i in 0..TILE {
             let [b_0, b_1] = pair_vectors(pair, i);

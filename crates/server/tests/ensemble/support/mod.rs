@@ -46,6 +46,19 @@ pub(crate) fn program(seed: u64) -> Program {
 
 /// The program of a network of this form: the first of an ensemble, or one that joins.
 pub(crate) fn compiled(seed: u64, security_bits: u32, face: Option<&Program>) -> Program {
+    let options = CompilerOptions {
+        security_bits,
+        ..CompilerOptions::default()
+    };
+    compiled_with(seed, options, face)
+}
+
+/// The same, otherwise compiled.
+pub(crate) fn compiled_with(
+    seed: u64,
+    options: CompilerOptions,
+    face: Option<&Program>,
+) -> Program {
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
     let mut dense = |inputs: usize| {
         let mut small = || 0.01 + (rng.next_u32() % 1000) as f32 * 1e-5;
@@ -70,7 +83,6 @@ pub(crate) fn compiled(seed: u64, security_bits: u32, face: Option<&Program>) ->
     };
     let examples: Vec<Tensor> = (0..16).map(example).collect();
     let options = CompilerOptions {
-        security_bits,
         input_range: Some((0.0, 1.0)),
         flooding: Some(Flooding::Estimated {
             bits: 10,
@@ -80,7 +92,7 @@ pub(crate) fn compiled(seed: u64, security_bits: u32, face: Option<&Program>) ->
             degree: Degree::Square,
             face: face.cloned().map(Box::new),
         }),
-        ..CompilerOptions::default()
+        ..options
     };
     let mut program = compile(&network, &options, &examples)
         .expect("compiled")
@@ -159,7 +171,7 @@ impl User {
         Question {
             id: QueryId(random()),
             key_id: self.key_id,
-            parameters: contract().parameters(),
+            parameters: Digest(self.client.model().scheme().digest().0),
             rule: None,
             keys: Digest::of(&self.keys),
             user: UserId([0; 32]),
@@ -178,7 +190,7 @@ impl User {
     }
 
     pub(crate) async fn upload(&self, caller: &mut Caller) {
-        let face = contract().digest();
+        let face = Digest(self.client.model().digest());
         let sent = caller.put_keys(self.keys.clone(), &face, &self.sign);
         sent.await.expect("uploaded");
     }
