@@ -39,6 +39,15 @@ pub(crate) fn keep(context: &Context, poly: &mut Poly<Ntt>, stride: usize) {
     *poly = coefficients.into_ntt(ring);
 }
 
+/// The smallest power of two after which values repeat; their number is one.
+pub(crate) fn period<T: PartialEq>(values: &[T]) -> usize {
+    let mut period = values.len();
+    while period > 1 && values[..period / 2] == values[period / 2..period] {
+        period /= 2;
+    }
+    period
+}
+
 /// Coefficients from one that a period of slots leaves to the next.
 pub(crate) fn stride(context: &Context, period: usize) -> Result<usize, Error> {
     let slots = context.parameters().slots();

@@ -9,6 +9,7 @@ mod features;
 mod plan;
 mod weights;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -130,7 +131,8 @@ impl Prepared {
         check::keys(&self.program, keys)
     }
 
-    /// The reply to a query, on `threads` threads (1: the caller's own).
+    /// The reply to a query, on `threads` threads (1: the caller's own). A query that is given away
+    /// is not copied.
     ///
     /// # Errors
     /// Everything that is wrong with query or keys is found before anything is computed:
@@ -140,20 +142,21 @@ impl Prepared {
     /// [`RuntimeError::MissingRelinearizedRotationKey`], [`RuntimeError::MissingPublicKey`],
     /// [`RuntimeError::Fhe`] for keys of another owner or other parameters;
     /// [`RuntimeError::Threads`]. Only after that: [`RuntimeError::Randomness`].
-    pub fn evaluate(
+    pub fn evaluate<'q>(
         &self,
         keys: &EvaluationKeys,
-        query: &[AnyCiphertext],
+        query: impl Into<Cow<'q, [AnyCiphertext]>>,
         threads: usize,
         observer: &mut Observer<'_>,
     ) -> Result<Vec<AnyCiphertext>, RuntimeError> {
+        let query = query.into();
         check::keys(&self.program, keys)?;
-        check::query(&self.program, query, self.query_factor())?;
+        check::query(&self.program, &query, self.query_factor())?;
         match &self.plan {
             Plan::Approximate(single) => single.run(keys, query, threads, observer),
             Plan::Exact(single) => single.run(keys, query, threads, observer),
             Plan::Batch(arithmetic, batch) => {
-                let query = own::<Approximate>(query.to_vec())?;
+                let query = own::<Approximate>(query.into_owned())?;
                 let pool = pool(threads.max(1))?;
                 let reply = batch.run(&arithmetic.evaluator, keys, &query, &pool, observer)?;
                 Ok(reply.into_iter().map(Approximate::any).collect())
@@ -247,13 +250,13 @@ impl<A: Arithmetic> Single<A> {
     fn run(
         &self,
         keys: &EvaluationKeys,
-        query: &[AnyCiphertext],
+        query: Cow<'_, [AnyCiphertext]>,
         threads: usize,
         observer: &mut Observer<'_>,
     ) -> Result<Vec<AnyCiphertext>, RuntimeError> {
         let workers = Workers::new(threads)?;
         let mut values = self.no_values();
-        values[0] = Some(own::<A>(query.to_vec())?);
+        values[0] = Some(own::<A>(query.into_owned())?);
         self.perform(&self.start(keys, &workers), &self.tasks, values, observer)
     }
 

@@ -1,6 +1,7 @@
 //! The holders of an ensemble, their user and their coordinator in one process: to score, to
 //! measure.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use scuro_client::{Bundle, Client, KeySet, Model, Prediction, gather, scatter};
@@ -213,10 +214,10 @@ impl Session {
     }
 
     /// What the coordinator makes of all replies.
-    pub(crate) fn combined(
+    pub(crate) fn combined<'r>(
         &self,
         rule: RuleKind,
-        replies: &[AnyCiphertext],
+        replies: impl Into<Cow<'r, [AnyCiphertext]>>,
     ) -> Result<Vec<AnyCiphertext>, Failure> {
         let (_, prepared) = self.combination(rule)?;
         Ok(prepared.evaluate(&self.keys, replies, 1, &mut |_| {})?)

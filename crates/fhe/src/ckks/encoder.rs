@@ -10,6 +10,7 @@ use super::Plaintext;
 use super::ciphertext::check_scale;
 use crate::context::Context;
 use crate::error::Error;
+use crate::subring;
 
 /// Encodes and decodes under one parameter set.
 #[derive(Debug, Clone)]
@@ -155,6 +156,12 @@ impl Encoder {
         };
         let mut scratch = SlotScratch::default();
         transform.slots_to_coefficients(&mut coefficients, &real, &imaginary, scale, &mut scratch);
+        // Of slots that repeat the others are zero, whatever doubles make of them.
+        let period = subring::period(&real).max(subring::period(&imaginary));
+        let stride = transform.slots() / period;
+        let between = coefficients.iter_mut().enumerate();
+        let between = between.filter(|(at, _)| at % stride != 0);
+        between.for_each(|(_, coefficient)| *coefficient = 0.0);
         Ok(round_to_ring(context, &coefficients, basis).into_ntt(context.ring()))
     }
 }

@@ -150,13 +150,19 @@ fn diagonals_that_repeat_are_kept_once() {
             check(&spec, |slots| map(slots, true));
             let ring = Keyring::new(spec.clone(), &[]);
             let slots = ring.context.parameters().slots();
-            let bytes = |repeat| {
-                let map = map(slots, repeat).prepare(&ring.encoder, 1);
-                map.unwrap().memory_bytes()
-            };
-            let (whole, kept) = (bytes(false), bytes(true));
-            // Of every run of equal positions a tile of 32.
-            assert_eq!(kept * slots, whole * (32 * period).min(slots));
+            // Also at a scale at which doubles are rounded to many units.
+            for scale in [WEIGHT_SCALE, 2f64.powi(62)] {
+                let bytes = |repeat| {
+                    let map = LinearTransform {
+                        scale,
+                        ..map(slots, repeat)
+                    };
+                    map.prepare(&ring.encoder, 1).unwrap().memory_bytes()
+                };
+                let (whole, kept) = (bytes(false), bytes(true));
+                // Of every run of equal positions a tile of 32.
+                assert_eq!(kept * slots, whole * (32 * period).min(slots));
+            }
         }
     }
 }

@@ -211,11 +211,9 @@ impl Combiner {
         let (present, replies): (Vec<usize>, Vec<Vec<AnyCiphertext>>) =
             predictions.replies.into_iter().unzip();
         let ready = self.ready(rule, present)?;
-        let query = replies.concat();
+        let query: Vec<AnyCiphertext> = replies.into_iter().flatten().collect();
         let (keys, threads) = (predictions.keys, predictions.threads);
-        let reply = ready
-            .prepared
-            .evaluate(keys, &query, threads, &mut |_| {})?;
+        let reply = ready.prepared.evaluate(keys, query, threads, &mut |_| {})?;
         ready.answer(predictions.images, &[reply])
     }
 

@@ -7,6 +7,7 @@ use scuro_polyring::{Basis, Ntt, Poly, RowFactors};
 use super::{Diagonal, Group, Operand, PreparedTransform, SlotValues};
 use crate::context::Context;
 use crate::error::Error;
+use crate::subring;
 
 /// What diagonals refer to.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +84,8 @@ impl<T: Copy + Default + PartialEq> Source<'_, T> {
         let rows = terms
             .iter()
             .flat_map(|(_, values)| values.chunks_exact(row_len));
-        rows.map(|row| row_len / period(row)).min().unwrap_or(1)
+        let runs = rows.map(|row| row_len / subring::period(row));
+        runs.min().unwrap_or(1)
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -170,15 +172,6 @@ impl<T> SlotValues<T> {
                 .try_for_each(|(start, values)| checked(*start, values)),
         }
     }
-}
-
-/// The smallest power of two after which values repeat; their number is one.
-fn period<T: PartialEq>(values: &[T]) -> usize {
-    let mut period = values.len();
-    while period > 1 && values[..period / 2] == values[period / 2..period] {
-        period /= 2;
-    }
-    period
 }
 
 fn basis(context: &Context, level: usize, extended: bool) -> Basis {
