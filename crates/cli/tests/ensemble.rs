@@ -269,9 +269,30 @@ fn rules_of_an_ensemble_are_scored_in_integers_and_those_without_room_are_left_o
     let evaluate = ["ensemble", "evaluate", "two", "--data", "generated"];
     let how = ["--limit", "2", "--mode", "encrypted", "--calibration", "32"];
     let data = desk.data(&[&evaluate[..], &how, &EXACT].concat());
-    let rules = data["ensembles"][0]["rules"].as_array().expect("rules");
-    let names: Vec<&str> = rules.iter().filter_map(|r| r["rule"].as_str()).collect();
-    assert_eq!(names, ["mean", "weighted", "log-opinion", "majority"]);
+    assert_eq!(
+        rules_of(&data),
+        ["mean", "weighted", "log-opinion", "majority"]
+    );
+    let none = [&evaluate[..], &how, &EXACT, &["--rules", "soft-vote"]].concat();
+    assert_eq!(desk.failure(&none), (4, "ensemble.no-room".into()));
+
+    let some = ["--rules", "confidence,majority,mean"];
+    let clear = desk.data(&[&evaluate[..], &some].concat());
+    assert_eq!(rules_of(&clear), ["mean", "confidence", "majority"]);
+    let simulate = ["--limit", "2", "--mode", "simulate", "--calibration", "32"];
+    let alone = [&evaluate[..], &simulate, &["--rules", "majority"]].concat();
+    assert_eq!(rules_of(&desk.data(&alone)), ["majority"]);
+    let under_one = [&evaluate[..], &simulate, &some, &["--ensemble"]].concat();
+    assert_eq!(rules_of(&desk.data(&under_one)), ["mean", "majority"]);
+    let unknown = [&evaluate[..], &["--rules", "median"]].concat();
+    assert_eq!(desk.run(&unknown).code, 4);
+}
+
+/// Names of the rules that the first ensemble was scored by.
+fn rules_of(evaluation: &Value) -> Vec<&str> {
+    let rules = evaluation["ensembles"][0]["rules"].as_array();
+    let names = rules.into_iter().flatten();
+    names.filter_map(|rule| rule["rule"].as_str()).collect()
 }
 
 /// A command line, word by word.

@@ -307,7 +307,11 @@ fn compiled(
         });
         whole.rules.extend(part.rules);
     }
-    let mut answers = answers.ok_or_else(|| Failure::internal("no rule is fitted".to_string()))?;
+    let mut answers = answers.ok_or_else(|| {
+        let message = "exact replies have no room for any of these rules: they are added up alone";
+        Failure::bad_input("ensemble.no-room", message)
+            .hint("choose mean, weighted or log-opinion, and --ensemble=linear or none")
+    })?;
     if wanted.contains(&Rule::Majority) {
         let votes = combined(&Rule::Majority, &answers.holders, examples.len())?;
         answers.rules.push((RuleKind::Majority, votes));
