@@ -284,6 +284,19 @@ fn rules_of_an_ensemble_are_scored_in_integers_and_those_without_room_are_left_o
     assert_eq!(rules_of(&desk.data(&alone)), ["majority"]);
     let under_one = [&evaluate[..], &simulate, &some, &["--ensemble"]].concat();
     assert_eq!(rules_of(&desk.data(&under_one)), ["mean", "majority"]);
+    let part = |from: &str, limit: &str| {
+        let words = [
+            &evaluate[..],
+            &["--rules", "mean", "--from", from, "--limit", limit],
+        ];
+        let data = desk.data(&words.concat());
+        let accuracy = &data["ensembles"][0]["rules"][0]["accuracy"];
+        accuracy.as_f64().expect("a number") * data["images"].as_f64().expect("a number")
+    };
+    let right = part("0", "7") + part("7", "13");
+    assert!((right - part("0", "20")).abs() < 1e-6, "{right} right");
+    let beyond = [&evaluate[..], &["--from", "1000000"]].concat();
+    assert_eq!(desk.failure(&beyond), (4, "input.none".into()));
     let unknown = [&evaluate[..], &["--rules", "median"]].concat();
     assert_eq!(desk.run(&unknown).code, 4);
 }

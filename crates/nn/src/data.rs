@@ -144,6 +144,14 @@ impl Dataset {
         self.images
             .truncate(self.labels.len() * self.shape.iter().product::<usize>());
     }
+
+    /// Leaves out the first `count` images, or all there are.
+    pub fn drop_first(&mut self, count: usize) {
+        let count = count.min(self.len());
+        self.labels.drain(..count);
+        self.images
+            .drain(..count * self.shape.iter().product::<usize>());
+    }
 }
 
 /// Folders to look in, best first: the one named by the caller, the one in the environment, the

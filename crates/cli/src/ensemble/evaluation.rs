@@ -16,6 +16,9 @@ pub(crate) struct Evaluation {
     pub(crate) machine: Machine,
     /// Name of the data set.
     pub(crate) data: String,
+    /// Images before the first that was scored.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) from: usize,
     /// Images scored.
     pub(crate) images: usize,
     /// How networks and rules were run.
@@ -165,6 +168,10 @@ impl RuleSummary {
             wins: margins().filter(|margin| *margin > 0.0).count(),
         }
     }
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> f64 {

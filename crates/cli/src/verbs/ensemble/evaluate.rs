@@ -35,9 +35,13 @@ pub(crate) struct EvaluateArguments {
     /// Data set that scores them.
     #[arg(long, value_name = "NAME[:split]", default_value = "mnist:test")]
     data: String,
-    /// Only the first images.
+    /// Only so many images.
     #[arg(long, value_name = "COUNT")]
     limit: Option<usize>,
+    /// Images before the first: ciphertexts take hours for a whole data set, which may be scored in
+    /// parts.
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    from: usize,
     /// How networks and rules are run.
     #[arg(long, value_enum, default_value_t)]
     mode: Mode,
@@ -108,6 +112,7 @@ impl EvaluateArguments {
             ensembles,
             data: format!("{data}:test"),
             limit: None,
+            from: 0,
             mode,
             rules: Vec::new(),
             input: InputArguments::default(),
@@ -186,7 +191,14 @@ pub(crate) fn scored(
         return Err(Failure::bad_input("ensemble.options", message).hint("leave it out"));
     }
     let start = Instant::now();
-    let data = inputs::load(context, &arguments.data, arguments.limit)?;
+    let from = arguments.from;
+    let last = arguments.limit.map(|limit| from.saturating_add(limit));
+    let mut data = inputs::load(context, &arguments.data, last)?;
+    if from >= data.len() {
+        let message = format!("--from {from}: {} has {}", arguments.data, data.len());
+        return Err(Failure::bad_input("input.none", message).hint("begin with an earlier image"));
+    }
+    data.drop_first(from);
     let images = data.len();
     let mut ensembles = Vec::with_capacity(arguments.ensembles.len());
     for path in &arguments.ensembles {
@@ -209,6 +221,7 @@ pub(crate) fn scored(
         kind: EVALUATION_KIND.to_string(),
         machine: Machine::detect(),
         data: arguments.data.clone(),
+        from,
         images,
         mode: arguments.mode.as_str().to_string(),
         seconds: start.elapsed().as_secs_f64(),
