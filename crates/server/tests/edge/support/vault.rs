@@ -74,6 +74,8 @@ impl Pages {
         let status = match self.registered.get(&query.query_id) {
             Some(known) if known == query => Registration::Known,
             Some(known) if known.query_digest != query.query_digest => Registration::Refused,
+            // One that is answered stays what it was, however late its frame is registered anew.
+            Some(_) if self.known.contains(&query.query_id) => Registration::Refused,
             _ => Registration::Registered,
         };
         let bar = self.barred.get(&query.deployment).copied();
