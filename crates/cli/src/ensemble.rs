@@ -1,6 +1,6 @@
 //! What is known of an ensemble: the files of its folder, and what an evaluation found.
 
-mod evaluation;
+pub(crate) mod evaluation;
 pub(crate) mod figure;
 mod folder;
 pub(crate) mod members;

@@ -273,12 +273,15 @@ fn rules_of_an_ensemble_are_scored_in_integers_and_those_without_room_are_left_o
         rules_of(&data),
         ["mean", "weighted", "log-opinion", "majority"]
     );
+    let mean = &data["splits"][0]["rules"][0];
+    assert!(mean["clear"].is_number() && mean["agreement"].is_number());
     let none = [&evaluate[..], &how, &EXACT, &["--rules", "soft-vote"]].concat();
     assert_eq!(desk.failure(&none), (4, "ensemble.no-room".into()));
 
     let some = ["--rules", "confidence,majority,mean"];
     let clear = desk.data(&[&evaluate[..], &some].concat());
     assert_eq!(rules_of(&clear), ["mean", "confidence", "majority"]);
+    assert!(clear["splits"][0]["rules"][0]["clear"].is_null());
     let simulate = ["--limit", "2", "--mode", "simulate", "--calibration", "32"];
     let alone = [&evaluate[..], &simulate, &["--rules", "majority"]].concat();
     assert_eq!(rules_of(&desk.data(&alone)), ["majority"]);

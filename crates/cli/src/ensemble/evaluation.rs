@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
+use crate::units;
 
 /// Value of [`Evaluation::kind`].
 pub(crate) const EVALUATION_KIND: &str = "scuro-ensemble-evaluation";
@@ -59,6 +60,9 @@ pub(crate) struct HolderScore {
     pub(crate) classes_seen: usize,
     /// Share of right answers.
     pub(crate) accuracy: f64,
+    /// Share of right answers in clear, where it was run otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) clear: Option<f64>,
     /// Share of the answers of the clear network, where it was not run in clear.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) agreement: Option<f64>,
@@ -73,6 +77,9 @@ pub(crate) struct RuleScore {
     pub(crate) accuracy: f64,
     /// Accuracy less that of the best single network.
     pub(crate) margin: f64,
+    /// Share of right answers in clear, where it was run otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) clear: Option<f64>,
     /// Share of the answers of the rule in clear, where it was not run in clear.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) agreement: Option<f64>,
@@ -87,6 +94,9 @@ pub(crate) struct Summary {
     pub(crate) ensembles: usize,
     /// Accuracy of every single network of all of them.
     pub(crate) singles: Vec<f64>,
+    /// The same in clear, where they were run otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) clear_singles: Vec<f64>,
     /// Mean over the ensembles of the best single network's accuracy.
     pub(crate) best_single: f64,
     /// Every rule.
@@ -108,6 +118,29 @@ pub(crate) struct RuleSummary {
     pub(crate) smallest_margin: f64,
     /// Ensembles in which it is better than the best single network.
     pub(crate) wins: usize,
+    /// Mean accuracy in clear, where it was run otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) clear: Option<f64>,
+    /// Share of its answers that are those in clear, where it was run otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) agreement: Option<f64>,
+}
+
+/// Heads of the columns that compare with what is answered in clear: accuracy, and share of the
+/// same answers.
+pub(crate) const COMPARED: [&str; 2] = ["in clear", "same answer"];
+
+/// A share that there may be.
+pub(crate) fn share(value: Option<f64>) -> String {
+    value.map_or_else(|| "–".to_string(), units::percent)
+}
+
+impl Evaluation {
+    /// Whether it was run otherwise than in clear, and compared with that.
+    pub(crate) fn is_compared(&self) -> bool {
+        let rules = self.splits.iter().flat_map(|summary| &summary.rules);
+        rules.into_iter().any(|rule| rule.clear.is_some())
+    }
 }
 
 impl Summary {
@@ -136,11 +169,12 @@ impl Summary {
             let same = same.filter(|score| score.rule == first.rule);
             RuleSummary::of(&first.rule, &same.collect::<Vec<_>>())
         };
-        let singles = members.iter().flat_map(|member| &member.holders);
+        let singles = || members.iter().flat_map(|member| &member.holders);
         Self {
             split: split.to_string(),
             ensembles: members.len(),
-            singles: singles.map(|holder| holder.accuracy).collect(),
+            singles: singles().map(|holder| holder.accuracy).collect(),
+            clear_singles: singles().filter_map(|holder| holder.clear).collect(),
             best_single: mean(members.iter().map(|member| member.best_single)),
             rules: rules.iter().map(summary).collect(),
         }
@@ -156,6 +190,10 @@ impl RuleSummary {
     fn of(rule: &str, scores: &[&RuleScore]) -> Self {
         let accuracies = || scores.iter().map(|score| score.accuracy);
         let margins = || scores.iter().map(|score| score.margin);
+        let all = |value: fn(&RuleScore) -> Option<f64>| {
+            let values: Option<Vec<f64>> = scores.iter().map(|score| value(score)).collect();
+            values.map(|values| mean(values.into_iter()))
+        };
         Self {
             rule: rule.to_string(),
             accuracy: mean(accuracies()),
@@ -166,6 +204,8 @@ impl RuleSummary {
             margin: mean(margins()),
             smallest_margin: margins().fold(f64::INFINITY, f64::min),
             wins: margins().filter(|margin| *margin > 0.0).count(),
+            clear: all(|score| score.clear),
+            agreement: all(|score| score.agreement),
         }
     }
 }
@@ -189,6 +229,7 @@ mod tests {
             images: 10,
             classes_seen: 2,
             accuracy,
+            clear: None,
             agreement: None,
         };
         Member {
@@ -201,7 +242,8 @@ mod tests {
                 rule: "mean".into(),
                 accuracy: mean,
                 margin: mean - best,
-                agreement: None,
+                clear: Some(0.25),
+                agreement: Some(1.0),
             }],
         }
     }
@@ -226,6 +268,8 @@ mod tests {
             (0.5, [0.25, 0.75], 1)
         );
         assert_eq!((mean.margin, mean.smallest_margin), (0.0, -0.25));
+        assert_eq!((mean.clear, mean.agreement), (Some(0.25), Some(1.0)));
+        assert!(iid.clear_singles.is_empty());
         // Equal is not better.
         assert_eq!(splits[1].rule("mean").unwrap().wins, 0);
         assert!(iid.rule("median").is_none());

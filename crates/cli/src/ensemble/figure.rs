@@ -18,8 +18,10 @@ const STYLE: &str = "\
 .ensemble .single{fill:#d9730d;fill-opacity:.55}\
 .ensemble .range{stroke:#2f81f7;stroke-width:3;stroke-opacity:.35;stroke-linecap:round}\
 .ensemble .rule{fill:#2f81f7}\
+.ensemble .clear{stroke:#57606a;stroke-width:1.5;fill:none}\
 @media(prefers-color-scheme:dark){.ensemble text{fill:#9da7b3}\
-.ensemble .title,.ensemble .split,.ensemble .value{fill:#e6edf3}.ensemble .grid{stroke:#9da7b3}}";
+.ensemble .title,.ensemble .split,.ensemble .value{fill:#e6edf3}.ensemble .grid,\
+.ensemble .clear{stroke:#9da7b3}}";
 
 /// Width of the drawing, in its own units.
 const WIDTH: f64 = 760.0;
@@ -44,7 +46,7 @@ pub(crate) fn svg(evaluation: &Evaluation) -> String {
          <text class=\"title\" x=\"16\" y=\"26\">{0}</text>\n",
         escape(&title)
     );
-    legend(&mut out);
+    legend(&mut out, evaluation.is_compared());
     let mut top = TOP;
     for summary in &evaluation.splits {
         panel(&mut out, summary, top);
@@ -63,7 +65,22 @@ fn add(out: &mut String, text: std::fmt::Arguments<'_>) {
     let _ = out.write_fmt(text);
 }
 
-fn legend(out: &mut String) {
+/// How what was answered in clear is drawn: around the dot, if it is the same.
+fn clear_mark(out: &mut String, x: f64, y: f64) {
+    add(
+        out,
+        format_args!("<circle class=\"clear\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"6.5\"/>"),
+    );
+}
+
+fn legend(out: &mut String, is_compared: bool) {
+    if is_compared {
+        clear_mark(out, 606.0, 46.0);
+        add(
+            out,
+            format_args!("<text x=\"620\" y=\"50\">in clear</text>"),
+        );
+    }
     add(
         out,
         format_args!(
@@ -87,12 +104,10 @@ impl Scale {
     /// From a whole step below everything that is drawn, with at most six ticks.
     fn new(summary: &Summary) -> Self {
         let rules = summary.rules.iter().map(|rule| rule.range[0]);
-        let least = summary
-            .singles
-            .iter()
-            .copied()
-            .chain(rules)
-            .fold(1.0, f64::min);
+        let clear = summary.rules.iter().filter_map(|rule| rule.clear);
+        let singles = summary.singles.iter().chain(&summary.clear_singles);
+        let all = singles.copied().chain(rules).chain(clear);
+        let least = all.fold(1.0, f64::min);
         let steps = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2];
         let room = 1.0 - least;
         let step = steps
@@ -179,6 +194,9 @@ fn singles(out: &mut String, summary: &Summary, scale: &Scale, middle: f64) {
             format_args!("<circle class=\"single\" cx=\"{x:.1}\" cy=\"{middle:.1}\" r=\"4\"/>"),
         );
     }
+    for share in &summary.clear_singles {
+        clear_mark(out, scale.x(*share), middle);
+    }
     let best = format!("best {}", units::percent(summary.best_single));
     label(out, middle, "single networks", &best, "");
 }
@@ -195,6 +213,9 @@ fn rules(out: &mut String, summary: &Summary, scale: &Scale, top: f64) {
                  <circle class=\"rule\" cx=\"{x:.1}\" cy=\"{middle:.1}\" r=\"4\"/>"
             ),
         );
+        if let Some(clear) = rule.clear {
+            clear_mark(out, scale.x(clear), middle);
+        }
         let margin = format!(
             "{:+.2}, {:+.2}",
             100.0 * rule.margin,

@@ -1,5 +1,6 @@
 //! The page of `scuro ensemble evaluate`: networks, rules and splits.
 
+use crate::ensemble::evaluation::{COMPARED, share};
 use crate::ensemble::{Evaluation, Member, Summary, figure};
 use crate::units;
 
@@ -45,7 +46,7 @@ fn chart(evaluation: &Evaluation) -> String {
 fn margins(evaluation: &Evaluation) -> String {
     let row = |summary: &Summary| -> Vec<Vec<String>> {
         let rules = summary.rules.iter().map(|rule| {
-            vec![
+            let mut cells = vec![
                 escape(&summary.split),
                 escape(&rule.rule),
                 units::percent(rule.accuracy),
@@ -53,11 +54,15 @@ fn margins(evaluation: &Evaluation) -> String {
                 format!("{:+.2}", 100.0 * rule.margin),
                 format!("{:+.2}", 100.0 * rule.smallest_margin),
                 format!("{} of {}", rule.wins, summary.ensembles),
-            ]
+            ];
+            if evaluation.is_compared() {
+                cells.extend([rule.clear, rule.agreement].map(share));
+            }
+            cells
         });
         rules.collect()
     };
-    let heads = [
+    let mut heads = vec![
         "split",
         "rule",
         "accuracy",
@@ -66,6 +71,9 @@ fn margins(evaluation: &Evaluation) -> String {
         "smallest",
         "better in",
     ];
+    if evaluation.is_compared() {
+        heads.extend(COMPARED);
+    }
     let rows: Vec<Vec<String>> = evaluation.splits.iter().flat_map(row).collect();
     let lead = "Means over the ensembles of a split; margins in points.";
     sections::section(
@@ -82,6 +90,8 @@ fn member(member: &Member) -> String {
             holder.images.to_string(),
             holder.classes_seen.to_string(),
             units::percent(holder.accuracy),
+            share(holder.clear),
+            share(holder.agreement),
         ]
     });
     let rules = member.rules.iter().map(|score| {
@@ -89,15 +99,26 @@ fn member(member: &Member) -> String {
             escape(&score.rule),
             units::percent(score.accuracy),
             format!("{:+.2}", 100.0 * score.margin),
+            share(score.clear),
+            share(score.agreement),
         ]
     });
-    let heads = ["network", "own images", "classes seen", "accuracy"];
+    let [clear, same] = COMPARED;
+    let heads = [
+        "network",
+        "own images",
+        "classes seen",
+        "accuracy",
+        clear,
+        same,
+    ];
+    let rule_heads = ["rule", "accuracy", "margin", clear, same];
     let body = format!(
         "<details><summary>{} networks, {} rules</summary>{}{}</details>",
         member.holders.len(),
         member.rules.len(),
         table(&heads, &holders.collect::<Vec<_>>()),
-        table(&["rule", "accuracy", "margin"], &rules.collect::<Vec<_>>()),
+        table(&rule_heads, &rules.collect::<Vec<_>>()),
     );
     let lead = format!("{} · seed {}", escape(&member.split), member.seed);
     sections::section(&escape(&member.name), &lead, &body)

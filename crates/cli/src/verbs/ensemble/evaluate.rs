@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::compiled::CompileArguments;
 use crate::context::Context;
+use crate::ensemble::evaluation::{COMPARED, share};
 use crate::ensemble::figure;
 use crate::ensemble::members::{Members, Session, Simulation};
 use crate::ensemble::{
@@ -416,6 +417,7 @@ fn member(
         images: card.images,
         classes_seen: card.classes_seen(),
         accuracy: accuracy(scores, examples),
+        clear: found.map(|_| accuracy(&clear.holders[at], examples)),
         agreement: found.map(|_| agreement(scores, &clear.holders[at])),
     };
     let holders: Vec<HolderScore> = cards.enumerate().map(holder).collect();
@@ -424,13 +426,14 @@ fn member(
         .map(|holder| holder.accuracy)
         .fold(0.0, f64::max);
     let rule = |(kind, scores): &(RuleKind, Scores)| {
-        let accuracy = accuracy(scores, examples);
+        let share = accuracy(scores, examples);
         let same = |(other, _): &&(RuleKind, Scores)| other == kind;
         let clear = clear.rules.iter().find(same).filter(|_| found.is_some());
         RuleScore {
             rule: kind.to_string(),
-            accuracy,
-            margin: accuracy - best_single,
+            accuracy: share,
+            margin: share - best_single,
+            clear: clear.map(|(_, clear)| accuracy(clear, examples)),
             agreement: clear.map(|(_, clear)| agreement(scores, clear)),
         }
     };
@@ -461,7 +464,7 @@ fn line(member: &Member) -> String {
 }
 
 fn table(context: &Context, evaluation: &Evaluation) -> String {
-    let heads = [
+    let mut heads = vec![
         "split",
         "answer of",
         "accuracy",
@@ -469,28 +472,30 @@ fn table(context: &Context, evaluation: &Evaluation) -> String {
         "smallest",
         "better in",
     ];
+    if evaluation.is_compared() {
+        heads.extend(COMPARED);
+    }
     let mut table = Table::new(&heads);
+    let mut row = |cells: &[&str]| {
+        table.row(cells.iter().copied().take(heads.len()));
+    };
     for summary in &evaluation.splits {
-        let singles = &summary.singles;
-        let mean = singles.iter().sum::<f64>() / singles.len().max(1) as f64;
-        table.row([
-            &summary.split,
-            "single, mean",
-            &units::percent(mean),
-            "–",
-            "–",
-            "–",
-        ]);
+        let singles = units::percent(mean(&summary.singles).unwrap_or_default());
+        let clear = share(mean(&summary.clear_singles));
+        let split = &summary.split;
+        row(&[split, "single, mean", &singles, "–", "–", "–", &clear, "–"]);
         let best = units::percent(summary.best_single);
-        table.row(["", "single, best", &best, "–", "–", "–"]);
+        row(&["", "single, best", &best, "–", "–", "–", "–", "–"]);
         for rule in &summary.rules {
-            table.row([
-                String::new(),
-                rule.rule.clone(),
-                units::percent(rule.accuracy),
-                format!("{:+.2}", 100.0 * rule.margin),
-                format!("{:+.2}", 100.0 * rule.smallest_margin),
-                format!("{} of {}", rule.wins, summary.ensembles),
+            row(&[
+                "",
+                &rule.rule,
+                &units::percent(rule.accuracy),
+                &format!("{:+.2}", 100.0 * rule.margin),
+                &format!("{:+.2}", 100.0 * rule.smallest_margin),
+                &format!("{} of {}", rule.wins, summary.ensembles),
+                &share(rule.clear),
+                &share(rule.agreement),
             ]);
         }
     }
@@ -502,4 +507,8 @@ fn table(context: &Context, evaluation: &Evaluation) -> String {
         evaluation.mode,
         evaluation.seconds
     )
+}
+
+fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
