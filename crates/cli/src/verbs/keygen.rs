@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<Reply, Fail
     Ok(reply(context, &paths, sizes))
 }
 
-/// Writes the three files; if one fails, those written before are removed.
+/// Writes the three files; their sizes.
 fn write(
     model: &Model,
     keys: &KeySet,
@@ -61,23 +61,29 @@ fn write(
     let evaluation = keys.evaluation.to_bytes(model.context());
     let public = keys.public.to_bytes(model.context());
     let contents = [
-        (&*secret, Access::Secret),
+        (&secret[..], Access::Secret),
         (&evaluation, Access::Shared),
         (&public, Access::Shared),
     ];
-    for (i, (bytes, access)) in contents.iter().enumerate() {
-        if let Err(failure) = files::write_with(&paths[i], bytes, overwrite, *access) {
-            remove(&paths[..i]);
-            return Err(failure);
-        }
-    }
+    write_all(paths, contents, overwrite)?;
     Ok(contents.map(|(bytes, _)| bytes.len() as u64))
 }
 
-fn remove(paths: &[PathBuf]) {
-    for path in paths {
-        let _ = std::fs::remove_file(path);
+/// Writes all files or none: if one fails, those written before are removed.
+pub(crate) fn write_all<const N: usize>(
+    paths: &[PathBuf; N],
+    contents: [(&[u8], Access); N],
+    overwrite: Overwrite,
+) -> Result<(), Failure> {
+    for (index, (bytes, access)) in contents.into_iter().enumerate() {
+        if let Err(failure) = files::write_with(&paths[index], bytes, overwrite, access) {
+            for path in &paths[..index] {
+                let _ = std::fs::remove_file(path);
+            }
+            return Err(failure);
+        }
     }
+    Ok(())
 }
 
 fn reply(context: &Context, paths: &[PathBuf; 3], sizes: [u64; 3]) -> Reply {

@@ -260,22 +260,14 @@ fn make(folder: &Path, model: &Model) -> Result<(), Failure> {
     let keys = KeySet::generate(model, &mut secrets::generator()?)?;
     let public = keys.public.to_bytes(model.context());
     let set = keys.evaluation.with_public_key(keys.public)?;
-    let contents = [
-        (public, Access::Shared),
-        (set.to_bytes(model.context()), Access::Secret),
-    ];
+    let evaluation = set.to_bytes(model.context());
     let secret = keys.secret.to_bytes();
-    let contents = contents.iter().map(|(bytes, access)| (&bytes[..], *access));
-    let contents = contents.chain([(&secret[..], Access::Secret)]);
-    for (index, (path, (bytes, access))) in paths.iter().zip(contents).enumerate() {
-        if let Err(failure) = files::write_with(path, bytes, Overwrite::Refuse, access) {
-            for written in &paths[..index] {
-                let _ = std::fs::remove_file(written);
-            }
-            return Err(failure);
-        }
-    }
-    Ok(())
+    let contents = [
+        (&public[..], Access::Shared),
+        (&evaluation, Access::Secret),
+        (&secret, Access::Secret),
+    ];
+    keygen::write_all(&paths, contents, Overwrite::Refuse)
 }
 
 fn signing_key(path: &Path) -> Result<UserKey, Failure> {
