@@ -157,6 +157,13 @@ impl Context {
         Poly::from_words(&self.ring, basis, AlignedBuffer::from_slice(words))
     }
 
+    /// The same without a copy.
+    pub(crate) fn poly_from(&self, mut words: AlignedBuffer, level: usize) -> Poly<Ntt> {
+        let basis = self.basis(level);
+        words.truncate(self.ring.degree() * basis.len());
+        Poly::from_words(&self.ring, basis, words)
+    }
+
     pub(crate) fn check_level(&self, level: usize) -> Result<(), Error> {
         let max = self.parameters.max_level();
         if level > max {

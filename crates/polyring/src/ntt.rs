@@ -69,6 +69,10 @@ impl NttPlan {
         self.kernel.ops().inverse(self, values);
     }
 
+    pub(crate) fn inverse_from(&self, out: &mut [u64], x: &[u64]) {
+        self.kernel.ops().inverse_from(self, out, x);
+    }
+
     pub(crate) fn tables(&self) -> &NttTables {
         &self.tables
     }

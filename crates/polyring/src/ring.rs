@@ -107,6 +107,13 @@ impl PrimeRing {
         self.ntt.inverse(values);
     }
 
+    /// The same from another row, which stays as it is.
+    pub fn inverse_from(&self, out: &mut [u64], x: &[u64]) {
+        self.check(out.len());
+        check_equal(&[out.len(), x.len()]);
+        self.ntt.inverse_from(out, x);
+    }
+
     /// out = x + y
     pub fn add(&self, out: &mut [u64], x: &[u64], y: &[u64]) {
         check_equal(&[out.len(), x.len(), y.len()]);

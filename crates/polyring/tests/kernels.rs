@@ -139,6 +139,12 @@ fn transforms_of_all_kernels_agree_and_invert() {
                         values == expected,
                         "{kernel} {kind:?} 2^{log_n} {bits} bits"
                     );
+                    let mut apart = vec![0; values.len()];
+                    ring.inverse_from(&mut apart, &values);
+                    assert!(
+                        apart == x,
+                        "inverse to another row: {kernel} {kind:?} 2^{log_n} {bits} bits"
+                    );
                     ring.inverse(&mut values);
                     assert!(
                         values == x,

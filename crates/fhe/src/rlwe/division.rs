@@ -16,12 +16,10 @@ pub(crate) fn in_place(context: &Context, x: &mut [u64], level: usize, rescale: 
     let remaining = division.inverses.len();
     let (kept, dropped) = x.split_at_mut(remaining * n);
     let mut prepared = AlignedBuffer::recycled(division.converter.prepared_rows() * n);
-    prepared[..dropped.len()].copy_from_slice(dropped);
-    let dropped_rows = prepared
-        .chunks_exact_mut(n)
-        .zip(remaining..level + 1 + context.special_count());
-    for (row, at) in dropped_rows {
-        ring.prime(context.modulus_index(at, level)).inverse(row);
+    let rows = prepared.chunks_exact_mut(n).zip(dropped.chunks_exact(n));
+    for (at, (out, row)) in (remaining..).zip(rows) {
+        let prime = ring.prime(context.modulus_index(at, level));
+        prime.inverse_from(out, row);
     }
     division.converter.prepare(ring, &mut prepared);
     let mut lifted = AlignedBuffer::recycled(n);
@@ -68,8 +66,7 @@ pub(crate) fn difference(
 pub(crate) fn by_last(context: &Context, mut x: Poly<Ntt>, level: usize) -> Poly<Ntt> {
     let (ring, n) = (context.ring(), context.ring().degree());
     let mut last = AlignedBuffer::recycled(n);
-    last.copy_from_slice(x.limb(level));
-    ring.prime(level).inverse(&mut last);
+    ring.prime(level).inverse_from(&mut last, x.limb(level));
     let source = ring.prime(level).modulus();
     let mut lifted = AlignedBuffer::recycled(n);
     for ((i, row), &inverse) in x.rows_mut().zip(&context.tables(level).last_inverse) {

@@ -115,8 +115,7 @@ impl<'a> Prepared<'a> {
                 .chunks_exact_mut(n)
                 .zip(own_rows(context, digit, level))
             {
-                row.copy_from_slice(&x[i * n..(i + 1) * n]);
-                ring.prime(i).inverse(row);
+                ring.prime(i).inverse_from(row, &x[i * n..(i + 1) * n]);
             }
             converter.prepare(ring, rows);
         }

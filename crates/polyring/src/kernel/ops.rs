@@ -55,6 +55,12 @@ pub(crate) trait SliceKernel: Sync {
         portable::inverse(plan, values);
     }
 
+    /// out = inverse transform of x
+    fn inverse_from(&self, plan: &NttPlan, out: &mut [u64], x: &[u64]) {
+        out.copy_from_slice(x);
+        self.inverse(plan, out);
+    }
+
     /// out = x + y
     fn add(&self, q: Modulus, out: &mut [u64], x: &[u64], y: &[u64]) {
         portable::add(q, out, x, y);

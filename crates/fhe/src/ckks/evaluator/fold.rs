@@ -44,7 +44,7 @@ impl Evaluator {
         }
         division::in_place(context, &mut body, level, false);
         Ok(Ciphertext {
-            parts: vec![context.poly(&body, level), mask],
+            parts: vec![context.poly_from(body, level), mask],
             ..*ciphertext
         })
     }
@@ -64,24 +64,28 @@ impl Evaluator {
         let mut work = AlignedBuffer::recycled(3 * n);
         let (before, switched) = work.split_at_mut(n);
         let (switched_body, switched_mask) = switched.split_at_mut(n);
+        // The usual stage adds one rotation to what there is.
+        let single = still == 1 && keys.len() == 1;
         let rows = body.chunks_exact_mut(n).zip(sum_mask.chunks_exact_mut(n));
         for (row, (body, mask)) in rows.enumerate() {
             let prime = context.ring().prime(context.modulus_index(row, level));
             let q = prime.modulus();
-            before.copy_from_slice(body);
+            if !single {
+                before.copy_from_slice(body);
+            }
             if still != 1 {
                 prime.mul_scalar(body, before, prime.multiplier(q.reduce(still)));
             }
             for key in keys {
                 let outs = [&mut *switched_body, &mut *switched_mask];
                 digits.inner_product(context, &key.key, row, outs);
-                prime.add_assign(switched_body, before);
+                prime.add_assign(switched_body, if single { body } else { before });
                 key.permutation.add_image(q, body, switched_body);
                 key.permutation.add_image(q, mask, switched_mask);
             }
         }
         division::in_place(context, &mut sum_mask, level, false);
-        context.poly(&sum_mask, level)
+        context.poly_from(sum_mask, level)
     }
 
     /// factor * P * part over Q_level P: \[rows\]\[n\].

@@ -62,6 +62,7 @@ impl SliceKernel for Avx512Ifma {
         ntt: fn forward(plan: &NttPlan, values: &mut [u64]);
         ntt: fn forward_lifted(plan: &NttPlan, out: &mut [u64], x: &[u64], source: Modulus);
         ntt: fn inverse(plan: &NttPlan, values: &mut [u64]);
+        ntt: fn inverse_from(plan: &NttPlan, out: &mut [u64], x: &[u64]);
         arith: fn add(q: Modulus, out: &mut [u64], x: &[u64], y: &[u64]);
         arith: fn add_assign(q: Modulus, x: &mut [u64], y: &[u64]);
         arith: fn sub(q: Modulus, out: &mut [u64], x: &[u64], y: &[u64]);

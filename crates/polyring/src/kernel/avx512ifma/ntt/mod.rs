@@ -203,15 +203,20 @@ fn add_offset(v: &mut [__m512i; VECTORS], offset: __m512i) {
     }
 }
 
-/// The first seven stages of the inverse transform, on every block of 128: [0, q) -> [0, 2q).
+/// The first seven stages of the inverse transform, on every block of 128: [0, q) -> [0, 2q). The
+/// values come from `x` if it is there.
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-fn inverse_blocks<const LAZY: bool>(c: &Constants, values: &mut [u64], table: &[u64]) {
-    for (block, table) in values
-        .chunks_exact_mut(BLOCK)
-        .zip(table.chunks_exact(BLOCK_WORDS))
-    {
+fn inverse_blocks<const LAZY: bool>(
+    c: &Constants,
+    values: &mut [u64],
+    x: Option<&[u64]>,
+    table: &[u64],
+) {
+    let blocks = values.chunks_exact_mut(BLOCK).enumerate();
+    for ((at, block), table) in blocks.zip(table.chunks_exact(BLOCK_WORDS)) {
+        let from = x.map_or(&*block, |x| &x[at * BLOCK..(at + 1) * BLOCK]);
         // SAFETY: a block has 16 rows of eight words.
-        let mut v = unsafe { read_rows::<VECTORS>(block.as_ptr(), 8) };
+        let mut v = unsafe { read_rows::<VECTORS>(from.as_ptr(), 8) };
         let table = table.as_ptr();
         // SAFETY: as in `forward_blocks`.
         unsafe { inverse_8_twice::<LAZY, true>(c, &mut v, table.add(32)) };
@@ -285,14 +290,15 @@ fn forward_pass<const LAZY: bool>(
 
 /// As [`forward_all`], backwards.
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-fn inverse_all<const LAZY: bool>(plan: &NttPlan, values: &mut [u64]) {
+fn inverse_all<const LAZY: bool>(plan: &NttPlan, values: &mut [u64], x: Option<&[u64]>) {
     let c = Constants::new(plan.modulus());
     let (length, passes) = (values.len(), pass_stages(values.len()));
     let (blocks_table, rest) = plan.tables().inverse.split_at(length / BLOCK * BLOCK_WORDS);
     let parts = 1 << passes[0];
     for (i, part) in values.chunks_exact_mut(length / parts).enumerate() {
         let (mut table, mut blocks) = (rest, part.len() / BLOCK);
-        inverse_blocks::<LAZY>(&c, part, &blocks_table[i * blocks * BLOCK_WORDS..]);
+        let x = x.map(|x| &x[i * part.len()..(i + 1) * part.len()]);
+        inverse_blocks::<LAZY>(&c, part, x, &blocks_table[i * blocks * BLOCK_WORDS..]);
         for &stages in passes[1..].iter().rev() {
             blocks >>= stages;
             let words = (2 * blocks) << stages;
@@ -343,10 +349,27 @@ pub(super) fn inverse(plan: &NttPlan, values: &mut [u64]) {
     if values.len() < LENGTH_MIN {
         return portable::inverse(plan, values);
     }
+    inverse_of(plan, values, None);
+}
+
+/// The inverse transform of `x`.
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+pub(super) fn inverse_from(plan: &NttPlan, out: &mut [u64], x: &[u64]) {
+    assert_eq!(out.len(), x.len(), "words of one polynomial");
+    if out.len() < LENGTH_MIN {
+        out.copy_from_slice(x);
+        return portable::inverse(plan, out);
+    }
+    inverse_of(plan, out, Some(x));
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+fn inverse_of(plan: &NttPlan, values: &mut [u64], x: Option<&[u64]>) {
     if plan.modulus().bits() <= INVERSE_LAZY_BITS {
-        inverse_all::<true>(plan, values);
+        inverse_all::<true>(plan, values, x);
     } else {
-        inverse_all::<false>(plan, values);
+        inverse_all::<false>(plan, values, x);
     }
     if let Some(root) = plan.fold_root() {
         arith::unfold(plan.modulus(), values, root);
