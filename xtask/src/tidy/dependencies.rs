@@ -11,6 +11,7 @@ use super::{File, Offence, Tree};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("polyring", &[]),
     ("fhe", &["polyring"]),
+    ("mpc", &[]),
     ("nn", &[]),
     ("train", &["nn"]),
     ("program", &[]),
@@ -49,7 +50,9 @@ const IMPURE: &[&str] = &[
 ];
 
 /// Crates that take `rng` and `now` as arguments; `source` checks their code by the same list.
-pub(super) const PURE: &[&str] = &["polyring", "fhe", "nn", "compiler", "program", "ensemble"];
+pub(super) const PURE: &[&str] = &[
+    "polyring", "fhe", "mpc", "nn", "compiler", "program", "ensemble",
+];
 
 pub(super) fn check(tree: &Tree, offences: &mut Vec<Offence>) -> anyhow::Result<()> {
     for file in &tree.files {

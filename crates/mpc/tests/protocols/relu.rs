@@ -1,0 +1,165 @@
+//! Products, truncation and ReLU on shares against integers in clear.
+
+use crate::common::{opened, random, rng, run};
+use proptest::prelude::*;
+use scuro_mpc::{Party, Share, fixed};
+
+fn relu(value: u64) -> u64 {
+    (value as i64).max(0) as u64
+}
+
+#[test]
+fn any_two_neighbours_open_a_tensor() {
+    let values = random(1, 100, 64);
+    let parts = Share::deal(&values, &mut rng(2));
+    assert_eq!(opened(&parts), values);
+    let other = Share::deal(&values, &mut rng(3));
+    assert!(Share::open(&parts[0], &other[1]).is_err());
+}
+
+#[test]
+fn sums_and_public_numbers_are_local() {
+    let (x, y) = (random(1, 50, 64), random(2, 50, 64));
+    let (a, b) = (Share::deal(&x, &mut rng(3)), Share::deal(&y, &mut rng(4)));
+    let sums = [0, 1, 2].map(|i| {
+        let sum = a[i].plus(&b[i]).unwrap();
+        sum.plus_public(Party::ALL[i], &x).unwrap()
+    });
+    let expected: Vec<u64> = x
+        .iter()
+        .zip(&y)
+        .map(|(x, y)| x.wrapping_mul(2).wrapping_add(*y))
+        .collect();
+    assert_eq!(opened(&sums), expected);
+    assert!(a[0].plus(&Share::deal(&[1], &mut rng(5))[0]).is_err());
+}
+
+#[test]
+fn products_of_matrices_are_exact() {
+    let ([m, k, n], seed) = ([5, 7, 9], 1);
+    let (x, y) = (random(1, m * k, 64), random(2, k * n, 64));
+    let (a, b) = (Share::deal(&x, &mut rng(3)), Share::deal(&y, &mut rng(4)));
+    let parts = run(seed, |session| {
+        let i = session.party().index();
+        let product = session.matrix_product(&a[i], &b[i], [m, k, n]).unwrap();
+        let share = session.reshare(product).unwrap();
+        (share, session.transport().traffic())
+    });
+    assert!(
+        parts
+            .iter()
+            .all(|(_, traffic)| traffic.hops == 1 && traffic.sent == 8 * m * n)
+    );
+    let product = |at: usize| {
+        let terms = (0..k).map(|j| x[at / n * k + j].wrapping_mul(y[j * n + at % n]));
+        terms.fold(0, u64::wrapping_add)
+    };
+    let expected: Vec<u64> = (0..m * n).map(product).collect();
+    assert_eq!(opened(&parts.map(|(share, _)| share)), expected);
+}
+
+#[test]
+fn relu_of_shares_is_exact_for_every_value_it_is_for() {
+    let edges = [
+        0,
+        1,
+        2,
+        -1,
+        -2,
+        0x7fff_ffff,
+        -0x7fff_ffff,
+        1 << 30,
+        -1 << 30,
+        1 << 16,
+    ];
+    let mut values: Vec<u64> = edges.map(|edge: i64| edge as u64).to_vec();
+    values.extend(random(1, 20_000, 32));
+    values.extend(random(2, 5_000, 8));
+    let a = Share::deal(&values, &mut rng(3));
+    let parts = run(4, |session| {
+        let share = session.relu(&a[session.party().index()]).unwrap();
+        (share, session.transport().traffic())
+    });
+    assert!(parts.iter().all(|(_, traffic)| traffic.hops == 5));
+    let expected: Vec<u64> = values.iter().map(|&value| relu(value)).collect();
+    assert_eq!(opened(&parts.map(|(share, _)| share)), expected);
+}
+
+/// A layer as networks have it: product, truncation, ReLU. The result is ReLU of the quotient,
+/// rounded up or down, in five hops.
+#[test]
+fn relu_of_products_rounds_up_or_down_and_never_fails() {
+    let [m, k, n] = [40, 32, 64];
+    // Sums are below 2^(21 + 21 + 5) in magnitude.
+    let (x, y) = (random(1, m * k, 22), random(2, k * n, 22));
+    let (a, b) = (Share::deal(&x, &mut rng(3)), Share::deal(&y, &mut rng(4)));
+    let f = fixed::FRACTION_BITS;
+    let parts = run(5, |session| {
+        let i = session.party().index();
+        let product = session.matrix_product(&a[i], &b[i], [m, k, n]).unwrap();
+        let share = session.relu_of(product, f).unwrap();
+        (share, session.transport().traffic())
+    });
+    for (_, traffic) in &parts {
+        assert_eq!(traffic.hops, 5);
+        let each = traffic.sent as f64 / (m * n) as f64;
+        assert!((27.0..30.0).contains(&each), "{each} bytes a result");
+    }
+    let found = opened(&parts.map(|(share, _)| share));
+    let mut off = 0.0;
+    for (at, found) in found.iter().enumerate() {
+        let terms = (0..k).map(|j| x[at / n * k + j].wrapping_mul(y[j * n + at % n]));
+        let sum = terms.fold(0, u64::wrapping_add) as i64;
+        let (down, up) = (sum >> f, (sum >> f) + 1);
+        let found = *found as i64;
+        assert!(
+            found == down.max(0) || found == up.max(0),
+            "{sum} became {found}"
+        );
+        if down > 0 {
+            off += found as f64 - sum as f64 / f64::from(1 << f);
+        }
+    }
+    // Right in the mean: deviations of up to a half, over some 1280 results.
+    let mean = off / (m * n / 2) as f64;
+    assert!(mean.abs() < 0.07, "{mean}");
+}
+
+#[test]
+fn sums_of_summands_are_those_of_a_pool() {
+    let x = random(1, 16, 20);
+    let one = Share::deal(&[1 << 16], &mut rng(2));
+    let a = Share::deal(&x, &mut rng(3));
+    let places = [0, 1, 4, 5, 2, 3, 6, 7];
+    let parts = run(4, |session| {
+        let i = session.party().index();
+        let product = session.matrix_product(&a[i], &one[i], [16, 1, 1]).unwrap();
+        assert!(product.sums(&[16, 0], 2).is_err());
+        assert!(product.sums(&[0, 1, 2], 2).is_err());
+        assert!(product.sums(&[0, 1, 2], 0).is_err());
+        session.reshare(product.sums(&places, 4).unwrap()).unwrap()
+    });
+    let sum = |places: &[usize]| {
+        let values = places.iter().map(|&at| x[at] << 16);
+        values.fold(0, u64::wrapping_add)
+    };
+    let expected: Vec<u64> = places.chunks(4).map(sum).collect();
+    assert_eq!(opened(&parts), expected);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn tensors_of_any_length_are_rectified(len in 0usize..300, seed in 0u64..1000) {
+        let values = random(seed, len, 32);
+        let a = Share::deal(&values, &mut rng(seed + 1));
+        let parts = run(seed + 2, |session| {
+            let first = session.relu(&a[session.party().index()]).unwrap();
+            // Once more: randomness goes on in step.
+            session.relu(&first).unwrap()
+        });
+        let expected: Vec<u64> = values.iter().map(|&value| relu(value)).collect();
+        prop_assert_eq!(opened(&parts), expected);
+    }
+}
