@@ -88,13 +88,23 @@ impl Share {
     /// # Errors
     /// [`Error::Length`].
     pub fn plus(&self, other: &Self) -> Result<Self, Error> {
+        self.with(other, u64::wrapping_add)
+    }
+
+    /// The difference of two tensors.
+    ///
+    /// # Errors
+    /// [`Error::Length`].
+    pub fn minus(&self, other: &Self) -> Result<Self, Error> {
+        self.with(other, u64::wrapping_sub)
+    }
+
+    fn with(&self, other: &Self, combine: impl Fn(u64, u64) -> u64) -> Result<Self, Error> {
         check_length(other.len(), self.len())?;
-        let add = |x: &[u64], y: &[u64]| -> Vec<u64> {
-            x.iter().zip(y).map(|(x, y)| x.wrapping_add(*y)).collect()
-        };
+        let each = |x: &[u64], y: &[u64]| x.iter().zip(y).map(|(x, y)| combine(*x, *y)).collect();
         Ok(Self {
-            own: add(&self.own, &other.own),
-            next: add(&self.next, &other.next),
+            own: each(&self.own, &other.own),
+            next: each(&self.next, &other.next),
         })
     }
 

@@ -7,7 +7,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use super::Session;
 use crate::bytes;
 use crate::error::Error;
-use crate::party::{Role, thirds};
+use crate::party::{Party, Role, thirds};
 use crate::planes::BITS;
 use crate::sharing::{Share, check_length};
 use crate::transport::Transport;
@@ -65,6 +65,13 @@ impl Summands {
 /// `c` as C.
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub(super) struct Split(pub(super) Vec<u32>);
+
+impl Split {
+    /// The third in which a party has a role.
+    pub(super) fn third(&self, party: Party, role: Role) -> &[u32] {
+        &self.0[thirds(self.0.len())[role.third(party)].clone()]
+    }
+}
 
 /// What is known of a split before the others' messages.
 pub(super) struct Begun {

@@ -2,9 +2,11 @@
 
 mod carry;
 mod gate;
+mod lift;
 mod linear;
 mod relu;
 mod seat;
+mod thirds;
 
 pub use linear::Summands;
 

@@ -85,6 +85,24 @@ fn relu_of_shares_is_exact_for_every_value_it_is_for() {
     assert_eq!(opened(&parts.map(|(share, _)| share)), expected);
 }
 
+#[test]
+fn the_larger_of_two_is_one_of_them() {
+    let (x, y) = (random(1, 500, 31), random(2, 500, 31));
+    let (a, b) = (Share::deal(&x, &mut rng(3)), Share::deal(&y, &mut rng(4)));
+    let parts = run(5, |session| {
+        let i = session.party().index();
+        assert!(
+            session
+                .maximum(&a[i], &Share::deal(&[0], &mut rng(6))[i])
+                .is_err()
+        );
+        session.maximum(&a[i], &b[i]).unwrap()
+    });
+    let larger = |(x, y): (&u64, &u64)| (*x as i64).max(*y as i64) as u64;
+    let expected: Vec<u64> = x.iter().zip(&y).map(larger).collect();
+    assert_eq!(opened(&parts), expected);
+}
+
 /// A layer as networks have it: product, truncation, ReLU. The result is ReLU of the quotient,
 /// rounded up or down, in five hops.
 #[test]
@@ -123,6 +141,38 @@ fn relu_of_products_rounds_up_or_down_and_never_fails() {
     // Right in the mean: deviations of up to a half, over some 1280 results.
     let mean = off / (m * n / 2) as f64;
     assert!(mean.abs() < 0.07, "{mean}");
+}
+
+/// Numbers of both signs up to the bounds; the result is exact modulo 2^64, not modulo 2^32.
+#[test]
+fn quotients_round_up_or_down_and_never_fail() {
+    let f = fixed::FRACTION_BITS;
+    let largest = (1i64 << (30 + f)) - 1;
+    let edges = [
+        0, 1, -1, 65_535, 65_536, -65_536, -65_537, largest, -largest,
+    ];
+    let mut values: Vec<u64> = edges.map(|edge| edge as u64).to_vec();
+    values.extend(random(1, 10_000, 31 + f));
+    values.extend(random(2, 5_000, 18));
+    let one = Share::deal(&[1], &mut rng(3));
+    let a = Share::deal(&values, &mut rng(4));
+    let parts = run(5, |session| {
+        let i = session.party().index();
+        let product = session.matrix_product(&a[i], &one[i], [values.len(), 1, 1]);
+        let share = session.quotient(product.unwrap(), f).unwrap();
+        (share, session.transport().traffic())
+    });
+    assert!(parts.iter().all(|(_, traffic)| traffic.hops == 2));
+    let found = opened(&parts.map(|(share, _)| share));
+    let mut ups = 0;
+    for (value, found) in values.iter().zip(&found) {
+        let (value, found) = (*value as i64, *found as i64);
+        let down = value >> f;
+        assert!((down..=down + 1).contains(&found), "{value} became {found}");
+        ups += usize::from(found > down);
+    }
+    let share = ups as f64 / values.len() as f64;
+    assert!((0.45..0.55).contains(&share), "{share} rounded up");
 }
 
 #[test]
