@@ -13,6 +13,11 @@ use crate::error::Error;
 use crate::party::Role;
 use crate::planes::{Plane, and_assign};
 
+/// Words that are worked on at once.
+const LANES: usize = 8;
+/// Most factors of a product.
+const FACTORS_MAX: usize = 4;
+
 /// Variables, one bit each.
 pub(super) type Monomial = u8;
 
@@ -47,30 +52,35 @@ impl Gate {
         Ok(Self { masks, products })
     }
 
-    /// The party's summand of a product; `masked` are all variables.
+    /// The party's summand of a product of at most [`FACTORS_MAX`] variables; `masked` are all.
     pub(super) fn product(&self, role: Role, masked: &[&[u64]], monomial: Monomial) -> Plane {
         let variables: Vec<usize> = (0..self.masks.len())
             .filter(|j| monomial >> j & 1 == 1)
             .collect();
-        let sets = 1usize << variables.len();
         // By sets of the monomial's variables, numbered among themselves.
-        let masks: Vec<Option<&Plane>> = (0..sets).map(|set| self.mask(&variables, set)).collect();
+        let masks: Vec<Option<&Plane>> = (0..1 << variables.len())
+            .map(|set| self.mask(&variables, set))
+            .collect();
         let ones = if role == Role::A { !0 } else { 0 };
         let words = self.masks.first().map_or(0, Vec::len);
-        let mut table = vec![0; sets];
-        let product = |word: usize| {
+        let mut product = vec![0; words];
+        for (at, out) in product.chunks_mut(LANES).enumerate() {
+            let lanes = |plane: &[u64]| lanes(plane, at * LANES, out.len());
+            let mut table = [[0; LANES]; 1 << FACTORS_MAX];
             for (entry, mask) in table.iter_mut().zip(&masks) {
-                *entry = mask.map_or(ones, |mask| mask[word]);
+                *entry = mask.map_or([ones; LANES], |mask| lanes(mask));
             }
             for (bit, &variable) in variables.iter().enumerate().rev() {
-                let factor = masked[variable][word];
-                for set in 0..1 << bit {
-                    table[set] = (factor & table[set]) ^ table[set | 1 << bit];
+                let factor = lanes(masked[variable]);
+                let (without, with) = table.split_at_mut(1 << bit);
+                for (entry, with) in without.iter_mut().zip(with) {
+                    let joined = entry.iter_mut().zip(with.iter()).zip(&factor);
+                    joined.for_each(|((entry, with), factor)| *entry = *entry & factor ^ with);
                 }
             }
-            table[0]
-        };
-        (0..words).map(product).collect()
+            out.copy_from_slice(&table[0][..out.len()]);
+        }
+        product
     }
 
     /// The mask of a set of the variables, nothing for the empty one.
@@ -91,4 +101,11 @@ impl Gate {
             }
         }
     }
+}
+
+/// Words of a plane from `start` on, `len` of them.
+fn lanes(plane: &[u64], start: usize, len: usize) -> [u64; LANES] {
+    let mut lanes = [0; LANES];
+    lanes[..len].copy_from_slice(&plane[start..start + len]);
+    lanes
 }
