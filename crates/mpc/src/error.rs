@@ -31,6 +31,14 @@ pub enum Error {
         /// Bits before the point that there are.
         bits: u32,
     },
+    /// A division by more than summands of 64 bits have below 32 that count.
+    #[error("{found} bits below the point; at most {max}")]
+    FractionBits {
+        /// Bits asked for.
+        found: u32,
+        /// Most of them.
+        max: u32,
+    },
     /// Parts of two parties that are not of one sharing.
     #[error("what two parties both hold differs")]
     Inconsistent,

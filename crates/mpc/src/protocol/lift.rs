@@ -76,7 +76,7 @@ impl<T: Transport> Session<T> {
     /// Hops:     2
     ///
     /// # Errors
-    /// Those of the transport, [`Error::Message`].
+    /// As [`Session::relu_of`].
     pub fn quotient(&mut self, summands: Summands, fraction_bits: u32) -> Result<Share, Error> {
         let split = self.split(summands, fraction_bits, |session, c| {
             let mut seat = Seat::new(Role::C, &mut session.correlated, None);

@@ -15,6 +15,9 @@ use crate::transport::Transport;
 /// Bytes of a whole word.
 const WHOLE: usize = 8;
 
+/// Most bits that a division drops.
+const FRACTION_BITS_MAX: u32 = u64::BITS - BITS as u32;
+
 /// One party's summands of a tensor modulo 2^64, uniform to the others.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Summands(Vec<u64>);
@@ -148,6 +151,12 @@ impl<T: Transport> Session<T> {
         mut summands: Summands,
         fraction_bits: u32,
     ) -> Result<Begun, Error> {
+        if fraction_bits > FRACTION_BITS_MAX {
+            return Err(Error::FractionBits {
+                found: fraction_bits,
+                max: FRACTION_BITS_MAX,
+            });
+        }
         let (own, width) = (take(&mut summands.0), split_width(fraction_bits));
         let thirds = thirds(own.len());
         for role in [Role::A, Role::B] {

@@ -98,7 +98,7 @@ impl<T: Transport> Session<T> {
     /// Hops:     5
     ///
     /// # Errors
-    /// Those of the transport, [`Error::Message`].
+    /// Those of the transport, [`Error::Message`]; [`Error::FractionBits`] for more than 32.
     pub fn relu_of(&mut self, summands: Summands, fraction_bits: u32) -> Result<Share, Error> {
         let split = self.split(summands, fraction_bits, Self::deal_signs)?;
         self.rectify(&split)

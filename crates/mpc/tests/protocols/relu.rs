@@ -2,7 +2,7 @@
 
 use crate::common::{opened, random, rng, run};
 use proptest::prelude::*;
-use scuro_mpc::{Party, Share, fixed};
+use scuro_mpc::{Error, Party, Share, fixed};
 
 fn relu(value: u64) -> u64 {
     (value as i64).max(0) as u64
@@ -173,6 +173,39 @@ fn quotients_round_up_or_down_and_never_fail() {
     }
     let share = ups as f64 / values.len() as f64;
     assert!((0.45..0.55).contains(&share), "{share} rounded up");
+}
+
+#[test]
+fn divisions_take_up_to_thirty_two_bits() {
+    let values: Vec<u64> = random(1, 200, 62);
+    let one = Share::deal(&[1], &mut rng(3));
+    let a = Share::deal(&values, &mut rng(4));
+    for f in [0, 1, 32] {
+        let small: Vec<u64> = values
+            .iter()
+            .map(|v| (*v as i64 >> (32 - f)) as u64)
+            .collect();
+        let b = Share::deal(&small, &mut rng(5));
+        let parts = run(6, |session| {
+            let i = session.party().index();
+            let product = session.matrix_product(&b[i], &one[i], [values.len(), 1, 1]);
+            session.quotient(product.unwrap(), f).unwrap()
+        });
+        for (value, found) in small.iter().zip(opened(&parts)) {
+            let (down, up) = (*value as i64 >> f, i64::from(f > 0));
+            assert!(
+                (down..=down + up).contains(&(found as i64)),
+                "{value} >> {f} is {found}"
+            );
+        }
+    }
+    let refused = run(7, |session| {
+        let i = session.party().index();
+        let product = session.matrix_product(&a[i], &one[i], [values.len(), 1, 1]);
+        session.relu_of(product.unwrap(), 33).err()
+    });
+    let expected = Some(Error::FractionBits { found: 33, max: 32 });
+    assert_eq!(refused, [expected.clone(), expected.clone(), expected]);
 }
 
 #[test]
