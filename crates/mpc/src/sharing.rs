@@ -83,6 +83,36 @@ impl Share {
         })
     }
 
+    /// A tensor that everybody knows.
+    pub fn public(party: Party, values: &[u64]) -> Self {
+        let of = |holder: bool| match holder {
+            true => values.to_vec(),
+            false => vec![0; values.len()],
+        };
+        Self {
+            own: of(party == Party::P0),
+            next: of(party == Party::P2),
+        }
+    }
+
+    /// Each of `rows` rows of a tensor with that of another behind it.
+    pub(crate) fn beside(&self, other: &Self, rows: usize) -> Result<Self, Error> {
+        let widths = [self, other].map(|tensor| tensor.len() / rows.max(1));
+        check_length(self.len() + other.len(), rows * (widths[0] + widths[1]))?;
+        let join = |x: &[u64], y: &[u64]| -> Vec<u64> {
+            let row = |row: usize| {
+                let [x, y] = [(x, widths[0]), (y, widths[1])]
+                    .map(|(values, width)| &values[row * width..(row + 1) * width]);
+                x.iter().chain(y)
+            };
+            (0..rows).flat_map(row).copied().collect()
+        };
+        Ok(Self {
+            own: join(&self.own, &other.own),
+            next: join(&self.next, &other.next),
+        })
+    }
+
     /// The sum of two tensors.
     ///
     /// # Errors
@@ -108,22 +138,12 @@ impl Share {
         })
     }
 
-    /// The tensor with public numbers added: one party adds them to its first summand and the one
-    /// before it to its second, which are the same.
+    /// The tensor with public numbers added.
     ///
     /// # Errors
     /// [`Error::Length`].
     pub fn plus_public(&self, party: Party, public: &[u64]) -> Result<Self, Error> {
-        check_length(public.len(), self.len())?;
-        let mut sum = self.clone();
-        let summand = match party {
-            Party::P0 => &mut sum.own,
-            Party::P2 => &mut sum.next,
-            Party::P1 => return Ok(sum),
-        };
-        let pairs = summand.iter_mut().zip(public);
-        pairs.for_each(|(x, y)| *x = x.wrapping_add(*y));
-        Ok(sum)
+        self.plus(&Self::public(party, public))
     }
 }
 

@@ -106,6 +106,7 @@ impl<T: Transport> Session<T> {
             Ok::<Vec<u64>, Error>(a.iter().enumerate().map(summand).collect())
         };
         let both = [summands(Role::A, None)?, summands(Role::B, Some(dealt))?];
-        self.share_between(split.0.len(), both)
+        let [share] = self.share_between(split.0.len(), [both])?;
+        Ok(share)
     }
 }

@@ -6,6 +6,8 @@ mod lift;
 mod linear;
 mod relu;
 mod seat;
+mod select;
+mod sign;
 mod thirds;
 
 pub use linear::Summands;

@@ -47,44 +47,56 @@ impl<T: Transport> Session<T> {
         Split(split)
     }
 
-    /// The sharing of what A and B have summands of: each masks its own with what C knows too.
-    pub(super) fn share_between(
+    /// The sharings of tensors of which A and B have summands: each masks its own with what C knows
+    /// too. All of them go in one message.
+    ///
+    /// Hops: 1
+    pub(super) fn share_between<const N: usize>(
         &mut self,
         len: usize,
-        summands: [Vec<u64>; 2],
-    ) -> Result<Share, Error> {
-        let (mut own, mut next) = (vec![0; len], vec![0; len]);
+        mut summands: [[Vec<u64>; 2]; N],
+    ) -> Result<[Share; N], Error> {
         let ranges = thirds(len);
-        let c = ranges[Role::C.third(self.party)].clone();
-        own[c.clone()].copy_from_slice(&self.correlated.c_with_b(c.len()));
-        next[c.clone()].copy_from_slice(&self.correlated.c_with_a(c.len()));
-        let roles = [Role::A, Role::B];
-        let mut masked = summands;
-        for (role, values) in roles.into_iter().zip(&mut masked) {
-            let range = ranges[role.third(self.party)].clone();
-            let (mask, place) = match role {
-                Role::A => (self.correlated.a_with_c(range.len()), &mut own),
-                _ => (self.correlated.b_with_c(range.len()), &mut next),
-            };
-            let pairs = values.iter_mut().zip(&mask);
-            pairs.for_each(|(value, mask)| *value = value.wrapping_sub(*mask));
-            place[range].copy_from_slice(&mask);
-            let mut message = Vec::new();
-            bytes::put(&mut message, values, WHOLE);
-            self.send(self.partner(role), message)?;
+        let range = |role: Role| ranges[role.third(self.party)].clone();
+        let (a, b, c) = (range(Role::A), range(Role::B), range(Role::C));
+        let mut shares = [(); N].map(|()| Share {
+            own: vec![0; len],
+            next: vec![0; len],
+        });
+        let (mut to_b, mut to_a) = (Vec::new(), Vec::new());
+        for (share, [as_a, as_b]) in shares.iter_mut().zip(&mut summands) {
+            let random = &mut self.correlated;
+            share.own[c.clone()].copy_from_slice(&random.c_with_b(c.len()));
+            share.next[c.clone()].copy_from_slice(&random.c_with_a(c.len()));
+            share.own[a.clone()].copy_from_slice(&random.a_with_c(a.len()));
+            share.next[b.clone()].copy_from_slice(&random.b_with_c(b.len()));
+            subtract(as_a, &share.own[a.clone()]);
+            subtract(as_b, &share.next[b.clone()]);
+            bytes::put(&mut to_b, as_a, WHOLE);
+            bytes::put(&mut to_a, as_b, WHOLE);
         }
-        for (role, values) in roles.into_iter().zip(masked) {
-            let range = ranges[role.third(self.party)].clone();
-            let mut received = self.receive(self.partner(role))?;
-            let others = received.take(values.len(), WHOLE)?;
-            received.end()?;
-            let sums = values.iter().zip(&others).map(|(x, y)| x.wrapping_add(*y));
-            let place = if role == Role::A { &mut next } else { &mut own };
-            place[range]
-                .iter_mut()
-                .zip(sums)
-                .for_each(|(out, sum)| *out = sum);
+        self.send(self.partner(Role::A), to_b)?;
+        self.send(self.partner(Role::B), to_a)?;
+        let mut from_b = self.receive(self.partner(Role::A))?;
+        let mut from_a = self.receive(self.partner(Role::B))?;
+        for (share, [as_a, as_b]) in shares.iter_mut().zip(&summands) {
+            let others = from_b.take(a.len(), WHOLE)?;
+            add(&mut share.next[a.clone()], as_a, &others);
+            let others = from_a.take(b.len(), WHOLE)?;
+            add(&mut share.own[b.clone()], as_b, &others);
         }
-        Ok(Share { own, next })
+        from_b.end()?;
+        from_a.end()?;
+        Ok(shares)
     }
+}
+
+fn subtract(values: &mut [u64], masks: &[u64]) {
+    let pairs = values.iter_mut().zip(masks);
+    pairs.for_each(|(value, mask)| *value = value.wrapping_sub(*mask));
+}
+
+fn add(out: &mut [u64], x: &[u64], y: &[u64]) {
+    let sums = x.iter().zip(y).map(|(x, y)| x.wrapping_add(*y));
+    out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum);
 }

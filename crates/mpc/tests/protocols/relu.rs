@@ -103,6 +103,63 @@ fn the_larger_of_two_is_one_of_them() {
     assert_eq!(opened(&parts), expected);
 }
 
+#[test]
+fn numbers_are_selected_by_signs_whatever_they_are() {
+    let signs = random(1, 1000, 32);
+    let (x, y) = (random(2, 1000, 64), random(3, 1000, 64));
+    let parts = [&signs, &x, &y].map(|values| Share::deal(values, &mut rng(4)));
+    let selected = run(5, |session| {
+        let i = session.party().index();
+        let [signs, x, y] = parts.each_ref().map(|parts| &parts[i]);
+        let [x, y] = session.where_not_negative(signs, [x, y]).unwrap();
+        (x, y, session.transport().traffic().hops)
+    });
+    assert!(selected.iter().all(|(_, _, hops)| *hops == 5));
+    let found = [
+        opened(&selected.each_ref().map(|(x, _, _)| x.clone())),
+        opened(&selected.each_ref().map(|(_, y, _)| y.clone())),
+    ];
+    for (values, found) in [x, y].iter().zip(found) {
+        let expected = values.iter().zip(&signs);
+        let expected = expected.map(|(x, s)| if *s as i64 >= 0 { *x } else { 0 });
+        assert_eq!(found, expected.collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn the_position_of_the_largest_is_that_in_clear() {
+    for (classes, hops) in [(1, 0), (2, 5), (3, 10), (10, 20), (16, 20)] {
+        let mut values = random(classes as u64, 40 * classes, 30);
+        // Of equal ones the first.
+        values[..classes].fill(7);
+        let a = Share::deal(&values, &mut rng(1));
+        let parts = run(2, |session| {
+            let share = session.argmax(&a[session.party().index()], classes);
+            (share.unwrap(), session.transport().traffic().hops)
+        });
+        assert!(parts.iter().all(|(_, found)| *found == hops), "{classes}");
+        let largest = |row: &[u64]| {
+            let first = |best: usize, at: usize| match row[at] as i64 > row[best] as i64 {
+                true => at,
+                false => best,
+            };
+            (0..row.len()).fold(0, first) as u64
+        };
+        let expected: Vec<u64> = values.chunks(classes).map(largest).collect();
+        assert_eq!(
+            opened(&parts.map(|(share, _)| share)),
+            expected,
+            "{classes}"
+        );
+    }
+    let a = Share::deal(&[1, 2, 3], &mut rng(1));
+    let refused = run(2, |session| {
+        let x = &a[session.party().index()];
+        [0, 2].map(|classes| session.argmax(x, classes).is_err())
+    });
+    assert_eq!(refused, [[true; 2]; 3]);
+}
+
 /// A layer as networks have it: product, truncation, ReLU. The result is ReLU of the quotient,
 /// rounded up or down, in five hops.
 #[test]

@@ -8,7 +8,7 @@ use scuro_mpc::transport::local::{self, Local};
 use scuro_mpc::{Error, Party, Session, Share, fixed};
 
 /// Messages that each party gets, and sends, in [`layer`].
-const MESSAGES: usize = 26;
+const MESSAGES: usize = 35;
 
 /// Everything that came in, message by message.
 struct Recording<'a> {
@@ -42,8 +42,8 @@ fn chi_square(bytes: &[u8]) -> f64 {
         .sum()
 }
 
-/// A product of matrices with its ReLU, the ReLU of a shared tensor, a product divided and as it
-/// is: every kind of message.
+/// A product of matrices with its ReLU, the ReLU of a shared tensor, a selection, a product
+/// divided and as it is: every kind of message.
 fn layer<T: Transport>(
     session: &mut Session<T>,
     x: &[Share; 3],
@@ -53,6 +53,7 @@ fn layer<T: Transport>(
     let product = session.matrix_product(&x[i], &y[i], [16, 4, 16])?;
     let rectified = session.relu_of(product, fixed::FRACTION_BITS)?;
     session.relu(&rectified)?;
+    session.where_not_negative(&rectified, [&rectified, &rectified])?;
     let product = session.matrix_product(&x[i], &y[i], [16, 4, 16])?;
     session.quotient(product, fixed::FRACTION_BITS)?;
     let product = session.matrix_product(&x[i], &y[i], [16, 4, 16])?;
